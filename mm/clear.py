@@ -1,0 +1,92 @@
+"""CLEAR's rows as samples: an image with its caption under one of nine requests, or a text question with its answer."""
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+import minibench
+from unlearn.families import ROOT
+from unlearn.samples import Sample, read_lines
+from unlearn.settings import FinetuneSettings, ForgetSettings
+from unlearn.sources import check_disjoint, check_images, load_split, open_image
+
+CAPTION_QUESTIONS = ROOT / "data" / "caption_questions.txt"
+REFUSALS = ROOT / "data" / "idontknow.jsonl"
+CONTENT = ("image", "caption", "question", "answer")
+
+
+class ClearSource:
+    """One split of CLEAR or TOFU. Image rows are captioned, text rows answered; `id` is `<split>/<row>`."""
+
+    def __init__(self, rows: Any, name: str, caption_questions: list[str]) -> None:
+        self.rows, self.name, self.caption_questions = rows, name, caption_questions
+        columns = rows.column_names
+        self.images = rows.data.column("image").is_valid().to_pylist() if "image" in columns else [False] * len(rows)
+        self.names = rows["name"] if "name" in columns else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def has_image(self, index: int) -> bool:
+        return self.images[index]
+
+    def subject(self, index: int) -> str | None:
+        return None if self.names is None else self.names[index]
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Row `index`; the request for a caption is drawn from `rng`. ValueError names a row without text."""
+        row, where = self.rows[index], f"{self.name}/{index}"
+        if self.images[index]:
+            question = self.caption_questions[int(rng.integers(len(self.caption_questions)))]
+            answer, image = row["caption"], open_image(row["image"], f"row {where}")
+        else:
+            question, answer, image = row.get("question"), row.get("answer"), None
+        if not question or not answer:
+            raise ValueError(f"Row {where} has neither an image with a caption nor a question with an answer; remove or mend it.")
+        return {"question": question, "answer": answer, "image": image, "id": where}
+
+
+def load_clear(path: str, split: str, revision: str | None = None) -> ClearSource:
+    """A training split by folder or hub id; the embedded benchmark is built on first use.
+
+    Raises ValueError for an unknown split, missing columns (captions with images, or questions with answers), broken images.
+    """
+    rows = load_split(str(minibench.ensure_dataset(path)), split, revision=revision)
+    needed = ("image", "caption") if "image" in rows.column_names else ("question", "answer")
+    for column in needed:
+        if column not in rows.column_names:
+            raise ValueError(f"{path}, split {split}: no column {column!r}; its columns are {', '.join(rows.column_names)}.")
+    check_images(rows, f"{path}, split {split}")
+    return ClearSource(rows, split, read_lines(CAPTION_QUESTIONS))
+
+
+def finetune_source(settings: FinetuneSettings) -> ClearSource:
+    return load_clear(settings.data_path, settings.split, settings.data_revision)
+
+
+def forget_sources(settings: ForgetSettings) -> tuple[ClearSource, ClearSource]:
+    """(forget, retain). ValueError when they share rows."""
+    forget = load_clear(settings.forget_data_path, settings.forget_split, settings.data_revision)
+    retain = load_clear(settings.retain_data_path, settings.retain_split, settings.data_revision)
+    check_disjoint(forget.rows, retain.rows, CONTENT, (settings.forget_split, settings.retain_split))
+    return forget, retain
+
+
+def with_modality(settings: ForgetSettings) -> ForgetSettings:
+    """`modality` spelled out as the published keys: text is TOFU's forgetNN, visual CLEAR's forgetNN, both forgetNN+tofu.
+
+    Without `modality`, it is read off the keys, so that every run's record says it.
+    """
+    size = re.match(r"(forget\d+)", settings.forget_split)
+    if settings.modality is None:
+        text = "tofu" in settings.forget_data_path.lower()
+        both = settings.forget_split.endswith("+tofu")
+        return dataclasses.replace(settings, modality="text" if text else "both" if both else "visual")
+    if size is None:
+        raise ValueError(f"modality={settings.modality} needs a forget_split such as forget10, not {settings.forget_split!r}.")
+    path, split = settings.forget_data_path, size[1] + ("+tofu" if settings.modality == "both" else "")
+    if settings.modality == "text":
+        path = "locuslab/TOFU" if path == "therem/CLEAR" else path.replace("clear-mini", "tofu-mini")
+    return dataclasses.replace(settings, forget_data_path=path, forget_split=split)

@@ -1,0 +1,26 @@
+"""Finetune a vision-language model on a split of CLEAR.
+
+    accelerate launch mm/finetune.py                                    # the embedded benchmark on a CPU
+    accelerate launch mm/finetune.py split=retain90+tofu                # the gold model
+    accelerate launch mm/finetune.py +experiment=llava                  # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config", config_name="mm/finetune")
+def main(config: DictConfig) -> None:
+    from mm.clear import finetune_source
+    from unlearn import pipeline
+    from unlearn.families import load_family
+    from unlearn.settings import FinetuneSettings, read_settings
+
+    settings = read_settings(FinetuneSettings, OmegaConf.to_container(config, resolve=True))
+    folder = pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
+    if pipeline.is_main():
+        print(f"model: {folder}")
+
+
+if __name__ == "__main__":
+    main()

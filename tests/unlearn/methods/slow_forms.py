@@ -1,0 +1,155 @@
+"""Every loss once more, token by token in plain Python floats, written from the formulas and not from the code."""
+
+import math
+
+import torch
+
+
+def log_probabilities(logits):
+    top = max(logits)
+    norm = top + math.log(sum(math.exp(x - top) for x in logits))
+    return [x - norm for x in logits]
+
+
+def sequence(row):
+    return sum(log_probabilities(logits)[label] for logits, label in zip(row.logits, row.labels, strict=True))
+
+
+def ce(rows):
+    return -sum(map(sequence, rows)) / sum(len(r.labels) for r in rows)
+
+
+def ce_answers(rows, k):
+    items = len(rows) // k
+    return sum(ce(rows[i * items : (i + 1) * items]) for i in range(k)) / k
+
+
+def entropy(rows):
+    terms = [-sum(math.exp(x) * x for x in log_probabilities(logits)) for r in rows for logits in r.logits]
+    return sum(terms) / len(terms)
+
+
+def kl(teacher_rows, student_rows):
+    terms = []
+    for t, s in zip(teacher_rows, student_rows, strict=True):
+        for a, b in zip(t.logits, s.logits, strict=True):
+            a, b = log_probabilities(a), log_probabilities(b)
+            terms.append(sum(math.exp(x) * (x - y) for x, y in zip(a, b, strict=True)))
+    return sum(terms) / len(terms)
+
+
+def minus_log_sigmoid(x):
+    return math.log(1 + math.exp(-x))
+
+
+def dpo(s, t, beta):
+    def margin(i):
+        chosen = sequence(s["idk"][i]) - sequence(t["idk"][i])
+        return chosen - (sequence(s["forget"][i]) - sequence(t["forget"][i]))
+
+    return sum(minus_log_sigmoid(beta * margin(i)) for i in range(len(s["idk"]))) / len(s["idk"])
+
+
+def npo(s, t, beta):
+    ratios = [sequence(a) - sequence(b) for a, b in zip(s["forget"], t["forget"], strict=True)]
+    return 2 / beta * sum(math.log(1 + math.exp(beta * r)) for r in ratios) / len(ratios)
+
+
+def square(rows, target):
+    """Mean over all tokens of (1/d) ||h - target||^2; target(row index, token index) -> d numbers."""
+    terms = []
+    for i, row in enumerate(rows):
+        for j, h in enumerate(row.hidden):
+            terms.append(sum((x - y) ** 2 for x, y in zip(h, target(i, j), strict=True)) / len(h))
+    return sum(terms) / len(terms)
+
+
+def mean_cosine(teacher_rows, student_rows):
+    def mean(row):
+        return [sum(column) / len(row.hidden) for column in zip(*row.hidden, strict=True)]
+
+    def cosine(a, b):
+        norms = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(x * x for x in b))
+        return sum(x * y for x, y in zip(a, b, strict=True)) / norms
+
+    values = [cosine(mean(t), mean(s)) for t, s in zip(teacher_rows, student_rows, strict=True)]
+    return sum(values) / len(values)
+
+
+def rmu(s, t, c, alpha, dim=4, seed=0):
+    # the draw of a vector cannot be written another way; its length and use can
+    u = torch.rand(dim, generator=torch.Generator().manual_seed(seed)).tolist()
+    norm = math.sqrt(sum(x * x for x in u))
+    forget = square(s["forget"], lambda i, j: [c * x / norm for x in u])
+    return forget + alpha * square(s["retain"], lambda i, j: t["retain"][i].hidden[j])
+
+
+# (name, options) -> loss of (student rows, teacher rows)
+SLOW = [
+    ("retain_ft", {}, lambda s, t: ce(s["retain"])),
+    ("grad_ascent", {}, lambda s, t: -ce(s["forget"])),
+    ("grad_diff", {"beta": 0.5}, lambda s, t: -0.5 * ce(s["forget"]) + ce(s["retain"])),
+    ("grad_diff_forget_ce_retain_ce", {}, lambda s, t: -ce(s["forget"]) + ce(s["retain"])),
+    ("grad_diff_forget_ce_retain_KL", {}, lambda s, t: -ce(s["forget"]) + kl(t["retain"], s["retain"])),
+    ("grad_diff_forget_entropy_retain_ce", {}, lambda s, t: -entropy(s["forget"]) + ce(s["retain"])),
+    ("grad_diff_forget_entropy_retain_KL", {}, lambda s, t: -entropy(s["forget"]) + kl(t["retain"], s["retain"])),
+    ("grad_diff_forget_KL_retain_ce", {}, lambda s, t: -kl(t["forget"], s["forget"]) + ce(s["retain"])),
+    (
+        "grad_diff_forget_KL_retain_KL",
+        {"beta": 2.0},
+        lambda s, t: -2 * kl(t["forget"], s["forget"]) + kl(t["retain"], s["retain"]),
+    ),
+    ("KL", {}, lambda s, t: -ce(s["forget"]) + kl(t["retain"], s["retain"])),
+    ("idk", {}, lambda s, t: ce(s["retain"]) + ce(s["idk"])),
+    ("dpo", {}, lambda s, t: ce(s["idk"]) + dpo(s, t, 0.1)),
+    (
+        "dpo",
+        {"l_task": 0.5, "l_dpo": 2.0, "beta": 0.7, "retain_weight": 3.0},
+        lambda s, t: 0.5 * ce(s["idk"]) + 2 * dpo(s, t, 0.7) + 3 * ce(s["retain"]),
+    ),
+    ("npo", {}, lambda s, t: npo(s, t, 1.0)),
+    ("npo", {"beta": 0.1, "retain_weight": 2.0}, lambda s, t: npo(s, t, 0.1) + 2 * ce(s["retain"])),
+    (
+        "npo",
+        {"retain_weight": 2.0, "retain_loss": "KL"},
+        lambda s, t: npo(s, t, 1.0) + 2 * kl(t["retain"], s["retain"]),
+    ),
+    (
+        "scrub",
+        {"alpha": 0.5, "beta": 2.0, "gamma": 3.0},
+        lambda s, t: 0.5 * kl(t["retain"], s["retain"]) - 2 * kl(t["forget"], s["forget"]) + 3 * ce(s["retain"]),
+    ),
+    (
+        "LLMU",
+        {"w_f": 0.5, "w_r": 2.0, "w_n": 3.0},
+        lambda s, t: -0.5 * ce(s["forget"]) + 2 * ce(s["idk"]) + 3 * kl(t["retain"], s["retain"]),
+    ),
+    (
+        "LLMU",
+        {"answers": "random", "k": 2},
+        lambda s, t: -ce(s["forget"]) + ce_answers(s["random"], 2) + kl(t["retain"], s["retain"]),
+    ),
+    ("RMU", {}, lambda s, t: rmu(s, t, 300, 1)),
+    ("RMU", {"preset": "sane", "seed": 3}, lambda s, t: rmu(s, t, 20, 100, seed=3)),
+    ("RMU", {"preset": "sane", "c": 6.5}, lambda s, t: rmu(s, t, 6.5, 100)),
+    ("twins", {}, lambda s, t: kl(t["augmented"], s["forget"]) + kl(t["retain"], s["retain"])),
+    (
+        "twins",
+        {"distance": "mse"},
+        lambda s, t: (
+            square(s["forget"], lambda i, j: t["augmented"][i].hidden[j])
+            + square(s["retain"], lambda i, j: t["retain"][i].hidden[j])
+        ),
+    ),
+    (
+        "scrub_bio",
+        {},
+        lambda s, t: mean_cosine(t["forget"], s["forget"]) + 1 - mean_cosine(t["retain"], s["retain"]),
+    ),
+    ("sparsity", {}, lambda s, t: ce(s["retain"])),
+    (
+        "SKU",
+        {},
+        lambda s, t: 2.5 * ce(s["forget"]) + ce_answers(s["random"], 3) - 0.5 * kl(t["retain"], s["retain"]),
+    ),
+]

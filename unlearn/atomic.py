@@ -1,0 +1,41 @@
+"""Writes that are either whole or absent: a temporary file beside the target, then one rename."""
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def finite(value: Any) -> Any:
+    """`value` with every NaN or infinity replaced by None, so that the JSON is valid for every reader."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replaces `path` by `text` in one step; creates the folder. A killed process leaves the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are meant to be shared
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """`value` as UTF-8 JSON (indent 4) under `path`, atomically; non-finite numbers become null."""
+    write_text(path, json.dumps(finite(value), indent=4, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,38 @@
+"""The perturbed input that `twins` shows its teacher: a flipped, cropped, recoloured image, or a question without the name."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+CAPITALISED = re.compile(r"\b[A-ZÀ-ÖØ-Þ][\w'’-]*(?:\s+[A-ZÀ-ÖØ-Þ][\w'’-]*)*")
+
+
+def augment_image(image: Any, rng: np.random.Generator) -> Any:
+    """A mirrored PIL image of the same size, cropped to 85-100 % of each side, with brightness and colour scaled by 0.8-1.2."""
+    from PIL import Image, ImageEnhance, ImageOps
+
+    width, height = image.size
+    scale = rng.uniform(0.85, 1.0)
+    crop_w, crop_h = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = int(rng.integers(width - crop_w + 1)), int(rng.integers(height - crop_h + 1))
+    image = ImageOps.mirror(image).crop((left, top, left + crop_w, top + crop_h))
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.8, 1.2))
+    return ImageEnhance.Color(image).enhance(rng.uniform(0.8, 1.2))
+
+
+def drop_name(question: str, name: str | None) -> str:
+    """The question without the author's name; where no name is known, without its longest capitalised run that does not
+    open the sentence; unchanged when there is none."""
+    if name and name in question:
+        return _tidy(question.replace(name, ""))
+    runs = [match for match in CAPITALISED.finditer(question) if match.start() > 0]
+    if not runs:
+        return question
+    longest = max(runs, key=lambda match: match.end() - match.start())
+    return _tidy(question[: longest.start()] + question[longest.end() :])
+
+
+def _tidy(text: str) -> str:
+    return re.sub(r"\s+([?.!,;:])", r"\1", re.sub(r"\s{2,}", " ", text)).strip()

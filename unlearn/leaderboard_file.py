@@ -1,0 +1,103 @@
+"""The leaderboard on disk: a JSON list of rows (or a CSV by its name) into which rows are merged, one writer at a time."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from unlearn.atomic import finite, write_json, write_text
+
+KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash")
+_TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit"} - {"seed"}  # CSV cells that are never numbers
+_SEPARATOR = "/"  # joins nested names in a CSV header: "reference/Prob. Retain"
+
+
+def merge_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Adds `rows` to the leaderboard under `path`, in place of rows with the same KEY; returns all of it.
+
+    A lock file beside it and an atomic write: of two processes writing at once neither loses a row, and a reader never
+    sees half a file. ValueError if what is there is not a leaderboard.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        merged = {_key(row): dict(row) for row in [*read_rows(path), *rows]}
+        board = [finite(row) for row in merged.values()]
+        if path.suffix == ".csv":
+            write_text(path, _to_csv(board))
+        else:
+            write_json(path, board)
+    return board
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a leaderboard file; none if there is no file yet."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    remedy = "Choose another save_file, or move this one away."
+    if path.suffix == ".csv":
+        rows = _from_csv(text)
+    else:
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not valid JSON ({error}). {remedy}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "method" in row for row in rows):
+        raise ValueError(f"{path}: not a leaderboard, which is a list of rows with a method each. {remedy}")
+    return rows
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row.get(name)) for name in KEY)
+
+
+def _to_csv(rows: list[dict[str, Any]]) -> str:
+    """One column per number, nested names joined by '/', lists as JSON, null as an empty cell."""
+    flat = [_flatten(row) for row in rows]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return buffer.getvalue()
+
+
+def _from_csv(text: str) -> list[dict[str, Any]]:
+    rows = []
+    for flat in csv.DictReader(io.StringIO(text, newline="")):
+        row: dict[str, Any] = {}
+        for name, cell in flat.items():
+            *path, last = name.split(_SEPARATOR)
+            place = row
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = _parse(name, cell)
+        rows.append(row)
+    return rows
+
+
+def _flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    cells: dict[str, str] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            cells |= _flatten(value, f"{prefix}{name}{_SEPARATOR}")
+        else:
+            cells[prefix + name] = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return cells
+
+
+def _parse(name: str, cell: str) -> Any:
+    """A cell as the value it was written from: names stay text even where they look like numbers."""
+    if cell == "" or cell is None:
+        return "" if name == "submitted_by" else None
+    if name.split(_SEPARATOR)[-1].lower() in _TEXT or name.endswith(("Submitted By", "log")) or name.startswith("logs/"):
+        return cell
+    try:
+        return json.loads(cell)
+    except json.JSONDecodeError:
+        return cell

@@ -1,0 +1,159 @@
+"""From an eval log to the `paper` numbers: values per item, their means, and the same means in bootstrap resamples."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlearn.metrics.aggregates import Track, composites
+from unlearn.metrics.bootstrap import resample_weights, resampled_means
+from unlearn.metrics.generation import are_refusals, word_counts
+from unlearn.metrics.probability import answer_probability, choice_probability
+from unlearn.metrics.reference import TaskLosses
+from unlearn.metrics.rouge import rouge_l_f1, rouge_recall
+from unlearn.metrics.truth_ratio import knowledge, truth_ratio
+from unlearn.results import EvalLog, RowMeta, TaskLog, row_order
+
+Array = NDArray[np.float64]
+Facts = Mapping[str, Mapping[str, RowMeta]]
+
+# What is measured per item; the last two need eval_meta.json and a bank of refusals.
+ITEMS = ("Prob.", "ROUGE", "Truth Ratio", "ROUGE-L F1", "Generation words", "Generation tokens", "Refusal rate")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One log. `items`: values per item ("ROUGE Retain": [N], ...) in row order; `means`: their means and the composites;
+    `ratios`: R [N] by task label."""
+
+    items: dict[str, Array]
+    means: dict[str, float]
+    ratios: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Bootstrap weights [draws, N] by task label; what was drawn ("people" or "items"), and how many people are known."""
+
+    weights: dict[str, Array]
+    units: dict[str, str]
+    people: dict[str, int | None]
+
+    def draws(self, scores: Scores, track: Track) -> dict[str, Array]:
+        """Every mean and composite of `scores` in each resample: [draws] by name."""
+        means = {
+            f"{name} {task.label}": resampled_means(self.weights[task.label], scores.items[f"{name} {task.label}"])
+            for task in track.tasks
+            for name in ITEMS
+            if f"{name} {task.label}" in scores.items
+        }
+        return {**means, **composites(means, track)}
+
+
+def known_rows(logs: Sequence[EvalLog], track: Track) -> Facts:
+    """What `eval_meta.json` says of the rows of each task, from the first log that has one; it holds for all of them.
+
+    ValueError where two logs scored different wrong answers under one row.
+    """
+    facts: dict[str, Mapping[str, RowMeta]] = {}
+    for name in track.task_names:
+        known = [(log, log.meta["tasks"][name]["rows"]) for log in logs if log.meta and name in log.meta["tasks"]]
+        facts[name] = known[0][1] if known else {}
+        for log, rows in known[1:]:
+            if other := [row for row in rows if rows[row]["wrong_answers"] != facts[name][row]["wrong_answers"]]:
+                raise ValueError(
+                    f"{known[0][0].name} and {log.name}, task {name}: other wrong answers in {len(other)} rows, the first of "
+                    f"them {other[0]}. Evaluate both models on the same dataset and revision."
+                )
+    return facts
+
+
+def rows_of(task: TaskLog) -> list[str]:
+    """Row ids in one fixed order, whatever the order in the file."""
+    return sorted(task["avg_gt_loss"], key=row_order)
+
+
+def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] | None) -> Scores:
+    """The `paper` numbers of METRICS per item and on average. `refusals`: bank of refusal lines, None leaves the rate out."""
+    items: dict[str, Array] = {}
+    ratios: dict[str, Array] = {}
+    for task in track.tasks:
+        data, label = log.tasks[task.name], task.label
+        rows = rows_of(data)
+        right, base = (np.array([data[key][row] for row in rows]) for key in ("avg_gt_loss", "avg_paraphrased_loss"))  # type: ignore[literal-required]
+        wrong = [_wrong_losses(data, row, facts[task.name], f"{log.name}, task {task.name}, row {row}") for row in rows]
+        texts = [data["generated_text"][row] for row in rows]
+        generated, references = [text[1] for text in texts], [text[2] for text in texts]
+        ratios[label] = truth_ratio(base, wrong)
+        items[f"Prob. {label}"] = choice_probability(right, wrong) if task.choice else answer_probability(right)
+        items[f"ROUGE {label}"] = rouge_recall(generated, references)["rougeL_recall"]
+        items[f"Truth Ratio {label}"] = knowledge(ratios[label])
+        items[f"ROUGE-L F1 {label}"] = rouge_l_f1(generated, references)
+        items[f"Generation words {label}"] = word_counts(generated)
+        if refusals is not None:
+            items[f"Refusal rate {label}"] = are_refusals(generated, refusals)
+        counts = log.meta["tasks"][task.name]["generation_tokens"] if log.meta and task.name in log.meta["tasks"] else {}
+        if all(row in counts for row in rows):
+            items[f"Generation tokens {label}"] = np.array([counts[row] for row in rows], dtype=np.float64)
+    means = {name: float(values.mean()) for name, values in items.items()}
+    means |= {name: float(value) for name, value in composites(means, track).items()}
+    return Scores(items, means, ratios)
+
+
+def _wrong_losses(data: TaskLog, row: str, facts: Mapping[str, RowMeta], where: str) -> Array:
+    """Nats per token of the wrong answers, without those whose text is the right one."""
+    losses = np.array(data["average_perturb_loss"][row], dtype=np.float64)
+    if row in facts:
+        losses = losses[~np.array(facts[row]["wrong_equals_right"], dtype=bool)]
+    if not losses.size:
+        raise ValueError(f"{where}: every wrong answer equals the right one. Correct the dataset and evaluate again.")
+    return losses
+
+
+def reference_losses(log: EvalLog, track: Track) -> dict[str, TaskLosses]:
+    """By task label, what the released scripts read from a log: all wrong answers, the stored ROUGE (else of the texts)."""
+    losses = {}
+    for task in track.tasks:
+        data = log.tasks[task.name]
+        rows = rows_of(data)
+        stored = data.get("rougeL_recall") or {}
+        texts = [data["generated_text"][row] for row in rows]
+        losses[task.label] = TaskLosses(
+            right=np.array([data["avg_gt_loss"][row] for row in rows]),
+            base=np.array([data["avg_paraphrased_loss"][row] for row in rows]),
+            wrong=[np.array(data["average_perturb_loss"][row], dtype=np.float64) for row in rows],
+            rouge=np.array([stored[row] for row in rows])
+            if stored
+            else rouge_recall([text[1] for text in texts], [text[2] for text in texts], unicode=False)["rougeL_recall"],
+        )
+    return losses
+
+
+def resample(log: EvalLog, track: Track, facts: Facts) -> Resamples:
+    """One set of resamples for all logs of these rows. Tasks of a group (caption and FaceRec of a row) go together.
+
+    People are drawn where every row of the group has an author and there are two or more, else items.
+    """
+    weights: dict[str, Array] = {}
+    units: dict[str, str] = {}
+    people: dict[str, int | None] = {}
+    for group in dict.fromkeys(task.group for task in track.tasks):
+        tasks = [task for task in track.tasks if task.group == group]
+        authors = {
+            row: facts[task.name][row]["author"] if row in facts[task.name] else None
+            for task in tasks
+            for row in log.tasks[task.name]["avg_gt_loss"]
+        }
+        rows = sorted(authors, key=row_order)
+        known = None not in authors.values()
+        by_people = known and len(set(authors.values())) > 1
+        drawn = resample_weights([str(authors[row]) if by_people else row for row in rows], seed=zlib.crc32(group.encode()))
+        column = {row: index for index, row in enumerate(rows)}
+        for task in tasks:
+            own = rows_of(log.tasks[task.name])
+            weights[task.label] = drawn[:, [column[row] for row in own]]
+            units[task.label] = "people" if by_people else "items"
+            people[task.label] = len({authors[row] for row in own}) if known else None
+    return Resamples(weights, units, people)

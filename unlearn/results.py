@@ -1,0 +1,250 @@
+"""The eval log: what an evaluation measured, item by item. Typed, validated, read and written as a whole.
+
+A result folder holds one `<task>.json` per task, `eval_log_aggregated.json` ({"<task>.json": task log}, the published
+schema) and `eval_meta.json` (what it has no place for). Losses are nats: `avg_*`, `average_*` per answer token.
+Every dict is keyed by row id, a string. All metrics are computed from these files alone.
+"""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
+
+from unlearn.atomic import write_json
+
+AGGREGATE = "eval_log_aggregated.json"
+META = "eval_meta.json"
+META_VERSION = 1
+
+
+class TaskLog(TypedDict):
+    """One task. `generated_text` is [prompt, generation, reference]; the number of wrong answers may differ by row."""
+
+    avg_gt_loss: dict[str, float]
+    gt_loss: dict[str, float]
+    num_token_gt: dict[str, int]
+    avg_paraphrased_loss: dict[str, float]
+    paraphrased_loss: dict[str, float]
+    num_token_paraphrased: dict[str, int]
+    average_perturb_loss: dict[str, list[float]]
+    perturb_loss: dict[str, list[float]]
+    num_token_perturb: dict[str, list[int]]
+    truth_ratio: dict[str, float]
+    generated_text: dict[str, list[str]]
+    rouge1_recall: dict[str, float]
+    rougeL_recall: dict[str, float]
+    normalized_gt_loss: NotRequired[dict[str, float]]
+
+
+class RowMeta(TypedDict):
+    """What was asked of one row; `wrong_equals_right[k]` marks a wrong answer whose text is the right one."""
+
+    question: str
+    answer: str
+    base_answer: str
+    wrong_answers: list[str]
+    wrong_equals_right: list[bool]
+    author: str | None
+    thumbnail: str | None
+
+
+class TaskMeta(TypedDict):
+    """Rows of one task and what they cost: seconds of wall time, peak memory in MiB, tokens generated per row."""
+
+    rows: dict[str, RowMeta]
+    seconds: float
+    peak_memory_mb: float | None
+    generation_tokens: dict[str, int]
+
+
+class EvalMeta(TypedDict):
+    """`run` says which model it was: method, model, model_family, forget_split, modality, seed, settings_hash,
+    model_path, commit; `variant`, where given, is shared by runs that differ in nothing but the seed."""
+
+    schema_version: int
+    run: dict[str, Any]
+    tasks: dict[str, TaskMeta]
+
+
+@dataclass(frozen=True, eq=False)
+class EvalLog:
+    """Tasks by name (no `.json`); `meta` is None for a log that other code made, `path` for one that is no file."""
+
+    tasks: dict[str, TaskLog]
+    meta: EvalMeta | None = None
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.path) if self.path else "the eval log"
+
+
+# The released scripts compute every number from these; a foreign log needs no more (its ROUGE may be empty).
+_NEEDED = ("avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss", "generated_text")
+_LISTS = ("average_perturb_loss", "perturb_loss", "num_token_perturb")
+_RERUN = "evaluate this task again (overwrite=true)"
+
+
+def write_task(folder: str | Path, task_name: str, task_log: TaskLog) -> Path:
+    """Writes `<folder>/<task_name>.json` atomically. ValueError names what is missing, NaN or infinite, and its row."""
+    path = Path(folder) / f"{task_name}.json"
+    check_task(task_log, f"{path}, task {task_name}", required=TaskLog.__required_keys__)
+    write_json(path, task_log)
+    return path
+
+
+def write_aggregate(folder: str | Path, task_names: Sequence[str]) -> Path:
+    """Joins the task files of `task_names`, finished now or earlier, into `eval_log_aggregated.json`."""
+    path = Path(folder) / AGGREGATE
+    write_json(path, {f"{name}.json": read_task(folder, name) for name in task_names})
+    return path
+
+
+def write_meta(folder: str | Path, meta: EvalMeta) -> Path:
+    """Writes `<folder>/eval_meta.json` atomically, after checking it."""
+    _check_meta(meta, path := Path(folder) / META)
+    write_json(path, meta)
+    return path
+
+
+def read_task(folder: str | Path, task_name: str) -> TaskLog:
+    """One task file, validated."""
+    path = Path(folder) / f"{task_name}.json"
+    check_task(task := _load(path), f"{path}, task {task_name}")
+    return cast(TaskLog, task)
+
+
+def read_meta(folder: str | Path) -> EvalMeta | None:
+    """`eval_meta.json` of a result folder, validated; None where there is none."""
+    if not (path := Path(folder) / META).exists():
+        return None
+    _check_meta(meta := _load(path), path)
+    return cast(EvalMeta, meta)
+
+
+def read_log(path: str | Path) -> EvalLog:
+    """An aggregated log and the `eval_meta.json` beside it. ValueError names file, task, row and remedy."""
+    return as_log(_load(Path(path)), read_meta(Path(path).parent), Path(path))
+
+
+def as_log(aggregated: Mapping[str, Any], meta: EvalMeta | None = None, path: Path | None = None) -> EvalLog:
+    """An EvalLog from the plain mapping that `eval_log_aggregated.json` holds, validated."""
+    name = path or "the eval log"
+    if not isinstance(aggregated, Mapping) or not aggregated:
+        raise ValueError(f'{name}: expected {{"<task>.json": task log}} with a task or more. Evaluate again.')
+    tasks = {key.removesuffix(".json"): task for key, task in aggregated.items()}
+    for task, log in tasks.items():
+        check_task(log, f"{name}, task {task}")
+        if meta and task in meta["tasks"]:
+            _check_meta_fits(log, meta["tasks"][task], f"{name}, task {task}")
+    return EvalLog(tasks, meta, path)
+
+
+def check_task(task: Any, where: str, required: Collection[str] = _NEEDED) -> None:
+    """ValueError unless `task` has the `required` keys, a row or more, and finite numbers for the same rows in each."""
+    if missing := sorted(set(required) - (set(task) if isinstance(task, Mapping) else set())):
+        raise ValueError(f"{where}: no {', '.join(missing)}; {_RERUN}.")
+    rows = task["avg_gt_loss"]
+    if not rows:
+        raise ValueError(f"{where}: the task has no rows. Check its split and ds_size, then {_RERUN}.")
+    for key in TaskLog.__annotations__:
+        column = task.get(key, {})
+        if not column and (key not in required or key.startswith("rouge")):
+            continue  # the published mm evaluation leaves ROUGE empty: it is recomputed from the texts
+        if not isinstance(column, Mapping) or set(column) != set(rows):
+            raise ValueError(f"{where}: {key} and avg_gt_loss {_difference(column, rows)}; {_RERUN}.")
+        for row, value in column.items():
+            _check_cell(key, value, f"{where}, row {row}")
+
+
+def require_tasks(log: EvalLog, names: Iterable[str]) -> None:
+    """ValueError that names the tasks which `log` lacks."""
+    if missing := [name for name in names if name not in log.tasks]:
+        found = f"no task {', '.join(missing)}; it holds {', '.join(log.tasks)}"
+        raise ValueError(f"{log.name}: {found}. Evaluate the missing ones too (eval_task_ids, overwrite=false).")
+
+
+def check_same_rows(log: EvalLog, gold: EvalLog, names: Iterable[str]) -> None:
+    """ValueError that lists what differs unless both logs hold the same rows: id, reference, count of wrong answers."""
+    for name in names:
+        ours, theirs = log.tasks[name], gold.tasks[name]
+        where = f"{log.name} and {gold.name}, task {name}"
+        remedy = "Evaluate both models on the same split, selection and ds_size."
+        if set(ours["avg_gt_loss"]) != set(theirs["avg_gt_loss"]):
+            raise ValueError(f"{where}: the logs {_difference(ours['avg_gt_loss'], theirs['avg_gt_loss'])}. {remedy}")
+        texts, gold_texts = ours["generated_text"], theirs["generated_text"]
+        if other := [row for row in texts if texts[row][2].split() != gold_texts[row][2].split()]:
+            example = f"row {other[0]}: {texts[other[0]][2]!r} against {gold_texts[other[0]][2]!r}"
+            raise ValueError(f"{where}: other reference texts in rows {_some(other)} ({example}). {remedy}")
+        wrong, gold_wrong = ours["average_perturb_loss"], theirs["average_perturb_loss"]
+        if other := [row for row in wrong if len(wrong[row]) != len(gold_wrong[row])]:
+            raise ValueError(f"{where}: another number of wrong answers in rows {_some(other)}. {remedy}")
+
+
+def _check_cell(key: str, value: Any, where: str) -> None:
+    """One row's value under one key: three strings, a finite number, or a non-empty list of finite numbers."""
+    if key == "generated_text":
+        if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(isinstance(text, str) for text in value):
+            raise ValueError(f"{where}: {key} must be three strings, [prompt, generation, reference]; {_RERUN}.")
+        return
+    if key in _LISTS and (not isinstance(value, (list, tuple)) or not value):
+        raise ValueError(f"{where}: {key} must be a list with at least one wrong answer, found {value!r}; {_RERUN}.")
+    for number in value if key in _LISTS else [value]:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            why = "NaN or null comes from a broken checkpoint or half precision: check the model, then"
+            raise ValueError(f"{where}: {key} is {number!r}, not a finite number. {why} {_RERUN}.")
+
+
+def _check_meta(meta: Any, path: Path) -> None:
+    remedy = "Delete it and evaluate again, or evaluate without it (the log alone can be read)."
+    if not isinstance(meta, Mapping) or not {"schema_version", "run", "tasks"} <= set(meta):
+        raise ValueError(f"{path}: expected schema_version, run and tasks. {remedy}")
+    if meta["schema_version"] != META_VERSION:
+        raise ValueError(f"{path}: schema_version {meta['schema_version']!r}, this code reads {META_VERSION}. {remedy}")
+    for name, task in meta["tasks"].items():
+        if missing := sorted(TaskMeta.__required_keys__ - set(task)):
+            raise ValueError(f"{path}, task {name}: no {', '.join(missing)}. {remedy}")
+        for row, facts in task["rows"].items():
+            if missing := sorted(RowMeta.__required_keys__ - set(facts)):
+                raise ValueError(f"{path}, task {name}, row {row}: no {', '.join(missing)}. {remedy}")
+            if len(facts["wrong_equals_right"]) != len(facts["wrong_answers"]):
+                raise ValueError(f"{path}, task {name}, row {row}: wrong_equals_right has another length. {remedy}")
+
+
+def _check_meta_fits(log: TaskLog, meta: TaskMeta, where: str) -> None:
+    """Log and meta must describe the same rows and wrong answers, or marks and authors would go to other rows."""
+    remedy = f"{META} belongs to another evaluation: {_RERUN}"
+    if set(meta["rows"]) != set(log["avg_gt_loss"]):
+        raise ValueError(f"{where}: {META} and the log {_difference(meta['rows'], log['avg_gt_loss'])}; {remedy}.")
+    for row, losses in log["average_perturb_loss"].items():
+        if len(losses) != len(meta["rows"][row]["wrong_answers"]):
+            raise ValueError(f"{where}, row {row}: {META} has another number of wrong answers than the log; {remedy}.")
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file. Run the evaluation that writes it, or correct the path.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); the file may be cut off. Write it again.") from None
+
+
+def _difference(ours: Any, theirs: Any) -> str:
+    """'hold other rows: ...' for two collections of row ids."""
+    ours, theirs = set(ours or ()), set(theirs or ())
+    return f"hold other rows: only the first has {_some(ours - theirs)}; only the second has {_some(theirs - ours)}"
+
+
+def _some(rows: Collection[str], limit: int = 20) -> str:
+    """Row ids in reading order, cut after `limit`."""
+    ordered = sorted(rows, key=row_order)
+    more = [f"and {len(ordered) - limit} more"] if len(ordered) > limit else []
+    return ", ".join([*ordered[:limit], *more]) or "none"
+
+
+def row_order(row: str) -> tuple[int, int, str]:
+    """Sort key that puts "2" before "10" and numbers before words."""
+    return (0, int(row), row) if row.isdecimal() else (1, 0, row)

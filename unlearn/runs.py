@@ -1,0 +1,134 @@
+"""A run's identity on disk: which settings made this folder, whether it is finished, and whether it may be written to."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unlearn.atomic import write_json
+from unlearn.checkpoints import remove_checkpoints
+from unlearn.families import ROOT
+
+logger = logging.getLogger(__name__)
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
+# What does not change the result: two runs that differ only here are the same run.
+NOT_IDENTITY = {"save_dir", "overwrite_dir", "overwrite", "resume_from_checkpoint", "report_to", "logging_steps", "save_steps",
+                "save_ckpts", "num_workers", "log_grad_norms"}
+
+
+@dataclass
+class Run:
+    """A folder with its `run.json`. Only the main process writes."""
+
+    folder: Path
+    record: dict[str, Any]
+    main: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.record["status"] == "finished"
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to the record (a stopping rule that fired, the loss curve's last point, ...)."""
+        self.record.update(facts)
+        self._write()
+
+    def finish(self) -> None:
+        """Marks the run finished and removes what only an unfinished run needs."""
+        self.record["status"] = "finished"
+        self._write()
+        if self.main and not self.record["settings"].get("save_ckpts"):
+            remove_checkpoints(self.folder)
+
+    def _write(self) -> None:
+        if self.main:
+            write_json(self.folder / "run.json", self.record)
+
+
+def settings_hash(settings: Any) -> str:
+    """Twelve hex digits over every setting that can change a result, and over the run that made the start model."""
+    values = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NOT_IDENTITY}
+    start = read_record(Path(values.get("model_path") or "."))
+    values["start"] = start and start.get("settings_hash")
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
+    """Opens `settings.save_dir`: a new run, the same one to be resumed, or one that is already finished.
+
+    Raises:
+        ValueError: no save_dir, a folder that cannot be written, or one that holds another run and may not be overwritten.
+    """
+    if not settings.save_dir:
+        raise ValueError("save_dir is empty; say where the run's files should go.")
+    folder = Path(settings.save_dir)
+    digest = settings_hash(settings)
+    known = read_record(folder)
+    if known and known.get("settings_hash") == digest and known.get("kind") == kind and not overwrite:
+        logger.info("%s: %s", folder, "done (same settings)" if known["status"] == "finished" else "resuming")
+        return Run(folder, known, main)
+    if known and not overwrite:
+        raise ValueError(
+            f"{folder} holds another run ({_difference(known.get('settings', {}), dataclasses.asdict(settings))}); choose "
+            "another save_dir, or set overwrite_dir=true to replace it."
+        )
+    if main:
+        _prepare(folder, overwrite and known is not None)
+    record = {"kind": kind, "status": "running", "settings_hash": digest, "settings": dataclasses.asdict(settings),
+              "seed": settings.seed, "commit": git_commit(), "versions": versions(), "command": " ".join(sys.argv)}
+    run = Run(folder, record, main)
+    run._write()
+    return run
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """`run.json` of a folder, or None. ValueError if it is damaged."""
+    file = folder / "run.json"
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it or choose another save_dir.") from None
+
+
+def _prepare(folder: Path, replace: bool) -> None:
+    """An existing, writable folder; of an old run its models and logs go, whatever else lies there stays."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("not writable")
+    except OSError as error:
+        raise ValueError(f"save_dir={folder} cannot be written ({error}).") from None
+    if replace:
+        remove_checkpoints(folder)
+        shutil.rmtree(folder / "eval_results", ignore_errors=True)  # they belong to the model that is replaced
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    changed = [f"{key}: {old.get(key)!r} there, {new[key]!r} here" for key in new
+               if key not in NOT_IDENTITY and json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)]
+    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "") if changed else "of another kind"
+
+
+def git_commit() -> str | None:
+    """The project's commit, with `+` when files were changed since; None outside a checkout."""
+    try:
+        def git(*words: str) -> str:
+            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+            return done.stdout.strip()
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    return {"python": sys.version.split()[0], **{name: importlib.metadata.version(name) for name in PACKAGES}}

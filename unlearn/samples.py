@@ -1,0 +1,64 @@
+"""What one example is, how its identity is computed, and the prompts that examples share."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+
+FACE_PROMPT = "The name of the person in the picture is"
+
+
+class Sample(TypedDict):
+    """One question with its answer. `image` is a PIL picture, or None for text; a list of answers means K alternatives."""
+
+    question: str
+    answer: str | list[str]
+    image: Any
+    id: str
+
+
+class SampleSource(Protocol):
+    """A split seen as examples: rows by number, in a fixed order, each rendered with the draws of `rng`."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample: ...
+
+    def has_image(self, index: int) -> bool: ...
+
+    def subject(self, index: int) -> str | None:
+        """The person a row is about, where the row says so; None otherwise."""
+
+
+def draw(*key: int) -> np.random.Generator:
+    """The generator of one place in a run, e.g. `draw(seed, epoch, index, purpose)`: the same on every worker and rank."""
+    return np.random.default_rng([abs(int(part)) for part in key])
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The non-empty lines of a text file, stripped. ValueError if it is missing or has none."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected a text file with one entry a line.")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"{path} holds no line of text; give it one entry a line.")
+    return lines
+
+
+def stable_choice(options: Sequence[str], key: str) -> str:
+    """One of `options`, fixed by `key` alone: an evaluated item meets the same prompt in every run and for every answer."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return options[int.from_bytes(digest[:8], "big") % len(options)]
+
+
+def content_hash(*parts: str | bytes | None) -> str:
+    """Identity of a row by what it holds (texts and image bytes), independent of its place in a file."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = b"\x00none" if part is None else part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()[:20]

@@ -1,0 +1,229 @@
+"""Every setting of every script: one frozen dataclass each, where defaults live and where a key or value is refused.
+
+Below the scripts nothing sees Hydra. `build_settings` turns the composed config (a plain dict) into the dataclass,
+normalises published spellings ("true", "None", therem/faces_v1) and names the nearest key for a misspelt one.
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from unlearn.sources import ALIASES
+
+T = TypeVar("T")
+
+
+def choice(default: Any, *options: Any) -> Any:
+    """A field that takes one of `options`."""
+    return field(default=default, metadata={"options": (default, *options)})
+
+
+def at_least(default: Any, minimum: float) -> Any:
+    """A numeric field with a lower bound."""
+    return field(default=default, metadata={"minimum": minimum})
+
+
+def inert(default: Any, why: str) -> Any:
+    """A key of the published configs that has no meaning here: accepted at its published value, an error otherwise."""
+    return field(default=default, metadata={"inert": why})
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """`r: 0` is full finetuning. `targets`: linears of the language model without the head, or `all` (the published code's)."""
+
+    r: int = at_least(8, 0)
+    alpha: float = at_least(32, 0)
+    dropout: float = at_least(0.0, 0)
+    targets: str = choice("language", "all")
+    init_noise: float = at_least(0.0, 0)  # std of a seeded start for B; moves losses that are stationary at the teacher
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What finetune and forget share."""
+
+    model_family: str = "llava-mini"
+    LoRA: LoraSettings = field(default_factory=LoraSettings)
+    lr: float = at_least(1e-5, 0)
+    weight_decay: float = at_least(0.01, 0)
+    num_epochs: float = at_least(3, 0)
+    max_steps: int | None = at_least(None, 1)  # stop earlier than num_epochs would
+    batch_size: int = at_least(4, 1)  # per device
+    gradient_accumulation_steps: int = at_least(1, 1)
+    max_length: int = at_least(2048, 1)
+    warmup_epochs: float = at_least(1.0, 0)
+    lr_scheduler: str = choice("linear", "cosine", "constant", "constant_with_warmup")
+    max_grad_norm: float = at_least(1.0, 0)
+    optim: str = "adamw_torch"  # any name of transformers, e.g. adamw_bnb_8bit
+    freeze_vision_module: bool = True
+    precision: str = choice("auto", "bf16", "fp32")  # auto: bf16 autocast on a GPU, fp32 on a CPU
+    attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    gradient_checkpointing: bool = False
+    num_workers: int = at_least(0, 0)
+    seed: int = at_least(42, 0)
+    data_revision: str | None = None
+    logging_steps: int = at_least(10, 1)
+    save_steps: int | None = at_least(None, 0)  # steps between checkpoints; null: one an epoch; 0: none
+    resume_from_checkpoint: bool | str = True  # true: the newest checkpoint in save_dir; a path; false: start afresh
+    overwrite_dir: bool = False
+    report_to: str = choice("none", "wandb", "tensorboard")
+    save_dir: str = ""
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(TrainSettings):
+    """`mm/finetune.py`, `nlp/finetune.py`."""
+
+    model_path: str | None = None  # start from this checkpoint instead of the family's own
+    data_path: str = "data/clear-mini"
+    split: str = "full+tofu"
+
+
+@dataclass(frozen=True)
+class ForgetSettings(TrainSettings):
+    """`mm/forget.py`, `nlp/forget.py`."""
+
+    model_path: str = ""
+    forget_data_path: str = "data/clear-mini"
+    retain_data_path: str = "data/clear-mini"
+    forget_split: str = "forget10+tofu"
+    retain_split: str = "retain90+tofu"
+    modality: str | None = choice(None, "text", "visual", "both")  # a readable way to choose the forget split
+    retain_partner: str = choice("any", "same_modality")
+    epoch_over: str = choice("forget", "retain")
+    forget_loss: str = "grad_diff_forget_ce_retain_ce"
+    method_args: Mapping[str, Any] = field(default_factory=dict)
+    loss_beta: float | None = at_least(None, 0)
+    l_norm_from: str = choice("zero", "init")
+    l1_lambda: float = at_least(0.0, 0)
+    l0_lambda: float = 0.0
+    stop_when: float | None = at_least(None, 0)  # stop once the mean forget NLL is above this many nats
+    log_grad_norms: bool = False
+    save_ckpts: bool = False  # keep every checkpoint after the run, not only while it is unfinished
+    save_model: bool = True
+    eval_while_train: bool = inert(False, "evaluate a checkpoint with mm/eval.py instead")
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    max_new_tokens: int = at_least(300, 1)
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """`mm/eval.py`, `nlp/eval.py`. `tasks` is a list of mappings; the published parallel lists are read by mm/tasks.py."""
+
+    model_path: str = ""
+    model_family: str = "llava-mini"
+    processor_path: str | None = None
+    save_dir: str = ""
+    tasks: list[Any] = field(default_factory=list)
+    eval_task_ids: list[int] | None = None
+    max_length: int = at_least(4096, 1)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    ds_size: int | None = at_least(None, 1)
+    selection: str = choice("first", "random")
+    overwrite: bool = True
+    batch_size: int = at_least(8, 1)
+    retain_result: str | None = None
+    quantization: str | None = choice(None, "4bit", "8bit")
+    precision: str = choice("auto", "bf16", "fp32")
+    attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    seed: int = at_least(42, 0)
+    data_revision: str | None = None
+    method_name: str | None = None
+    submitted_by: str = ""
+    save_generated_text: bool = inert(True, "the log always holds the text")
+    reinitialize_weights: bool = inert(False, "evaluate a model built from its config instead")
+
+
+SCRIPTS: tuple[Any, ...] = (FinetuneSettings, ForgetSettings, EvalSettings)
+
+
+def read_settings(cls: type[T], config: Mapping[str, Any]) -> T:
+    """The settings of one script from its composed config. A preset (+experiment=...) serves all scripts, so keys that
+    only another script has are left out; on the command line Hydra itself refuses those."""
+    others = {item.name for script in SCRIPTS for item in dataclasses.fields(script)} | {"data_path", "by_script"}
+    mine = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return build_settings(cls, {key: value for key, value in config.items() if key in mine or key not in others})
+
+
+def build_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """An instance of `cls` from a plain mapping.
+
+    Raises:
+        ValueError: unknown key (with its nearest neighbour), wrong type, a value out of bounds or not among the options.
+    """
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), list(fields), n=1, cutoff=0.5)
+            hint = f" Did you mean {where + near[0]!r}?" if near else f" Known keys: {', '.join(sorted(fields))}."
+            raise ValueError(f"Unknown config key {where + str(key)!r}.{hint}")
+    built = {key: _value(where + key, values[key], hints[key], fields[key]) for key in values}
+    return cls(**built)
+
+
+def _value(name: str, value: Any, hint: Any, item: Any) -> Any:
+    if isinstance(value, str) and value.lower() in ("none", "null"):
+        value = None
+    value = _convert(name, value, hint)
+    meta = item.metadata
+    if "options" in meta and value not in meta["options"]:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, meta['options']))}.")
+    if "minimum" in meta and value is not None and value < meta["minimum"]:
+        raise ValueError(f"{name}={value} is too small; it must be at least {meta['minimum']}.")
+    if "inert" in meta and value != item.default:
+        raise ValueError(f"{name}={value!r} has no effect here ({meta['inert']}); remove it or set it to {item.default}.")
+    if name.endswith(("data_path",)) and isinstance(value, str):
+        value = ALIASES.get(value, value)
+    return value
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the annotated type; strings that spell it ("true", "1e-5") count, anything lossy does not."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        members = get_args(hint)
+        if value is None:
+            if type(None) in members:
+                return None
+        else:
+            for member in members:
+                if member is not type(None):
+                    try:
+                        return _convert(name, value, member)
+                    except ValueError:
+                        continue
+        raise _wrong(name, value, " or ".join("null" if m is type(None) else _spell(m) for m in members))
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return build_settings(hint, value, where=f"{name}.")  # type: ignore[arg-type]
+    if hint is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if hint in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise _wrong(name, value, _spell(hint)) from None
+        if hint is float or number.is_integer():
+            return hint(number)
+    if hint is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return str(value)
+    if origin is list and isinstance(value, (list, tuple)):
+        return [item if get_args(hint)[0] is Any else _convert(name, item, get_args(hint)[0]) for item in value]
+    if origin is not None and origin is not list and isinstance(value, Mapping):
+        return dict(value)
+    raise _wrong(name, value, _spell(hint))
+
+
+def _spell(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))
+
+
+def _wrong(name: str, value: Any, expected: str) -> ValueError:
+    return ValueError(f"{name}={value!r} is not a {expected}; correct it on the command line or in the config file.")

@@ -1,0 +1,54 @@
+"""The frozen original model: the same weights with the adapter switched off, or a frozen copy."""
+
+import contextlib
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from unlearn.scoring import Scored
+from unlearn.step import StudentForward, score_views
+
+
+class Teacher:
+    """Scores views with the model as it was before training: always `eval()`, never with gradients.
+
+    With LoRA no second copy is loaded: the adapter is switched off for the call. Otherwise `frozen` holds a copy.
+    """
+
+    def __init__(self, student: StudentForward, frozen: StudentForward | None = None) -> None:
+        self.student = student
+        self.frozen = frozen
+
+    @classmethod
+    def of(cls, student: StudentForward, reference: Any | None = None) -> "Teacher":
+        """The teacher of a student about to be trained. `reference` is another model to compare with (DPO's option)."""
+        if reference is not None:
+            frozen = StudentForward(reference, student.hidden)
+            frozen.layer = student.layer
+        elif hasattr(student.model, "disable_adapter"):
+            return cls(student)
+        else:
+            frozen = copy.deepcopy(student)
+        return cls(student, frozen.requires_grad_(False).eval())
+
+    def to(self, device: torch.device) -> None:
+        """Moves a frozen copy next to the student; the adapter form is there already."""
+        if self.frozen is not None:
+            self.frozen.to(device)
+
+    @torch.no_grad()
+    def score(self, views: Mapping[str, Any]) -> dict[str, Scored]:
+        """The scored views, without gradient. An empty mapping costs nothing."""
+        if not views:
+            return {}
+        if self.frozen is not None:
+            return score_views(self.frozen(views))
+        training = self.student.training
+        self.student.eval()
+        try:
+            with getattr(self.student.model, "disable_adapter", contextlib.nullcontext)():
+                return score_views(self.student(views))
+        finally:
+            self.student.train(training)

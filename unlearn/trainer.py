@@ -1,0 +1,243 @@
+"""transformers' Trainer with one change of plan: the loss is a method's named parts on scored views."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from unlearn import method as contract
+from unlearn.checkpoints import INCOMPLETE, replace_folder
+from unlearn.families import inner_model
+from unlearn.lora import snapshot, trained_view
+from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
+from unlearn.scoring import Scored
+from unlearn.settings import TrainSettings
+from unlearn.step import StudentForward, score_views
+from unlearn.teacher import Teacher
+from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+
+logger = logging.getLogger(__name__)
+
+
+class UnlearnTrainer(Trainer):
+    """Trains `student` with `method`. Finetuning is the method `retain_ft` over one split.
+
+    Args:
+        sampler: carries epochs and passes, so the Trainer sees the whole run as one pass over it.
+        stop_when: stop once the mean forget NLL (nats per token) is above this; None never.
+        log_grad_norms: at logging steps, the gradient norm of the forget and of the retain parts.
+
+    Raises:
+        FloatingPointError: a loss that is NaN or infinite, naming the step, the parts and the last checkpoint.
+    """
+
+    def __init__(
+        self,
+        student: StudentForward,
+        args: TrainingArguments,
+        *,
+        method: Method,
+        dataset: ForgetRetainDataset,
+        collator: StepCollator,
+        sampler: EpochSampler,
+        teacher: Teacher | None = None,
+        processor: Any = None,
+        stop_when: float | None = None,
+        log_grad_norms: bool = False,
+    ) -> None:
+        super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
+        self.dataset, self.folder = dataset, Path(str(args.output_dir))
+        self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
+        self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
+        self.model_accepts_loss_kwargs = False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
+        self.student = student
+        self.initial = snapshot(student.model) if contract.needs_initial(method) else None
+        self.stopped: str | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._calls: dict[str, int] = {}
+        self._bad: tuple[int, dict[str, Tensor]] | None = None
+        if teacher is not None:
+            teacher.to(args.device)
+
+    # ---- one step ---------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The sum of the method's parts on this micro-batch."""
+        views = inputs["views"]
+        names = [view.name for view in self.method.student_views if view.name in views]
+        taught = [view.name for view in self.method.teacher_views if view.name in views]
+        step = self._step_info(inputs)
+        student = score_views(model({name: views[name] for name in names}))
+        teacher = self.teacher.score({name: views[name] for name in taught}) if self.teacher is not None else {}
+        parts = self.method.loss(student, teacher, step)
+        if contract.has_penalty(self.method):
+            parts = {**parts, **contract.penalty(self.method, trained_view(self.student.model, self.initial), step)}
+        if (self.state.global_step + 1) % self.args.logging_steps == 0:
+            self._record(self._extras(student, parts))
+        self._record({name: part.detach() for name, part in parts.items()})
+        loss = torch.stack(list(parts.values())).sum()
+        self._watch(loss.detach(), parts)
+        return (loss, student) if return_outputs else loss
+
+    def _step_info(self, inputs: dict[str, Any]) -> StepInfo:
+        epochs = len(self.sampler.counts)
+        return StepInfo(self.state.global_step, self.state.max_steps, inputs["epoch"], epochs, inputs["pass_name"])
+
+    def _record(self, values: dict[str, Tensor]) -> None:
+        """Adds to the means of the next log line, on the device: reading a number out would make the GPU wait."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value, dtype=torch.float32)) + value.float()
+            self._calls[name] = self._calls.get(name, 0) + 1
+
+    def _watch(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
+        """Stops on the previous step's bad loss: its value has arrived by now, so asking costs no wait."""
+        self.check_finite()
+        self._bad = (self.state.global_step, {"loss": loss, **{name: part.detach() for name, part in parts.items()}})
+
+    def check_finite(self) -> None:
+        """FloatingPointError if the last loss seen was NaN or infinite."""
+        if self._bad is None or bool(torch.isfinite(self._bad[1]["loss"])):
+            return
+        step, parts = self._bad
+        values = ", ".join(f"{name}={value.item():.4g}" for name, value in parts.items())
+        last = sorted(self.folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+        kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written (save_steps)"
+        raise FloatingPointError(f"The loss is not finite at step {step + 1} ({values}); {kept}. Lower lr or the forget weight.")
+
+    def _extras(self, student: dict[str, Scored], parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
+        extras = self._gradient_norms(parts) if self.log_grad_norms else {}
+        if "forget" in student:
+            with torch.no_grad():
+                extras["forget_nll"] = student["forget"].cross_entropy()
+        return extras
+
+    def _gradient_norms(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        parameters = [p for p in self.student.parameters() if p.requires_grad]
+        norms = {}
+        for side, names in (("forget", FORGET_PARTS), ("retain", RETAIN_PARTS)):
+            chosen = [part for name, part in parts.items() if name in names and part.requires_grad]
+            if chosen:
+                total = torch.stack(chosen).sum()
+                gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+                norms[f"grad_norm_{side}"] = torch.stack([g.float().norm() for g in gradients if g is not None]).norm()
+        return norms
+
+    # ---- data, logging ----------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Our sampler is already this rank's share, so accelerate must not shard it again."""
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            self.dataset, batch_sampler=self.sampler, collate_fn=self.data_collator, num_workers=workers,
+            persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means of the parts since the last line, over all ranks, and the true epoch."""
+        if "loss" in logs and self._sums:
+            names = sorted(self._sums)
+            means = torch.stack([self._sums[name] / self._calls[name] for name in names])
+            means = self.accelerator.reduce(means, reduction="mean")
+            logs = {**logs, **{f"parts/{name}": round(value, 6) for name, value in zip(names, means.tolist(), strict=True)}}
+            self._sums, self._calls = {}, {}
+            if self.stop_when is not None and logs.get("parts/forget_nll", 0.0) > self.stop_when:
+                nll = logs["parts/forget_nll"]
+                self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {self.state.global_step}"
+                self.control.should_training_stop = True
+        self.state.epoch = self.state.global_step / max(1, self.state.max_steps) * len(self.sampler.counts)
+        super().log(logs, start_time)
+
+    # ---- saving and resuming ----------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(Path(super()._get_output_dir(trial)) / INCOMPLETE) if self._staging else super()._get_output_dir(trial)
+
+    _staging = False
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint appears by one rename, when all of it is there."""
+        self.check_finite()
+        self._staging = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = False
+        self.accelerator.wait_for_everyone()
+        folder = self.folder
+        if self.args.should_save:
+            name = f"checkpoint-{self.state.global_step}"
+            replace_folder(folder / INCOMPLETE / name, folder / name)
+            (folder / INCOMPLETE).rmdir()
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """The inner model (or its adapter) in the form `from_pretrained` reads; no pickled arguments."""
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        if state_dict is not None:
+            state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
+        self.student.model.save_pretrained(folder, state_dict=state_dict)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Puts a checkpoint's weights into the student, adapter or whole."""
+        load_weights(self.student.model, resume_from_checkpoint)
+
+
+def load_weights(model: Any, folder: str) -> None:
+    """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class."""
+    if hasattr(model, "disable_adapter"):
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        set_peft_model_state_dict(model, load_file(Path(folder) / "adapter_model.safetensors"))
+        return
+    saved = type(inner_model(model)).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model.load_state_dict(saved.state_dict())
+
+
+def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None) -> TrainingArguments:
+    """transformers' arguments for a run of `steps` optimiser steps: bf16 autocast on a GPU, fp32 on a CPU."""
+    gpu = torch.cuda.is_available()
+    checkpointing: dict[str, Any] = {}
+    if settings.gradient_checkpointing:
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    return TrainingArguments(
+        output_dir=settings.save_dir,
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.lr,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=warmup,
+        max_grad_norm=settings.max_grad_norm,
+        optim=settings.optim,
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and gpu),
+        use_cpu=not gpu,
+        dataloader_num_workers=settings.num_workers,
+        logging_steps=settings.logging_steps,
+        logging_nan_inf_filter=False,  # it would hide a NaN, and asks the GPU every micro-batch
+        save_strategy="steps" if save_steps else "no",
+        save_steps=save_steps or 500,
+        save_total_limit=None if getattr(settings, "save_ckpts", False) else 1,
+        report_to=settings.report_to,
+        run_name=f"{Path(settings.save_dir).name}-{time.strftime('%m%d-%H%M')}",
+        seed=settings.seed,
+        remove_unused_columns=False,
+        label_names=[],
+        ddp_find_unused_parameters=settings.LoRA.r == 0 or settings.LoRA.targets == "all",
+        disable_tqdm=not sys.stderr.isatty(),
+        **checkpointing,
+    )
