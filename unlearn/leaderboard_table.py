@@ -1,5 +1,6 @@
 """A leaderboard to read: runs that differ only in the seed pooled, gold and base on top, as plain text, Markdown or LaTeX."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def text_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Aligned plain text, one table per track, with notes on how to read it."""
     blocks = []
     for header, body, lines in _grids(rows):
-        cells = [header, *([*row[:1], *row[1:]] for row in body)]
+        cells = [header, *body]
         widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
         blocks.append("\n".join([text[0], "-" * len(text[0]), *text[1:], "", *_notes(lines)]))
@@ -71,7 +72,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     for header, body, lines in _grids(rows):
         text = [header, ["---"] * len(header)]
         for row, line in zip(body, lines, strict=True):
-            escaped = [cell.replace("|", "\\|") for cell in row]
+            escaped = [re.sub(r"([|*_\\])", r"\\\1", cell) for cell in row]
             text.append([f"*{cell}*" if line.low_retain and cell else cell for cell in escaped])
         blocks.append("\n".join(["| " + " | ".join(row) + " |" for row in text] + [""] + [f"- {note}" for note in _notes(lines)]))
     return "\n\n".join(blocks) + "\n"
@@ -147,7 +148,7 @@ def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list
                 *(_cell(line, name) for name in ("Real metric", "Retain metric", "Forget metric")),
                 " / ".join(_plain(line, part) for part in track.composites["Forget metric"]),
                 _cell(line, js),
-                _plain(line, "Null floor"),
+                "" if line.role == "gold" else _plain(line, "Null floor"),
                 f"{line.numbers['KS test p-value']:.2g}" if "KS test p-value" in line.numbers else "",
             ]
             for line in own
@@ -173,7 +174,7 @@ def _cell(line: Entry, name: str) -> str:
 
 def _notes(lines: Sequence[Entry]) -> list[str]:
     notes = [
-        "Retain and Real: higher is better. Forget: gold's value is the goal; its three parts stand beside it, as one zero makes it 0.",
+        "Retain and Real: higher is better. Forget: gold's value is the goal; one of its three parts at zero makes it 0.",
         "Forget Quality: 1 = same truth ratios as gold. Floor: what two models without difference score on average.",
     ]
     if any(line.intervals for line in lines):

@@ -14,12 +14,19 @@ logger = logging.getLogger(__name__)
 
 
 def lora_targets(model: nn.Module, targets: str = "language") -> list[str]:
-    """Module paths of the linears to adapt: those of the language model (never the head), or `all` in the whole model."""
+    """Module paths of the linears to adapt: those of the language model (never the head), or `all` in the whole model.
+
+    With `all` the head is among them unless it shares its weight with the embeddings (Qwen2-VL): merging its adapter
+    would change those too.
+    """
     prefix = language_model_path(model) + "." if targets == "language" else ""
-    head = inner_model(model).get_output_embeddings()
+    inner = inner_model(model)
+    head = inner.get_output_embeddings()
+    tied = head is not None and head.weight is inner.get_input_embeddings().weight
+    spared = head if targets == "language" or tied else None
     names = [
-        name for name, module in inner_model(model).named_modules()
-        if name.startswith(prefix) and _is_linear(module) and (targets == "all" or module is not head)
+        name for name, module in inner.named_modules()
+        if name.startswith(prefix) and _is_linear(module) and module is not spared
     ]
     assert names, f"no linear layer under {prefix!r}"
     return names

@@ -170,10 +170,10 @@ def build_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> 
 
 
 def _value(name: str, value: Any, hint: Any, item: Any) -> Any:
-    if isinstance(value, str) and value.lower() in ("none", "null"):
-        value = None
-    value = _convert(name, value, hint)
     meta = item.metadata
+    if value is None or str(value).lower() in ("none", "null"):
+        value = "none" if "none" in meta.get("options", ()) else None  # report_to has a word for it
+    value = _convert(name, value, hint)
     if "options" in meta and value not in meta["options"]:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, meta['options']))}.")
     if "minimum" in meta and value is not None and value < meta["minimum"]:

@@ -121,7 +121,7 @@ class ForgetRetainDataset(Dataset):
         if name == "random":
             return {**sample, "answer": self._random_answers(epoch, index, row, str(sample["answer"]))}
         if name == "augmented":
-            return self._augmented(sample, source.subject(row), draw(self.seed, epoch, index, AUGMENT), epoch)
+            return self._augmented(sample, source.subject(row), draw(self.seed, epoch, row, AUGMENT), epoch)
         return sample
 
     def _refusal(self, row: int, answer: str) -> str:

@@ -76,7 +76,7 @@ def scored(probabilities, labels) -> Scored:
 
 
 def test_teacher_kl_matches_answers_across_different_padding():
-    I = IGNORE_INDEX  # noqa: E741, N806
+    I = IGNORE_INDEX  # noqa: E741
     teacher = scored([[Q, P], [Q, Q]], [[I, 0], [1, 0]])
     student = scored([[Q, Q, P], [P, P, Q]], [[0, I, I], [I, 1, 0]])
     # row 0: P against Q; row 1: Q against P, Q against Q

@@ -62,4 +62,5 @@ def _pair(prediction: str, reference: str, unicode: bool) -> tuple[float, float,
 
 @cache
 def _scorer(unicode: bool) -> RougeScorer:
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=True, tokenizer=UnicodeTokenizer() if unicode else None)
+    tokenizer = UnicodeTokenizer() if unicode else tokenizers.DefaultTokenizer(use_stemmer=True)
+    return RougeScorer(["rouge1", "rougeL"], use_stemmer=True, tokenizer=tokenizer)

@@ -1,0 +1,31 @@
+"""Eval logs to a leaderboard: rows merged into save_file, the table printed, the trade-off picture beside it.
+
+    python aggregate_eval_stat.py retain_result=GOLD.json ckpt_result=MODEL.json method_name=NAME submitted_by=WHO \
+        save_file=leaderboard.json
+
+ckpt_result may be a list or a glob, quoted: 'ckpt_result=models/**/eval_log_aggregated.json'. No model is needed.
+"""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
+def main(config: DictConfig) -> None:
+    from unlearn.leaderboard_table import text_table
+    from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
+    from unlearn.settings import build_settings
+
+    values = OmegaConf.to_container(config, resolve=True)
+    if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called
+        values["refusals"] = str(Path(__file__).parent / values["refusals"])
+    settings = build_settings(AggregateSettings, values)
+    rows = update_leaderboard(settings)
+    print(text_table(rows))
+    print(f"\n{len(rows)} rows in {settings.save_file}")
+
+
+if __name__ == "__main__":
+    main()

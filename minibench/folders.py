@@ -1,0 +1,50 @@
+"""Where the embedded datasets live, and how they are built on first use."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATASETS = ("clear-mini", "tofu-mini")
+
+_CARD = """# {name}
+
+A generated dataset: {what}. Names, faces and facts are drawn from seed {seed}; none is of a real person.
+Made by `python -m minibench.build --seed {seed}`; described in data/README.md of the project. MIT licence.
+"""
+_WHAT = {
+    "clear-mini": "sixty fictitious authors in eight drawn portraits each, in the configs and columns of CLEAR",
+    "tofu-mini": "questions and answers about the sixty authors of clear-mini, in the configs and columns of TOFU",
+}
+
+
+def build(name: str, folder: str | Path, seed: int | None = None) -> Path:
+    """Writes the dataset `name` ("clear-mini" or "tofu-mini") as `folder`, whole or not at all; returns `folder`.
+
+    Raises ValueError for another name.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"No embedded dataset {name!r}; there are {' and '.join(DATASETS)}.")
+    from minibench.clear import clear_configs
+    from minibench.people import SEED
+    from minibench.tables import write_dataset
+    from minibench.tofu import tofu_configs
+
+    seed = SEED if seed is None else seed
+    configs = clear_configs(seed) if name == "clear-mini" else tofu_configs(seed)
+    write_dataset(Path(folder), configs, _CARD.format(name=name, what=_WHAT[name], seed=seed))
+    return Path(folder)
+
+
+def ensure_dataset(path: str | Path) -> Path | str:
+    """The folder of the embedded dataset that `path` names, built on first use; any other path comes back unchanged.
+
+    `data/clear-mini` and `data/tofu-mini` mean the folders of this project wherever a command is started. Several processes
+    may call this at once: each writes a folder of its own, and the first rename wins.
+    """
+    given = Path(path)
+    candidates = {ROOT / "data" / name: name for name in DATASETS}
+    for folder in (given.absolute(), ROOT / given):
+        if folder.is_dir():
+            return folder if folder in candidates else path
+        if folder in candidates:
+            return build(candidates[folder], folder)
+    return path

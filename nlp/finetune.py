@@ -1,0 +1,26 @@
+"""Finetune a language model on a split of TOFU.
+
+    accelerate launch nlp/finetune.py                                   # the embedded benchmark on a CPU
+    accelerate launch nlp/finetune.py split=retain90                    # the gold model
+    accelerate launch nlp/finetune.py +experiment=llama2                # Llama-2-7B on locuslab/TOFU (Appendix F)
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config", config_name="nlp/finetune")
+def main(config: DictConfig) -> None:
+    from nlp.tofu import finetune_keys, finetune_source
+    from unlearn import pipeline
+    from unlearn.families import load_family
+    from unlearn.settings import FinetuneSettings, read_settings
+
+    settings = read_settings(FinetuneSettings, finetune_keys(OmegaConf.to_container(config, resolve=True)))
+    folder = pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
+    if pipeline.is_main():
+        print(f"model: {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Unlearn a forget split of TOFU with one of the methods of config/method_args.yaml.
+
+    accelerate launch nlp/forget.py                                     # gradient difference on the embedded benchmark
+    accelerate launch nlp/forget.py split=forget05 forget_loss=npo method_args.npo.beta=0.3
+    accelerate launch nlp/forget.py +experiment=mistral forget_loss=LLMU    # Mistral-7B on locuslab/TOFU (Appendix F)
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config", config_name="nlp/forget")
+def main(config: DictConfig) -> None:
+    from nlp.tofu import REFUSALS, forget_keys, forget_sources
+    from unlearn import pipeline
+    from unlearn.families import load_family
+    from unlearn.samples import read_lines
+    from unlearn.settings import ForgetSettings, read_settings
+
+    settings = read_settings(ForgetSettings, forget_keys(OmegaConf.to_container(config, resolve=True)))
+    family = load_family(settings.model_family)
+    folder = pipeline.forget(settings, family, lambda: forget_sources(settings), read_lines(REFUSALS))
+    if pipeline.is_main():
+        print(f"model: {folder}")
+
+
+if __name__ == "__main__":
+    main()

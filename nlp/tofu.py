@@ -1,0 +1,89 @@
+"""TOFU's rows as samples, a question with its answer, and the published flat keys (`split`, `data_path`) as settings."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import minibench
+from unlearn.families import ROOT
+from unlearn.samples import Sample
+from unlearn.settings import FinetuneSettings, ForgetSettings
+from unlearn.sources import check_disjoint, load_split
+
+REFUSALS = ROOT / "data" / "idontknow.jsonl"
+CONTENT = ("question", "answer")
+EVAL_ONLY = ("rows_per_author",)  # keys of config/nlp/eval.yaml that a preset may hold and training does not read
+
+
+class TofuSource:
+    """One split of TOFU; `id` is `<split>/<row>`. A `name` column, where there is one, tells whom a row is about."""
+
+    def __init__(self, rows: Any, name: str) -> None:
+        self.name = name
+        self.questions, self.answers = list(rows["question"]), list(rows["answer"])
+        self.names: list[str] | None = list(rows["name"]) if "name" in rows.column_names else None
+        for index, pair in enumerate(zip(self.questions, self.answers, strict=True)):
+            if not all(pair):
+                raise ValueError(f"Row {name}/{index} lacks a question or an answer; remove or mend it.")
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def has_image(self, index: int) -> bool:
+        return False
+
+    def subject(self, index: int) -> str | None:
+        return None if self.names is None else self.names[index]
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Row `index`; nothing about a text row is drawn."""
+        where = f"{self.name}/{index}"
+        return {"question": self.questions[index], "answer": self.answers[index], "image": None, "id": where}
+
+
+def load_rows(path: str, split: str, revision: str | None, columns: tuple[str, ...] = CONTENT) -> Any:
+    """The rows of a split by folder or hub id, `columns` checked; the embedded benchmark is built on first use."""
+    return load_split(str(minibench.ensure_dataset(path)), split, revision=revision, columns=columns)
+
+
+def finetune_source(settings: FinetuneSettings) -> TofuSource:
+    """The split to finetune on. ValueError: no such dataset or split, a missing column, an empty cell."""
+    return TofuSource(load_rows(settings.data_path, settings.split, settings.data_revision), settings.split)
+
+
+def forget_sources(settings: ForgetSettings) -> tuple[TofuSource, TofuSource]:
+    """(forget, retain). ValueError as for finetuning, or when the two share rows."""
+    forget = load_rows(settings.forget_data_path, settings.forget_split, settings.data_revision)
+    retain = load_rows(settings.retain_data_path, settings.retain_split, settings.data_revision)
+    check_disjoint(forget, retain, CONTENT, (settings.forget_split, settings.retain_split))
+    return TofuSource(forget, settings.forget_split), TofuSource(retain, settings.retain_split)
+
+
+def finetune_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The composed config without what only nlp/eval.py reads."""
+    return {key: value for key, value in config.items() if key not in EVAL_ONLY}
+
+
+def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat keys of config/nlp/forget.yaml as those of ForgetSettings.
+
+    `split` is the forget split; the retain split follows as retain(100 - NN), unless `retain_split` names another.
+    `data_path` holds both. ValueError where no retain split follows.
+    """
+    values = finetune_keys(config)
+    split, path = values.pop("split"), values.pop("data_path")
+    retain = values.pop("retain_split", None) or retain_split(split)
+    return {
+        **values, "forget_split": split, "retain_split": retain, "forget_data_path": path, "retain_data_path": path,
+        "modality": "text",
+    }  # fmt: skip
+
+
+def retain_split(split: str) -> str:
+    """`retain90` for `forget10`. ValueError for a name that says no size."""
+    size = re.fullmatch(r"forget(\d\d)", str(split))
+    if size is None:
+        raise ValueError(f"split={split!r} is not a forget split such as forget10; set retain_split to what goes with it.")
+    return f"retain{100 - int(size[1]):02d}"

@@ -1,0 +1,1 @@
+"""Pictures of a leaderboard, for people who look before they read."""
