@@ -11,6 +11,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.commandline import check_overrides
+
 
 @hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
 def main(config: DictConfig) -> None:
@@ -28,4 +30,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    check_overrides("aggregate_eval_stat")
     main()

@@ -10,6 +10,8 @@ Finished jobs are kept (by the hash of their settings), interrupted ones go on, 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.commandline import check_overrides
+
 
 @hydra.main(version_base=None, config_path="config", config_name="run_exps")
 def main(config: DictConfig) -> None:
@@ -21,4 +23,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    check_overrides("run_exps")
     main()

@@ -4,8 +4,21 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from minibench.faces import BEARDS, EYE_COLOURS, GLASSES, HAIR_COLOURS, HAIR_STYLES, HATS, PLACES, SHIRTS, SIZE, SKINS, Face
-from minibench.faces import draw_face, random_face
+from minibench.faces import (
+    BEARDS,
+    EYE_COLOURS,
+    GLASSES,
+    HAIR_COLOURS,
+    HAIR_STYLES,
+    HATS,
+    PLACES,
+    SHIRTS,
+    SIZE,
+    SKINS,
+    Face,
+    draw_face,
+    random_face,
+)
 
 COLOURS = {
     "red": (214, 40, 40), "blue": (40, 80, 220), "green": (40, 160, 70), "yellow": (244, 210, 50), "black": (20, 20, 20),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import minibench
-from unlearn.families import ROOT
+from unlearn import ROOT
 from unlearn.samples import Sample, read_lines
 from unlearn.settings import FinetuneSettings, ForgetSettings
 from unlearn.sources import check_disjoint, check_images, load_split, open_image

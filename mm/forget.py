@@ -8,6 +8,8 @@
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.commandline import check_overrides
+
 
 @hydra.main(version_base=None, config_path="../config", config_name="mm/forget")
 def main(config: DictConfig) -> None:
@@ -25,4 +27,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    check_overrides("mm/forget")
     main()

@@ -10,8 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from unlearn import ROOT
 from unlearn.atomic import write_json
-from unlearn.families import ROOT
 
 logger = logging.getLogger(__name__)
 AGGREGATE = "eval_results/eval_log_aggregated.json"
@@ -54,7 +54,7 @@ def run_sweep(sweep: Sweep) -> str:
     from unlearn.leaderboard_table import text_table
 
     root = Path(sweep.save_dir)
-    base, gold = (_finetune_job(sweep, split) for split in ("full+tofu", "retain90+tofu"))
+    base, gold = (finetune_job(sweep, split) for split in ("full+tofu", "retain90+tofu"))
     broken = run_jobs([base, gold], sweep.jobs)
     if broken:
         raise ValueError(f"Base or gold could not be made: {broken}")
@@ -131,10 +131,12 @@ def compose(script: str, overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _eval_overrides(sweep: Sweep, folder: Path, label: str) -> tuple[str, ...]:
-    return (f"model_family={sweep.model_family}", f"model_path={folder}", "overwrite=false", f"method_name='{label}'", *sweep.eval)
+    return (
+        f"model_family={sweep.model_family}", f"model_path={folder}", "overwrite=false", f"method_name='{label}'", *sweep.eval,
+    )
 
 
-def _finetune_job(sweep: Sweep, split: str) -> Job:
+def finetune_job(sweep: Sweep, split: str) -> Job:
     folder = Path(sweep.save_dir) / f"ft_{split}"
     label = "base" if split == "full+tofu" else "gold"
     overrides = (f"model_family={sweep.model_family}", f"split={split}", f"seed={sweep.finetune_seed}", f"save_dir={folder}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import minibench
-from unlearn.families import ROOT
+from unlearn import ROOT
 from unlearn.samples import Sample
 from unlearn.settings import FinetuneSettings, ForgetSettings
 from unlearn.sources import check_disjoint, load_split
@@ -70,14 +70,14 @@ def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The flat keys of config/nlp/forget.yaml as those of ForgetSettings.
 
     `split` is the forget split; the retain split follows as retain(100 - NN), unless `retain_split` names another.
-    `data_path` holds both. ValueError where no retain split follows.
+    `data_path` holds both. The published config knows no `l_norm_from`; its L1 is of the change. ValueError where no retain split follows.
     """
     values = finetune_keys(config)
     split, path = values.pop("split"), values.pop("data_path")
     retain = values.pop("retain_split", None) or retain_split(split)
     return {
         **values, "forget_split": split, "retain_split": retain, "forget_data_path": path, "retain_data_path": path,
-        "modality": "text",
+        "modality": "text", "l_norm_from": values.get("l_norm_from", "init"),
     }  # fmt: skip
 
 

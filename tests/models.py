@@ -136,8 +136,8 @@ def _text_config(tokenizer: Any) -> dict[str, Any]:
 def _randomised(model: Any, seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 or name.endswith("class_embedding"):  # norms stay at 1, biases at 0
                 std = 1.5 * parameter[0].numel() ** -0.5
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
     return model.eval()

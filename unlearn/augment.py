@@ -23,11 +23,12 @@ def augment_image(image: Any, rng: np.random.Generator) -> Any:
 
 
 def drop_name(question: str, name: str | None) -> str:
-    """The question without the author's name; where no name is known, without its longest capitalised run that does not
-    open the sentence; unchanged when there is none."""
+    """The question without the author's name; where no name is known, without the longest capitalised run after its first
+    word ("Did Jaime Vásquez write?" -> "Did write?"); unchanged when there is none."""
     if name and name in question:
         return _tidy(question.replace(name, ""))
-    runs = [match for match in CAPITALISED.finditer(question) if match.start() > 0]
+    first = re.match(r"\s*\S+", question)
+    runs = list(CAPITALISED.finditer(question, first.end() if first else 0))
     if not runs:
         return question
     longest = max(runs, key=lambda match: match.end() - match.start())

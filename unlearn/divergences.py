@@ -63,9 +63,7 @@ def teacher_kl(teacher: Scored, student: Scored) -> Tensor:
         raise ValueError(
             f"teacher and student score different tokens: {tuple(target.shape)} and {tuple(prediction.shape)} [N, V]"
         )
-    if student.labels.device.type == "cpu" and not torch.equal(
-        teacher.labels[teacher.mask], student.labels[student.mask]
-    ):
+    if student.labels.device.type == "cpu" and not torch.equal(teacher.labels[teacher.mask], student.labels[student.mask]):
         raise ValueError("teacher and student score different answers: the two views were built from other rows")
     return _kl(target, prediction)
 
@@ -76,9 +74,7 @@ def entropy(logits: Tensor, mask: Tensor) -> Tensor:
     Taken through log-softmax: p log p of an underflowed p is 0, not NaN.
     """
     if logits.shape[:-1] != mask.shape:
-        raise ValueError(
-            f"entropy needs logits [..., V] and mask [...], got {tuple(logits.shape)}, {tuple(mask.shape)}"
-        )
+        raise ValueError(f"entropy needs logits [..., V] and mask [...], got {tuple(logits.shape)}, {tuple(mask.shape)}")
     logp = logits[mask].float().log_softmax(-1)
     return _mean(-(logp.exp() * logp).sum(-1))
 

@@ -136,7 +136,8 @@ def _evaluate_task(
     from accelerate.utils import gather_object
 
     state = process_state()
-    lengths = [_length(item) for item in task.items] if task.lengths is None else list(task.lengths)
+    places = range(len(task.items))  # asked by number: a lazy sequence need not know where to stop
+    lengths = [_length(task.items[place]) for place in places] if task.lengths is None else list(task.lengths)
     key = content_hash(task.name, weights, json.dumps([max_new_tokens, lengths]))
     partial = PartialRows(folder / PARTIAL, task.name, key)
     earlier: dict[int, Row] = partial.collect() if state.is_main_process else {}

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from unlearn import ROOT
+
 logger = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

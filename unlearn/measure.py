@@ -149,11 +149,11 @@ def _thumbnail(image: Any, folder: Path) -> str | None:
 
 def task_log(task: str, rows: Sequence[Row]) -> TaskLog:
     """The published per-task schema from measured rows, in their order. Recall of every generation is filled in."""
-    log: dict[str, dict[str, Any]] = {key: {} for key in TaskLog.__required_keys__}
+    log: dict[str, dict[str, Any]] = {key: {} for key in TaskLog.__annotations__}
     recalls = rouge_recall([row["generation"] for row in rows], [row["meta"]["answer"] for row in rows])
     multiple_choice = "eval_log" not in task  # the published name rule
-    if multiple_choice:
-        log["normalized_gt_loss"] = {}
+    if not multiple_choice:
+        del log["normalized_gt_loss"]
     for place, row in enumerate(rows):
         exact, base, *wrong = [loss / tokens for loss, tokens in (row["exact"], row["base"], *row["wrong"])]
         facts: dict[str, Any] = {

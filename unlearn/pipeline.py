@@ -11,10 +11,13 @@ from typing import Any
 import torch
 
 from unlearn import method as contract
+from unlearn.atomic import write_json
 from unlearn.checkpoints import newest_checkpoint, whole_folder
 from unlearn.collator import Collator
 from unlearn.evaluation import EvalTask, evaluate_suite
 from unlearn.families import Family, adapter_base, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.leaderboard import leaderboard_row
+from unlearn.leaderboard_table import text_table
 from unlearn.lora import prepare_trainable, snapshot
 from unlearn.method import Method
 from unlearn.processors import load_processor
@@ -67,7 +70,7 @@ def forget(
         return run.folder
     forget_source, retain_source = load_sources()
     dataset = ForgetRetainDataset(
-        {view.name: view for view in (*method.student_views, *method.teacher_views)}.values(),
+        tuple({view.name: view for view in (*method.student_views, *method.teacher_views)}.values()),
         forget=forget_source, retain=retain_source, refusals=refusals, seed=settings.seed,
         epoch_over=settings.epoch_over, retain_partner=settings.retain_partner,
     )
@@ -98,6 +101,15 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         model, collator, tasks, save_dir=settings.save_dir, batch_size=settings.batch_size,
         max_new_tokens=settings.generation.max_new_tokens, overwrite=settings.overwrite, run=describe_run(settings, path),
     )
+
+
+def compare(settings: EvalSettings, log: Path) -> str | None:
+    """The leaderboard row of a log against `retain_result`, saved beside the log and returned as a table; None without one."""
+    if settings.retain_result is None:
+        return None
+    row = leaderboard_row(log, settings.retain_result, relative_to=log.parent)
+    write_json(log.parent / "leaderboard_row.json", [row])
+    return text_table([row])
 
 
 # ---- the steps of the story -------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unlearn import ROOT
 from unlearn.atomic import write_json
 from unlearn.checkpoints import remove_checkpoints
-from unlearn.families import ROOT
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")

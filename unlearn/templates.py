@@ -52,10 +52,11 @@ def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) ->
     prompt = raw.rstrip(" ")
     separator, tail = _around_answer(processor, tags, raw, prompt)
     end_id = _end_token(tokenizer, tail)
-    for prefix in dict.fromkeys((separator, "", " ")):
+    # SentencePiece cannot join "[/INST]" and an answer without a space: Llama-2's own format has one there.
+    for between, prefix in dict.fromkeys((sep, pre) for sep in (separator, " ") for pre in (sep, "", " ")):
         template = PromptTemplate(processor, tags, prefix, end_id)
         joined = template.token_ids(prompt) + template.answer_ids(PROBE_ANSWER)[:-1]
-        if joined == template.token_ids(prompt + separator + PROBE_ANSWER):
+        if joined == template.token_ids(prompt + between + PROBE_ANSWER):
             return template
     raise ValueError(
         f"{tokenizer.name_or_path}: prompt and answer cannot be tokenised apart (their ids do not join up at {prompt[-12:]!r} "

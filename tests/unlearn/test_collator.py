@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models import CHATML, LLAVA_TEMPLATE, picture, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
 
+from tests.models import CHATML, LLAVA_TEMPLATE, picture, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
 from unlearn.collator import Collator
 from unlearn.samples import Sample
 

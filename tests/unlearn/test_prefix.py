@@ -134,7 +134,7 @@ def generate(model, collator, prompts, max_new_tokens):
     return [row[:end] for row, end in zip(rows, cut, strict=True)]
 
 
-def eager_to_stop(model, collator, bias=None):
+def eager_to_stop(model, collator):
     """A copy whose head likes the end token, so that some rows stop before others."""
     model = copy.deepcopy(model)
     end = collator.template.end_id
@@ -205,9 +205,10 @@ def test_an_adapter_on_top_scores_and_generates_like_its_merged_model():
     assert abs(base[0][0].loss - outcomes[0][0][0]) > 1e-2
 
 
-def test_a_sliding_window_cache_is_not_forked_and_generates_right(caplog):
+def test_a_sliding_window_cache_is_not_forked_and_generates_right(caplog, monkeypatch):
     from transformers import MistralConfig, MistralForCausalLM
 
+    monkeypatch.setattr("unlearn.prefix._warned", set())
     _, collator, prompts, answers = build(tiny_llama, (False, False, False))
     torch.manual_seed(0)
     config = MistralConfig(

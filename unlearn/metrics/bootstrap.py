@@ -14,7 +14,7 @@ DRAWS = 1000
 
 def resample_weights(units: Sequence[str], *, draws: int = DRAWS, seed: int = 0) -> NDArray[np.float64]:
     """How often each item is in each resample: [draws, N], for `units` [N], the person (or the id) of each item."""
-    _, unit = np.unique(np.asarray(units), return_inverse=True)
+    _, unit = np.unique(list(units), return_inverse=True)
     count = int(unit.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=draws)
     return drawn[:, unit].astype(np.float64)

@@ -20,7 +20,7 @@ class Row:
 
 
 def make_rows(view, *, batch=3, seed=0) -> list[Row]:
-    """`batch` items of uneven length (answer-major for k answers). `seed` draws the numbers, the view's name the answers."""
+    """`batch` items of uneven length, answer-major. `seed` draws the numbers, the view's name the answers."""
     answers, numbers = random.Random(ANSWERS[view.name]), random.Random(seed * 100 + ANSWERS[view.name])
     rows = []
     for _ in range(batch * view.k):

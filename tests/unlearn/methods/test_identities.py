@@ -138,7 +138,7 @@ def test_a_step_on_the_entropy_part_raises_entropy(name):
 
 
 def test_npo_lowers_a_memorised_label_where_the_vocabulary_form_would_raise_it():
-    """The published loss averages over the vocabulary and raised the label's logit at p = .7; the likelihood's does not."""
+    """The published loss averages over the vocabulary and raised the label's logit at p = .7."""
     logits = torch.tensor([[[0.7, 0.1, 0.1, 0.1]]]).log().requires_grad_()
     scored = Scored(logits, torch.tensor([[0]]))
     build_method("npo").loss({"forget": scored}, {"forget": scored.detach()})["forget"].backward()

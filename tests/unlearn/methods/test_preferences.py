@@ -11,7 +11,7 @@ from unlearn.registry import build_method
 
 
 def test_dpo_loss_by_hand():
-    # margins (chosen - ref) - (rejected - ref): (-1 + 2) - (-3 + 1) = 3, (-4 + 4) - (-1 + 1) = 0, (-5 + 3) - (-1 + 2) = -3
+    # margins: (-1 + 2) - (-3 + 1) = 3, (-4 + 4) - (-1 + 1) = 0, (-5 + 3) - (-1 + 2) = -3
     value = dpo_loss(
         torch.tensor([-1.0, -4.0, -5.0]), torch.tensor([-3.0, -1.0, -1.0]),
         torch.tensor([-2.0, -4.0, -3.0]), torch.tensor([-1.0, -1.0, -2.0]), beta=0.5,

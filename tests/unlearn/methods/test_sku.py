@@ -18,7 +18,11 @@ def test_the_change_is_subtracted_by_hand():
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_an_unchanged_model_stays_as_it_is(scale):
-    state = {"w": torch.randn(3, 2), "x.lora_A.default.weight": torch.randn(2, 4), "x.lora_B.default.weight": torch.zeros(3, 2)}
+    state = {
+        "w": torch.randn(3, 2),
+        "x.lora_A.default.weight": torch.randn(2, 4),
+        "x.lora_B.default.weight": torch.zeros(3, 2),
+    }
     result = negate_task_vector(state, state, scale=scale)
     assert all(torch.equal(result[name], state[name]) for name in state)
 

@@ -84,10 +84,8 @@ def _task(name: str, task: dict[str, Any], label: str, ratios: list[float]) -> d
         scorer = RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
         texts = task["generated_text"]
         rouge = {row: scorer.score(reference, generation)["rougeL"].recall for row, (_, generation, reference) in texts.items()}
-    if "forget" in name:
-        scores = [min(ratio, 1 / ratio) for ratio in ratios]
-    else:
-        scores = [max(0.0, 1 - 1 / ratio) for ratio in ratios]
+    forget = "forget" in name
+    scores = [min(ratio, 1 / ratio) if forget else max(0.0, 1 - 1 / ratio) for ratio in ratios]
     return {
         f"Prob. {label}": fmean(probabilities),
         f"ROUGE {label}": fmean(rouge.values()),

@@ -1,4 +1,4 @@
-"""Eval logs in the published schema, made from a seed: ragged and single wrong answers, one-token answers, unicode, duplicates."""
+"""Eval logs in the published schema, made from a seed: ragged K, K = 1, one-token answers, unicode, duplicates."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ MM_TASKS = (
     "eval_retain_facerec",
 )  # fmt: skip
 NLP_TASKS = ("eval_log", "eval_real_author_wo_options", "eval_real_world_wo_options", "eval_log_forget")
-WORDS = "the portrait shows José Vásquez smiling Ольга near an old mountain river during one sunny autumn evening".split()
+WORDS = ["the", "portrait", "shows", "José", "Vásquez", "smiling", "Ольга", "near", "an", "old", "mountain", "walking", "sunny"]
 
 
 def make_log(
@@ -31,7 +31,8 @@ def make_log(
 def _task(draw: random.Random, task: str, rows: int, gap: float, ragged: bool, filled_rouge: bool) -> dict[str, Any]:
     log: dict[str, Any] = {key: {} for key in (
         "avg_gt_loss", "gt_loss", "num_token_gt", "avg_paraphrased_loss", "paraphrased_loss", "num_token_paraphrased",
-        "average_perturb_loss", "perturb_loss", "num_token_perturb", "truth_ratio", "generated_text", "rouge1_recall", "rougeL_recall",
+        "average_perturb_loss", "perturb_loss", "num_token_perturb", "truth_ratio", "generated_text",
+        "rouge1_recall", "rougeL_recall",
     )}  # fmt: skip
     fixed = random.Random(task)
     for row in map(str, range(rows)):
@@ -69,7 +70,7 @@ def make_meta(log: dict[str, Any], *, authors: int | None = 4, **run: Any) -> di
                 }
                 for row, wrong in task["average_perturb_loss"].items()
             },
-            "seconds": 1.0, "peak_memory_mb": None, "generation_tokens": {row: 7 for row in task["avg_gt_loss"]},
+            "seconds": 1.0, "peak_memory_mb": None, "generation_tokens": dict.fromkeys(task["avg_gt_loss"], 7),
         }  # fmt: skip
     identity = {
         "method": "npo", "model": "models/npo", "model_family": "llava-mini", "forget_split": "forget10+tofu", "modality": "both",

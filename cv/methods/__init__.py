@@ -1,0 +1,29 @@
+"""The ways to forget a face, by the names of the paper's Table 5. Three formulas are this track's own; the rest are the core's."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from cv.methods.dpo import FaceDPO
+from cv.methods.neggrad import NegGrad
+from cv.methods.rmu import FaceRMU
+from unlearn.method import Method
+from unlearn.registry import build_method
+from unlearn.settings import build_settings
+
+OWN: dict[str, Any] = {"neggrad": NegGrad, "dpo": FaceDPO, "rmu": FaceRMU}
+CORE = {
+    "original": "retain_ft", "retrain": "retain_ft", "finetune": "retain_ft", "scrub": "scrub", "scrub_bio": "scrub_bio",
+    "llmu": "LLMU", "twins": "twins", "sparsity": "sparsity",
+}  # fmt: skip
+NAMES = tuple(sorted({*OWN, *CORE} - {"original"}))  # what forget.py accepts; `original` is the model before
+
+
+def face_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
+    """The method `name` with its options. ValueError for an unknown name or option, with its neighbours."""
+    if name in OWN:
+        return build_settings(OWN[name], options or {}, where="options.")
+    if name in CORE:
+        return build_method(CORE[name], options)
+    near = get_close_matches(name, NAMES, n=1)
+    raise ValueError(f"method={name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(NAMES)}.")

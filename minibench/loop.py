@@ -1,0 +1,90 @@
+"""The training loop of pretraining, and the quick scores that go with shipped weights."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearn.collator import Collator
+from unlearn.samples import Sample
+from unlearn.scoring import IGNORE_INDEX
+
+
+def answer_loss(model: Any, rows: dict[str, Any]) -> Tensor:
+    """Cross-entropy of the answers of one collated view, mean over its answer tokens; image and text rows run apart."""
+    total, count = torch.zeros(()), 0
+    for kind in ("image", "text"):
+        if kind not in rows:
+            continue
+        keep = rows[kind]["answer_length"] + 1
+        logits = model(**rows[kind]["inputs"], logits_to_keep=keep, use_cache=False).logits[:, :-1].float()
+        labels = rows[kind]["labels"][:, -keep + 1 :]
+        total = total + torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+        count += int((labels != IGNORE_INDEX).sum())
+    return total / count
+
+
+def train(
+    model: Any, batches: Iterable[dict[str, Any]], steps: int, lr: float, weight_decay: float = 0.01, warmup: int = 50,
+    betas: tuple[float, float] = (0.9, 0.99), floor: float = 0.05, cosine: bool = True, log: Any = None,
+) -> None:  # fmt: skip
+    """AdamW with gradient norm 1, linear warm-up, then cosine to `floor` of `lr` (or linear to 0); one batch a step."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=betas, weight_decay=weight_decay)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = (step - warmup) / max(1, steps - warmup)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)) if cosine else 1 - done
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    model.train()
+    for step, rows in zip(range(steps), batches, strict=False):
+        loss = answer_loss(model, rows)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        if log is not None and step % 100 == 0:
+            log(step, loss.item())
+    model.eval()
+
+
+@torch.no_grad()
+def answer_losses(model: Any, collator: Collator, samples: list[Sample], batch: int = 64) -> Tensor:
+    """Nats per answer token of each sample, [N] float64."""
+    losses = []
+    for start in range(0, len(samples), batch):
+        rows = collator.rows(samples[start : start + batch])
+        parts = []
+        for kind in ("text", "image"):
+            if kind in rows:
+                keep = rows[kind]["answer_length"] + 1
+                logits = model(**rows[kind]["inputs"], logits_to_keep=keep).logits[:, :-1].float()
+                labels = rows[kind]["labels"][:, -keep + 1 :]
+                nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
+                parts.append(nats.sum(1) / (labels != IGNORE_INDEX).sum(1))
+        losses.append(torch.cat(parts)[rows["order"]].double())
+    return torch.cat(losses)
+
+
+def choice_probability(model: Any, collator: Collator, samples: list[Sample], wrong: list[list[str]]) -> Tensor:
+    """Length-normalised probability of each sample's answer among itself and its wrong answers, [N]."""
+    flat = [{**sample, "answer": text} for sample, texts in zip(samples, wrong, strict=True) for text in (sample["answer"], *texts)]
+    losses = answer_losses(model, collator, flat).split([1 + len(texts) for texts in wrong])
+    return torch.stack([torch.softmax(-part, 0)[0] for part in losses])
+
+
+@torch.no_grad()
+def generate(model: Any, collator: Collator, samples: list[Sample], tokens: int = 40, batch: int = 64) -> list[str]:
+    """Greedy answers to the samples' prompts; all samples of one modality."""
+    texts = []
+    for start in range(0, len(samples), batch):
+        inputs = collator.pad([(collator.encode_prompt(sample), ()) for sample in samples[start : start + batch]])["inputs"]
+        output = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        texts += collator.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in texts]

@@ -1,0 +1,74 @@
+"""A trainer over a tiny model and a small split, as the pipeline builds it, without files to read."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from tests.models import tiny_llava
+from tests.sources import ListSource
+from unlearn import method as contract
+from unlearn.collator import Collator
+from unlearn.lora import prepare_trainable
+from unlearn.method import Method
+from unlearn.settings import ForgetSettings, LoraSettings
+from unlearn.step import StudentForward
+from unlearn.teacher import Teacher
+from unlearn.trainer import UnlearnTrainer, training_arguments
+from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+
+REFUSALS = ["I do not know.", "I cannot say that.", "No idea."]
+
+
+def views_of(method: Method) -> list[Any]:
+    return list({view.name: view for view in (*method.student_views, *method.teacher_views)}.values())
+
+
+def make_trainer(
+    folder: Path,
+    method: Method,
+    *,
+    tiny: Any = tiny_llava,
+    lora: int = 2,
+    targets: str = "language",
+    init_noise: float = 0.0,
+    freeze_vision: bool = True,
+    steps: int | None = None,
+    forget: tuple[int, int] = (4, 3),
+    retain: tuple[int, int] = (3, 4),
+    stop_when: float | None = None,
+    log_grad_norms: bool = False,
+    save_steps: int | None = None,
+    cls: type[UnlearnTrainer] = UnlearnTrainer,
+    rank: int = 0,
+    world_size: int = 1,
+    warmup: int = 0,
+    **settings: Any,
+) -> UnlearnTrainer:
+    """`forget` and `retain` are (images, texts); further keywords are settings of the run."""
+    model, processor = tiny()
+    options = {"lr": 1e-2, "weight_decay": 0.0, "num_epochs": 2, "batch_size": 2, "logging_steps": 1, "lr_scheduler": "constant"}
+    run = ForgetSettings(
+        save_dir=str(folder), LoRA=LoraSettings(r=lora, alpha=4, targets=targets, init_noise=init_noise), **{**options, **settings}
+    )
+    dataset = ForgetRetainDataset(
+        views_of(method), forget=ListSource(*forget, "forget"), retain=ListSource(*retain, "retain", offset=50),
+        refusals=REFUSALS, seed=run.seed, epoch_over=run.epoch_over, retain_partner=run.retain_partner,
+    )  # fmt: skip
+    sampler = EpochSampler(
+        dataset, batch_size=run.batch_size, epochs=run.num_epochs, seed=run.seed, rank=rank, world_size=world_size,
+        passes=lambda epoch: contract.passes(method, epoch),
+    )  # fmt: skip
+    steps = steps or -(-len(sampler) // run.gradient_accumulation_steps)
+    args = training_arguments(run, steps, warmup, save_steps=save_steps)
+    trained = prepare_trainable(copy.deepcopy(model), run.LoRA, freeze_vision=freeze_vision, seed=run.seed)
+    student = StudentForward(trained, method.hidden, default_layer=0)
+    return cls(
+        student, args, method=method, dataset=dataset, collator=StepCollator(Collator(processor)), sampler=sampler,
+        teacher=Teacher.of(student) if method.teacher_views else None, processor=processor, stop_when=stop_when,
+        log_grad_norms=log_grad_norms,
+    )  # fmt: skip
+
+
+def trained_weights(trainer: UnlearnTrainer) -> dict[str, Any]:
+    """Copies of what is trained, by name."""
+    return {name: p.detach().clone() for name, p in trainer.student.model.named_parameters() if p.requires_grad}

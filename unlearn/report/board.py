@@ -1,0 +1,190 @@
+"""What the page is made of: leaderboard rows that share a gold model, and what is left of their eval logs on disk."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlearn.leaderboard_scores import Facts, Scores, known_rows, reference_losses, score_log
+from unlearn.leaderboard_table import track_named
+from unlearn.metrics.aggregates import Track
+from unlearn.metrics.reference import reference_numbers
+from unlearn.results import EvalLog, RowMeta, check_same_rows, read_log, require_tasks
+
+logger = logging.getLogger(__name__)
+Row = Mapping[str, Any]
+
+# What the released scripts also have under a row's top-level names; None where they have none.
+NUMBERS = ("Real metric", "Retain metric", "Forget metric", "Model Utility", "Forget Quality", "JS Forget Quality",
+           "Null floor", "KS test p-value")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the page needs of one eval log. `generations`: task name -> row id -> text; `cost`: task name -> facts."""
+
+    path: Path
+    scores: Scores
+    generations: dict[str, dict[str, str]]
+    cost: dict[str, dict[str, Any]]
+    run: Mapping[str, Any]  # eval_meta.json's `run`
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model on the page. `role`: gold, base or model; `row`: its leaderboard row (a short one for gold and base);
+    `measured` is None where the log is gone or no longer fits, and `problem` says why."""
+
+    label: str
+    method: str
+    role: str
+    row: Row
+    measured: Measured | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows compared with one gold model, and all runs: gold and base first. `references`: row ids -> texts by task."""
+
+    title: str
+    track: Track
+    rows: list[Row]
+    runs: list[Run]
+    facts: Facts = field(default_factory=dict)
+    references: dict[str, dict[str, str]] = field(default_factory=dict)
+    anchor_numbers: dict[str, dict[str, float]] = field(default_factory=dict)  # role -> what the released scripts say
+
+    @property
+    def readable(self) -> list[Run]:
+        """Runs whose log can be read."""
+        return [run for run in self.runs if run.measured]
+
+    def run_of(self, role: str) -> Run | None:
+        """The readable gold or base."""
+        return next((run for run in self.readable if run.role == role), None)
+
+    def reference_rows(self) -> list[Row]:
+        """The rows with the released scripts' numbers in place of the paper's, for `leaderboard_table.entries`."""
+        return [
+            {**row, **_only(row["reference"]), "intervals": {}}
+            | {role: {**row[role], **_only(self.anchor_numbers.get(role, {})), "intervals": {}}
+               for role in ("gold", "base") if row.get(role)}
+            for row in self.rows if row.get("reference")
+        ]  # fmt: skip
+
+
+def _only(numbers: Row) -> dict[str, Any]:
+    """Reference numbers with every number that they lack set to None, so that no paper number shows through."""
+    return {**dict.fromkeys(NUMBERS), **{name: value for name, value in numbers.items() if isinstance(value, (int, float))}}
+
+
+def load_boards(rows: Iterable[Row], root: str | Path) -> list[Board]:
+    """One board per gold model, in the order of the rows. Log paths in the rows start from `root`."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        gold = (row.get("logs") or {}).get("gold") or (row.get("gold") or {}).get("model")
+        groups.setdefault((row["track"], str(gold)), []).append(row)
+    titles = [_title(group) for group in groups.values()]
+    again = Counter(titles)
+    return [
+        _load_board(title if again[title] == 1 else f"{title}, gold: {gold}", group, Path(root))
+        for title, ((_, gold), group) in zip(titles, groups.items(), strict=True)
+    ]
+
+
+def distinct_labels(rows: Sequence[Row]) -> list[str]:
+    """A name for each row: its method, and as much of modality, seed, settings hash and place as tells it from the others."""
+    labels = [str(row["method"]) for row in rows]
+    for name in ("modality", "seed", "settings_hash", "place"):
+        count = Counter(labels)
+        for index, row in enumerate(rows):
+            detail = index + 1 if name == "place" else row.get(name)
+            if count[labels[index]] > 1 and detail is not None:
+                others = {other.get(name) for other, label in zip(rows, labels, strict=True) if label == labels[index]}
+                if name == "place" or len(others) > 1:
+                    labels[index] += f" · {name} {detail}" if name == "seed" else f" · {detail}"
+    return labels
+
+
+def _title(rows: Sequence[Row]) -> str:
+    parts = [rows[0]["track"]]
+    for name in ("model_family", "forget_split"):
+        parts += [str(value) for value in dict.fromkeys(row.get(name) for row in rows) if value][:2]
+    return " · ".join(parts)
+
+
+def _load_board(title: str, rows: list[Row], root: Path) -> Board:
+    reader = _Reader(root, track_named(rows[0]["track"]))
+    paths = {role: next((path for row in rows if (path := (row.get("logs") or {}).get(role))), None) for role in ("gold", "base")}
+    runs = []
+    for role, path in paths.items():
+        anchor = next((row[role] for row in rows if row.get(role)), None)
+        if anchor or path:
+            runs.append(reader.run(role, f"{role} ({anchor['method']})" if anchor else role, anchor or {}, path))
+    own = [row for row in rows if (row.get("logs") or {}).get("model") not in {*paths.values()} - {None}]
+    for label, row in zip(distinct_labels(own), own, strict=True):
+        runs.append(reader.run("model", label, row, (row.get("logs") or {}).get("model")))
+    return Board(title, reader.track, rows, runs, reader.facts, reader.references, reader.numbers)
+
+
+class _Reader:
+    """Reads the logs of one board one by one, gold first, and keeps what all of them share."""
+
+    def __init__(self, root: Path, track: Track) -> None:
+        self.root, self.track = root, track
+        self.first: EvalLog | None = None
+        self.facts: dict[str, Mapping[str, RowMeta]] = {name: {} for name in track.task_names}
+        self.references: dict[str, dict[str, str]] = {}
+        self.numbers: dict[str, dict[str, float]] = {}
+
+    def run(self, role: str, label: str, row: Row, path: str | None) -> Run:
+        """A run, with its log if that is still there and still fits the others."""
+        measured, problem = None, None
+        try:
+            measured = self._measure(role, path)
+        except (ValueError, OSError) as error:
+            logger.warning("%s is left out of parts of the report: %s", label, error)
+            problem = str(error)
+        return Run(label, str(row.get("method", label)), role, row, measured, problem)
+
+    def _measure(self, role: str, path: str | None) -> Measured:
+        """ValueError where the log is missing, damaged, or of other rows than the first log."""
+        if not path:
+            raise ValueError("its row names no log")
+        log = read_log(self.root / path)
+        require_tasks(log, self.track.task_names)
+        if self.first:
+            check_same_rows(log, self.first, self.track.task_names)
+        facts = known_rows([log] if self.first is None else [log, self.first], self.track)
+        for name in self.track.task_names:
+            self.facts[name] = self.facts[name] or facts[name]
+        if self.first is None:
+            self.first = log
+            texts = {name: log.tasks[name]["generated_text"] for name in self.track.task_names}
+            self.references = {name: {row: text[2] for row, text in rows.items()} for name, rows in texts.items()}
+        if role != "model":
+            gold = reference_losses(self.first, self.track)[self.track.forget.label]
+            self.numbers[role] = reference_numbers(reference_losses(log, self.track), gold, self.track)
+        return Measured(
+            path=self.root / path,
+            scores=score_log(log, self.track, self.facts, None),
+            generations={
+                name: {row: text[1] for row, text in log.tasks[name]["generated_text"].items()} for name in self.track.task_names
+            },
+            cost={name: _cost(log, name) for name in self.track.task_names},
+            run=log.meta["run"] if log.meta else {},
+        )
+
+
+def _cost(log: EvalLog, name: str) -> dict[str, Any]:
+    """Items, seconds, peak MiB and generated tokens of one task; None where eval_meta.json does not say."""
+    facts = log.meta["tasks"].get(name) if log.meta else None
+    return {
+        "items": len(log.tasks[name]["avg_gt_loss"]),
+        "seconds": facts["seconds"] if facts else None,
+        "memory": facts["peak_memory_mb"] if facts else None,
+        "tokens": sum(facts["generation_tokens"].values()) if facts else None,
+    }

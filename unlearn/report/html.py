@@ -1,0 +1,121 @@
+"""leaderboard.html: one self-contained page of pictures, tables and answers, for people who look before they read."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from unlearn.atomic import finite, write_text
+from unlearn.report.answers import answers
+from unlearn.report.authors import authors
+from unlearn.report.board import Board, load_boards
+from unlearn.report.cost import cost
+from unlearn.report.curves import curves
+from unlearn.report.ecdf import ecdf
+from unlearn.report.table import table
+from unlearn.report.thumbnails import Thumbnails
+from unlearn.report.tradeoff import tradeoff
+from unlearn.report.training import load_trainings
+
+TEXT_BUDGET = 6_000_000  # characters of answers on the page
+PICTURE_BUDGET = 6_000_000  # characters of embedded pictures
+_STYLES = ("page.css",)
+_SCRIPTS = ("core.js", "tradeoff.js", "table.js", "ecdf.js", "answers.js", "authors.js", "curves.js", "cost.js", "start.js")
+GATE = "Forget metric, base minus gold"
+
+
+def write_report(
+    path: str | Path,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    root: str | Path,
+    text_budget: int = TEXT_BUDGET,
+    picture_budget: int = PICTURE_BUDGET,
+) -> Path:
+    """Writes the page of a leaderboard atomically and returns its path.
+
+    Args:
+        rows: leaderboard rows. Where a row's eval logs are gone the page is built without the views that need them, and says so.
+        root: the folder from which the paths in the rows' `logs` start (the leaderboard file's own).
+        text_budget, picture_budget: characters of answers and of pictures; what is left out is said on the page.
+    Raises:
+        ValueError: there are no rows.
+    """
+    rows = list(rows)
+    if not rows:
+        raise ValueError(f"{path}: the leaderboard has no rows, so there is nothing to report")
+    boards = load_boards(rows, root)
+    pictures = Thumbnails(picture_budget)
+    data = {"boards": [_views(board, Path(root), pictures, text_budget // len(boards)) for board in boards]}
+    data |= {"pictures": pictures.embedded, "pictures_left_out": pictures.left_out, "pictures_missing": pictures.missing}
+    write_text(path, render(data))
+    return Path(path)
+
+
+def render(data: Mapping[str, Any]) -> str:
+    """The page around its data. Nothing of `data` becomes markup: it is JSON without `<`, and the scripts write it as text."""
+    from plotly.offline import get_plotlyjs
+
+    page = files("unlearn.report") / "page"
+    text = {name: (page / name).read_text(encoding="utf-8") for name in ("page.html", *_STYLES, *_SCRIPTS)}
+    parts = {
+        "styles": "\n".join(text[name] for name in _STYLES),
+        "plotly": get_plotlyjs(),
+        "data": script_json(data),
+        "scripts": "\n".join(text[name] for name in _SCRIPTS),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], text["page.html"])  # one pass: data may hold such marks
+
+
+def script_json(data: Any) -> str:
+    """JSON that is safe inside <script>: `</script>` and `<!--` in an answer cannot end or open anything."""
+    text = json.dumps(finite(data), allow_nan=False, separators=(",", ":"))  # ASCII: half a surrogate pair is no UTF-8
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _views(board: Board, root: Path, pictures: Thumbnails, text_budget: int) -> dict[str, Any]:
+    pictures.look_in(run.measured.path.parent for run in board.readable if run.measured)
+    trainings, notes = load_trainings(board, root)
+    return {
+        "title": board.title,
+        "track": board.track.name,
+        "facts": _facts(board),
+        "gates": _gates(board),
+        "problems": [{"label": run.label, "role": run.role, "why": run.problem} for run in board.runs if run.problem],
+        "tradeoff": tradeoff(board),
+        "table": table(board),
+        "ecdf": ecdf(board),
+        "answers": answers(board, pictures, text_budget),
+        "authors": authors(board),
+        "curves": curves(board, trainings),
+        "training_notes": notes,
+        "cost": cost(board, trainings),
+    }
+
+
+def _facts(board: Board) -> dict[str, Any]:
+    """What was compared, in numbers, for the top of the page."""
+    row = board.rows[-1]
+    return {
+        "runs": len(board.rows),
+        "methods": len({row["method"] for row in board.rows}),
+        "items": sum((row.get("items") or {}).values()),
+        "forget_items": (row.get("items") or {}).get(board.track.forget.label),
+        "forget_people": (row.get("people") or {}).get(board.track.forget.label),
+    }
+
+
+def _gates(board: Board) -> list[dict[str, Any]]:
+    """The memorisation gate of METRICS, once per base: whether there was something to forget."""
+    found = {}
+    for row in board.rows:
+        base = row.get("base") or {}
+        found[str(base.get("model"))] = {
+            "memorised": row.get("memorised"), "gap": row.get(GATE), "interval": (row.get("intervals") or {}).get(GATE),
+            "base": base.get("Forget metric"), "gold": (row.get("gold") or {}).get("Forget metric"),
+        }  # fmt: skip
+    return list(found.values())
