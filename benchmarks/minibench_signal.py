@@ -7,53 +7,30 @@ Writes docs/signal_<family>.md: for each number what was asked of it, the mean o
 """
 
 import argparse
+import dataclasses
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mm.sweep import AGGREGATE, Job, Sweep, compose, finetune_job, run_jobs
-from mm.tasks import eval_settings, load_tasks
+from mm.sweep import AGGREGATE, Job, Sweep, finetune_job, run_job, run_jobs
 from unlearn.atomic import write_text
-from unlearn.evaluation import EvalItem, EvalTask, evaluate_suite
-from unlearn.families import load_family, load_model
 from unlearn.leaderboard import leaderboard_row
 from unlearn.metrics.probability import choice_probability
-from unlearn.pipeline import load_collator
 from unlearn.results import read_log
 
 CHANCE = 1 / 6  # six names in the closed set
 
 
-class ShuffledImages:
-    """The same questions, each with the picture of another person."""
-
-    def __init__(self, items: Sequence[EvalItem]) -> None:
-        authors = [items[place].author for place in range(len(items))]
-        step = next(step for step in range(1, len(items)) if all(
-            authors[place] != authors[(place + step) % len(items)] for place in range(len(items))))
-        self.items, self.step = items, step
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, place: int) -> EvalItem:
-        item, other = self.items[place], self.items[(place + self.step) % len(self.items)]
-        sample = {**item.sample, "image": other.sample["image"], "id": f"{item.sample['id']} shuffled"}
-        return EvalItem(item.row_id, sample, item.base_answer, item.wrong_answers, item.author)  # type: ignore[arg-type]
-
-
 def shuffled_name_probability(job: Job) -> float:
     """Mean closed-set probability of the right name when the picture shows somebody else."""
-    settings = eval_settings(compose("eval", job.evaluation))
-    task = next(task for task in load_tasks(settings) if task.name == "eval_forget_facerec")
-    collator = load_collator(str(job.folder), load_family(settings.model_family), settings.max_length)
-    control = EvalTask("eval_forget_facerec", ShuffledImages(task.items), task.lengths)
-    path = evaluate_suite(load_model(str(job.folder)), collator, [control], save_dir=job.folder / "eval_shuffled", batch_size=16,
-                          max_new_tokens=8)
-    log = read_log(path).tasks["eval_forget_facerec"]
+    folder = job.folder / "eval_shuffled"
+    control = dataclasses.replace(
+        job, evaluation=(*job.evaluation, "images=shuffled", "eval_task_ids=[4]", f"save_dir={folder}")
+    )
+    run_job(control)  # the model is there already: this evaluates
+    log = read_log(folder / "eval_log_aggregated.json").tasks["eval_forget_facerec"]
     rows = list(log["avg_gt_loss"])
     right = np.array([log["avg_gt_loss"][row] for row in rows])
     return float(choice_probability(right, [np.array(log["average_perturb_loss"][row]) for row in rows]).mean())

@@ -32,7 +32,7 @@ class Batch:
 
 
 def plan_batches(
-    method: Method, rows: Mapping[str, Tensor], labels: Tensor, *, epochs: int, batch_size: int, oversample: int, seed: int, model: int,
+    method: Method, rows: Mapping[str, Tensor], labels: Tensor, *, epochs: int, batch_size: int, oversample: int = 1, seed: int, model: int
 ) -> list[Batch]:
     """All batches of one model.
 
@@ -61,21 +61,21 @@ def plan_batches(
         for _ in range(steps):
             info = StepInfo(len(plan), total, epoch, epochs, name)
             running = (name,) if name else names
-            plan.append(Batch(info, {view: streams[view][len(plan)] for view in running}, others[len(plan)] if others is not None else None))
+            at = info.step
+            plan.append(Batch(info, {view: streams[view][at] for view in running}, None if others is None else others[at]))
     return plan
 
 
-def stack_plans(plans: Sequence[Sequence[Batch]]) -> list[Batch]:
+def stack_plans(plans: Sequence[Sequence[Batch]], device: str = "cpu") -> list[Batch]:
     """The plans of M models, step by step, as one plan with [M, B] tensors. They must have the same numbers of steps."""
     if len({tuple(batch.info for batch in plan) for plan in plans}) != 1:
         raise ValueError("only models with the same number of steps can train together")
-    return [
-        Batch(
-            step[0].info, {view: torch.stack([batch.rows[view] for batch in step]) for view in step[0].rows},
-            None if step[0].random is None else torch.stack([batch.random for batch in step]),  # type: ignore[misc]
-        )
-        for step in zip(*plans, strict=True)
-    ]
+    stacked = []
+    for step in zip(*plans, strict=True):
+        rows = {view: torch.stack([batch.rows[view] for batch in step]).to(device) for view in step[0].rows}
+        others = [batch.random for batch in step if batch.random is not None]
+        stacked.append(Batch(step[0].info, rows, torch.stack(others).to(device) if others else None))
+    return stacked
 
 
 def _view_names(method: Method, rows: Mapping[str, Tensor]) -> tuple[str, ...]:

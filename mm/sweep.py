@@ -72,7 +72,7 @@ def run_sweep(sweep: Sweep) -> str:
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> dict[str, str]:
-    """Runs the jobs, `workers` at a time, each in a fresh process pool worker; returns {folder name: error} of those that failed."""
+    """Runs the jobs, `workers` at a time, in processes of their own; returns {folder name: error} of those that failed."""
     from tqdm import tqdm
 
     failures: dict[str, str] = {}

@@ -2,21 +2,21 @@
 
 A task is a mapping: `eval_task` (its name), `data_path`, `split`, `question` (caption: one of nine requests, fixed by the row's
 id; face: the cue that asks for a name; else a column), and the columns `answer`, `base_answer` and `wrong_answers` (a list
-column, or several columns); `images: shuffled` is the control that shows whether the model looks. The published config's parallel lists say the same and are read as they are.
+column, or several columns). `images: shuffled` is the control: does the model look? The published config's parallel lists say
+the same and are read as they are.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 import minibench
 from mm.clear import CAPTION_QUESTIONS
-from unlearn.evaluation import EvalItem, EvalTask
-from unlearn.samples import FACE_PROMPT, Sample, read_lines, stable_choice
+from unlearn.evaluation import EvalTask
+from unlearn.samples import FACE_PROMPT, read_lines, stable_choice
 from unlearn.settings import EvalSettings, read_settings
-from unlearn.sources import ALIASES, check_images, load_split, open_image
+from unlearn.sources import ALIASES, check_images, load_split
+from unlearn.table import TableItems, select_rows
 
 KEYS = ("eval_task", "data_path", "split", "question", "answer", "base_answer", "wrong_answers")
 STRATEGIES = {"random_caption": "caption", "random_faces": "face", "column": None}  # None: the column in question_key
@@ -25,7 +25,6 @@ PUBLISHED = (
     "perturbed_answer_key",
 )  # fmt: skip
 IMAGES = ("own", "shuffled")
-PICTURE = 10**6  # added to a row's length, so that rows with and without a picture meet in few batches
 
 
 def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
@@ -68,7 +67,8 @@ def task_specs(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
     rest = {key: value for key, value in config.items() if key not in own}
     known = {key: config[key] for key in own if config.get(key) is not None}
     path, split = known.pop("data_path", "data/clear-mini"), known.pop("split", "forget10_perturbed")
-    lists = {key: value for key, value in known.items() if key in PUBLISHED} | ({} if isinstance(path, str) else {"data_path": path})
+    lists = {key: value for key, value in known.items() if key in PUBLISHED}
+    lists |= {} if isinstance(path, str) else {"data_path": path}
     if lists and "tasks" in known:
         raise ValueError(f"Both tasks and {', '.join(lists)} are set; keep one of the two ways to describe the tasks.")
     if lists:
@@ -138,94 +138,22 @@ def _load_rows(path: str, split: str, settings: EvalSettings, columns: Sequence[
 
 
 def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequence[str]) -> EvalTask:
+    kind, split = task["question"], task["split"]
+    shows_picture = kind in ("caption", "face")
     wrong = [task["wrong_answers"]] if isinstance(task["wrong_answers"], str) else list(task["wrong_answers"])
-    needed = [task["answer"], task["base_answer"], *wrong]
-    needed += ["image"] if task["question"] in ("caption", "face") else [task["question"]]
-    rows = _load_rows(task["data_path"], task["split"], settings, needed)
-    places = select_rows(len(rows), settings.ds_size, settings.selection, settings.seed)
-    items = TableItems(rows.select(places), places, task, wrong, requests)
+    needed = [task["answer"], task["base_answer"], *wrong, "image" if shows_picture else kind]
+    rows = _load_rows(task["data_path"], split, settings, needed)
+
+    def question(row: Mapping[str, Any], place: int) -> str:
+        if kind == "caption":
+            return stable_choice(requests, f"{split}/{place}")
+        return FACE_PROMPT if kind == "face" else row[kind]
+
+    items = TableItems(
+        rows, select_rows(len(rows), settings.ds_size, settings.selection, settings.seed), question,
+        name=f"{task['data_path']}/{split}", answer=task["answer"], base_answer=task["base_answer"], wrong_answers=wrong,
+        needs_image=shows_picture,
+    )  # fmt: skip
     if task["images"] == "shuffled":
         items.shuffle_images(settings.seed)
     return EvalTask(task["eval_task"], items, items.lengths())
-
-
-def select_rows(total: int, size: int | None, selection: str, seed: int) -> list[int]:
-    """Row numbers in order: all, the `first` ones (the published way), or a `random` choice that `seed` fixes."""
-    if size is None or size >= total:
-        return list(range(total))
-    if selection == "first":
-        return list(range(size))
-    return sorted(np.random.default_rng(seed).choice(total, size=size, replace=False).tolist())
-
-
-class TableItems(Sequence[EvalItem]):
-    """Rows of a split as evaluation items; a picture is decoded when its item is asked for.
-
-    `places` are the rows' numbers in the whole split: they are the row ids, whatever was selected.
-    """
-
-    def __init__(
-        self, rows: Any, places: Sequence[int], task: Mapping[str, Any], wrong: Sequence[str], requests: Sequence[str]
-    ) -> None:
-        self.rows, self.places, self.task, self.wrong, self.requests = rows, places, task, wrong, requests
-        self.where = f"{task['data_path']}, split {task['split']}"
-        pictured = "image" in rows.column_names
-        self.texts = rows.remove_columns("image") if pictured else rows
-        self.has_image: list[bool] = rows.with_format("arrow")[:]["image"].is_valid().to_pylist() if pictured else [False] * len(rows)
-        self.picture_of: list[int] = list(range(len(rows)))
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: Any) -> EvalItem:
-        row, place, shown = self.rows[index], self.places[index], self.picture_of[index]
-        image = open_image(self.rows[shown]["image"], f"row {self.places[shown]} of {self.where}") if self.has_image[index] else None
-        sample: Sample = {
-            "question": self._question(row, place), "answer": self._text(row, self.task["answer"], place), "image": image,
-            "id": f"{self.task['data_path']}/{self.task['split']}/{self.places[shown]}",  # what processed pictures are kept by
-        }  # fmt: skip
-        base, wrong = self._text(row, self.task["base_answer"], place), self._wrong_answers(row, place)
-        return EvalItem(str(place), sample, base, wrong, row.get("name"))
-
-    def shuffle_images(self, seed: int) -> None:
-        """The control: each question about a picture is shown that of another person (another answer, without names)."""
-        who = self.texts["name" if "name" in self.texts.column_names else self.task["answer"]]
-        order = [index for index in np.random.default_rng(seed).permutation(len(self)).tolist() if self.has_image[index]]
-        for start, index in enumerate(order):
-            others = (other for other in order[start + 1 :] + order[:start] if who[other] != who[index])
-            if (other := next(others, None)) is None:
-                raise ValueError(f"{self.where}: images=shuffled needs pictures of two people; raise ds_size.")
-            self.picture_of[index] = other
-
-    def lengths(self) -> list[int]:
-        """A rough cost of each item, without opening a picture. ValueError names the first row that lacks something."""
-        return [PICTURE * has + cost for has, cost in zip(self.has_image, self._costs(), strict=True)]
-
-    def _costs(self) -> Iterator[int]:
-        for place, row, has_image in zip(self.places, self.texts, self.has_image, strict=True):
-            if self.task["question"] in ("caption", "face") and not has_image:
-                raise ValueError(f"Row {place} of {self.where} has no picture to ask about; remove or mend it.")
-            answers = [self._text(row, self.task[key], place) for key in ("answer", "base_answer")]
-            yield len(self._question(row, place)) + max(map(len, answers + self._wrong_answers(row, place)))
-
-    def _question(self, row: Mapping[str, Any], place: int) -> str:
-        """The one question that all answers of this item follow."""
-        if self.task["question"] == "caption":
-            return stable_choice(self.requests, f"{self.task['split']}/{place}")
-        if self.task["question"] == "face":
-            return FACE_PROMPT
-        return self._text(row, self.task["question"], place)
-
-    def _wrong_answers(self, row: Mapping[str, Any], place: int) -> list[str]:
-        """Those of the row's list, or one per column; none is left out, so that every row says what it was scored on."""
-        cells = [row[column] for column in self.wrong]
-        texts = [text for cell in cells for text in (cell if isinstance(cell, (list, tuple)) else [cell])]
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise ValueError(f"Row {place} of {self.where}: no wrong answer, or an empty one, in {', '.join(self.wrong)}: {texts}.")
-        return texts
-
-    def _text(self, row: Mapping[str, Any], column: str, place: int) -> str:
-        text = row[column]
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"Row {place} of {self.where}: {column} is {text!r}, not a text; remove or mend the row.")
-        return text

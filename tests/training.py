@@ -4,6 +4,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.models import tiny_llava
 from tests.sources import ListSource
 from unlearn import method as contract
@@ -31,6 +33,7 @@ def make_trainer(
     lora: int = 2,
     targets: str = "language",
     init_noise: float = 0.0,
+    dropout: float = 0.0,
     freeze_vision: bool = True,
     steps: int | None = None,
     forget: tuple[int, int] = (4, 3),
@@ -47,9 +50,8 @@ def make_trainer(
     """`forget` and `retain` are (images, texts); further keywords are settings of the run."""
     model, processor = tiny()
     options = {"lr": 1e-2, "weight_decay": 0.0, "num_epochs": 2, "batch_size": 2, "logging_steps": 1, "lr_scheduler": "constant"}
-    run = ForgetSettings(
-        save_dir=str(folder), LoRA=LoraSettings(r=lora, alpha=4, targets=targets, init_noise=init_noise), **{**options, **settings}
-    )
+    adapter = LoraSettings(r=lora, alpha=4, targets=targets, init_noise=init_noise, dropout=dropout)
+    run = ForgetSettings(save_dir=str(folder), LoRA=adapter, **{**options, **settings})
     dataset = ForgetRetainDataset(
         views_of(method), forget=ListSource(*forget, "forget"), retain=ListSource(*retain, "retain", offset=50),
         refusals=REFUSALS, seed=run.seed, epoch_over=run.epoch_over, retain_partner=run.retain_partner,
@@ -60,6 +62,7 @@ def make_trainer(
     )  # fmt: skip
     steps = steps or -(-len(sampler) // run.gradient_accumulation_steps)
     args = training_arguments(run, steps, warmup, save_steps=save_steps)
+    torch.manual_seed(run.seed)  # of the LoRA matrices
     trained = prepare_trainable(copy.deepcopy(model), run.LoRA, freeze_vision=freeze_vision, seed=run.seed)
     student = StudentForward(trained, method.hidden, default_layer=0)
     return cls(

@@ -1,10 +1,15 @@
-"""Folders that are either whole or absent, and finding the newest one to resume from."""
+"""Folders that are either whole or absent, finding the newest one to resume from, and reading its weights."""
 
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn.families import inner_model
 
 INCOMPLETE = ".incomplete"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -32,11 +37,33 @@ def replace_folder(staging: Path, path: Path) -> None:
         staging.rename(path)
 
 
+def _whole_checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints under `folder`, fewest steps first."""
+    found = [(int(match[1]), entry) for entry in folder.glob("checkpoint-*") if (match := CHECKPOINT.fullmatch(entry.name))]
+    return [entry for _, entry in sorted(found) if (entry / "trainer_state.json").is_file()]
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """The whole checkpoint with the most steps under `folder`, or None."""
-    found = [(int(match[1]), entry) for entry in folder.glob("checkpoint-*") if (match := CHECKPOINT.fullmatch(entry.name))]
-    whole = [(step, entry) for step, entry in found if (entry / "trainer_state.json").is_file()]
-    return max(whole)[1] if whole else None
+    return next(reversed(_whole_checkpoints(folder)), None)
+
+
+def keep_newest(folder: Path, count: int | None) -> None:
+    """Removes all but the `count` newest checkpoints; None keeps them all."""
+    for old in _whole_checkpoints(folder)[: -count if count else 0]:
+        shutil.rmtree(old)
+
+
+def load_weights(model: Any, folder: str | Path) -> None:
+    """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class."""
+    if hasattr(model, "disable_adapter"):
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        set_peft_model_state_dict(model, load_file(Path(folder) / "adapter_model.safetensors"))
+        return
+    saved = type(inner_model(model)).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model.load_state_dict(saved.state_dict())
 
 
 def remove_checkpoints(folder: Path) -> None:

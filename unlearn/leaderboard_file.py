@@ -12,7 +12,7 @@ from filelock import FileLock
 from unlearn.atomic import finite, write_json, write_text
 
 KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash")
-_TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit"} - {"seed"}  # CSV cells that are never numbers
+_TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit", "log"} - {"seed"}  # CSV cells that are no numbers
 _SEPARATOR = "/"  # joins nested names in a CSV header: "reference/Prob. Retain"
 
 
@@ -93,9 +93,11 @@ def _flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _parse(name: str, cell: str) -> Any:
     """A cell as the value it was written from: names stay text even where they look like numbers."""
-    if cell == "" or cell is None:
-        return "" if name == "submitted_by" else None
-    if name.split(_SEPARATOR)[-1].lower() in _TEXT or name.endswith(("Submitted By", "log")) or name.startswith("logs/"):
+    *path, last = name.split(_SEPARATOR)
+    last = last.lower().replace(" ", "_")  # the released nlp script writes Method and Submitted By
+    if not cell:
+        return "" if last == "submitted_by" else None
+    if last in _TEXT or path == ["logs"]:
         return cell
     try:
         return json.loads(cell)

@@ -98,3 +98,9 @@ def trained_view(model: nn.Module, initial: dict[str, torch.Tensor] | None = Non
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of the trainable tensors by name, detached, on their device."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Whether no trained weight (on this rank, where they are sharded) is NaN or infinite."""
+    trained: list[Any] = [p for p in model.parameters() if p.requires_grad]
+    return all(bool(torch.isfinite(p.to_local() if hasattr(p, "to_local") else p).all()) for p in trained)

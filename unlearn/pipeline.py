@@ -187,7 +187,7 @@ def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings) -> None:
     if isinstance(wanted, str) and not (Path(wanted) / "trainer_state.json").is_file():
         raise ValueError(f"resume_from_checkpoint={wanted} is not a checkpoint folder (it has no trainer_state.json).")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.check_finite()
+    trainer.check_finite(weights=True)
 
 
 def apply_finalize(method: Method, student: StudentForward, original: Mapping[str, torch.Tensor]) -> None:

@@ -12,9 +12,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from unlearn import method as contract
-from unlearn.checkpoints import INCOMPLETE, replace_folder
-from unlearn.families import inner_model
-from unlearn.lora import snapshot, trained_view
+from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder
+from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
 from unlearn.scoring import Scored
 from unlearn.settings import TrainSettings
@@ -102,15 +101,18 @@ class UnlearnTrainer(Trainer):
         self.check_finite()
         self._bad = (self.state.global_step, {"loss": loss, **{name: part.detach() for name, part in parts.items()}})
 
-    def check_finite(self) -> None:
-        """FloatingPointError if the last loss seen was NaN or infinite."""
-        if self._bad is None or bool(torch.isfinite(self._bad[1]["loss"])):
-            return
-        step, parts = self._bad
-        values = ", ".join(f"{name}={value.item():.4g}" for name, value in parts.items())
-        last = sorted(self.folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
-        kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written (save_steps)"
-        raise FloatingPointError(f"The loss is not finite at step {step + 1} ({values}); {kept}. Lower lr or the forget weight.")
+    def check_finite(self, weights: bool = False) -> None:
+        """FloatingPointError if the last loss seen, or with `weights` a trained tensor, was NaN or infinite."""
+        found = None
+        if self._bad is not None and not torch.isfinite(self._bad[1]["loss"]):
+            values = ", ".join(f"{name}={value.item():.4g}" for name, value in self._bad[1].items())
+            found = f"The loss is not finite at step {self._bad[0] + 1} ({values})"
+        elif weights and not all_finite(self.student):  # a finite loss can have a gradient that is not
+            found = f"The weights are not finite after step {self.state.global_step}"
+        if found is not None:
+            last = newest_checkpoint(self.folder)
+            kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written (save_steps)"
+            raise FloatingPointError(f"{found}; {kept}. Lower lr or the forget weight.")
 
     def _extras(self, student: dict[str, Scored], parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
@@ -165,7 +167,7 @@ class UnlearnTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint appears by one rename, when all of it is there."""
-        self.check_finite()
+        self.check_finite(weights=True)
         self._staging = True
         try:
             super()._save_checkpoint(model, trial)
@@ -177,6 +179,7 @@ class UnlearnTrainer(Trainer):
             name = f"checkpoint-{self.state.global_step}"
             replace_folder(folder / INCOMPLETE / name, folder / name)
             (folder / INCOMPLETE).rmdir()
+            keep_newest(folder, self.args.save_total_limit)  # the Trainer's own rotation has seen the staging folder only
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -193,18 +196,6 @@ class UnlearnTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Puts a checkpoint's weights into the student, adapter or whole."""
         load_weights(self.student.model, resume_from_checkpoint)
-
-
-def load_weights(model: Any, folder: str) -> None:
-    """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class."""
-    if hasattr(model, "disable_adapter"):
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        set_peft_model_state_dict(model, load_file(Path(folder) / "adapter_model.safetensors"))
-        return
-    saved = type(inner_model(model)).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    model.load_state_dict(saved.state_dict())
 
 
 def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None) -> TrainingArguments:

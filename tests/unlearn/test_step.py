@@ -70,10 +70,11 @@ def test_all_views_at_once_equal_row_by_row_in_value_and_gradient(tiny: Any) -> 
             slow_loss = slow_loss - weight * row["logps"].sum()
     fast = torch.autograd.grad(fast_loss, list(model.parameters()), allow_unused=True)
     plain = torch.autograd.grad(slow_loss, list(model.parameters()), allow_unused=True)
+    noise = 1e-6 * max(float(g.abs().max()) for g in plain if g is not None)  # a key bias has no gradient but rounding
     for (name, _), one, other in zip(model.named_parameters(), fast, plain, strict=True):
         assert (one is None) == (other is None), name
         if one is not None and other is not None:
-            torch.testing.assert_close(one, other, atol=1e-4 * float(other.abs().max()) + 1e-6, rtol=1e-3, msg=name)
+            torch.testing.assert_close(one, other, atol=1e-4 * float(other.abs().max()) + noise, rtol=1e-3, msg=name)
 
 
 @pytest.mark.parametrize("tiny", FAMILIES)
@@ -208,6 +209,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny: Any) -> None:
 
     grads = []
     for checkpointing in (False, True):
+        torch.manual_seed(0)  # of the LoRA matrices
         model = prepare_trainable(copy.deepcopy(tiny()[0]), LoraSettings(r=2, init_noise=0.1), freeze_vision=True)
         student = StudentForward(model).train()
         if checkpointing:

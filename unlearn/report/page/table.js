@@ -1,0 +1,109 @@
+// The leaderboard: one line per method (seeds pooled), sortable by every column; gold and base stay on top.
+
+const sorting = { key: null, descending: true };
+const GOAL_MARKS = { up: "↑", gold: "◎" };
+
+function drawTable(shown) {
+  const { columns, lines } = shown.table[state.definition];
+  const several = lines.some((line) => line.seeds > 1);
+  const modality = lines.some((line) => line.modality && line.role === "model");
+  const fixed = [{ key: "label", name: "Method" }, ...(modality ? [{ key: "modality", name: "Modality" }] : []), ...(several ? [{ key: "seeds", name: "Seeds" }] : [])];
+  if (![...fixed, ...columns].some((column) => column.key === sorting.key)) sorting.key = null;
+  const head = element("tr", {}, ...[...fixed, ...columns].map((column) => headCell(column, shown)));
+  const anchors = lines.filter((line) => line.role !== "model");
+  const models = sortedLines(lines.filter((line) => line.role === "model"));
+  const rows = [...anchors, ...models].map((line, place) => lineRow(line, fixed, columns, place === anchors.length - 1));
+  find("board-table").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+  drawTableNotes(lines, columns);
+}
+
+function headCell(column, shown) {
+  const sorted = sorting.key === column.key;
+  const cell = element("th", { scope: "col", class: column.part ? "part" : "", "aria-sort": sorted ? (sorting.descending ? "descending" : "ascending") : null, "data-key": column.key });
+  const button = element("button", { type: "button", text: column.name, onclick: () => {
+    sorting.descending = sorted ? !sorting.descending : !["label", "modality", "Forget metric"].includes(column.key);
+    sorting.key = column.key;
+    drawTable(shown);
+    find("board-table").querySelector(`th[data-key="${CSS.escape(column.key)}"] button`).focus();
+  } });
+  cell.append(button);
+  if (column.goal) cell.append(element("span", { class: "goal", text: ` ${GOAL_MARKS[column.goal]}` }));
+  return cell;
+}
+
+function sortedLines(lines) {
+  if (sorting.key === null) return lines;
+  const value = (line) => sorting.key in line.cells ? line.cells[sorting.key].value : line[sorting.key];
+  const sign = sorting.descending ? -1 : 1;
+  return [...lines].sort((one, other) => {
+    const [a, b] = [value(one), value(other)];
+    if (!known(a) || !known(b)) return known(b) - known(a);  // a missing number is last either way
+    return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
+  });
+}
+
+function lineRow(line, fixed, columns, lastAnchor) {
+  const kind = [line.role === "model" ? "" : "anchor", lastAnchor ? "last-anchor" : "", line.low_retain && line.role === "model" ? "low" : ""];
+  const row = element("tr", { class: kind.join(" ").trim(), "data-label": line.label });
+  for (const column of fixed) {
+    const cell = element("td", { text: column.key === "label" ? undefined : String(line[column.key]) });
+    if (column.key === "label") {
+      cell.append(dot(line), line.label);
+      if (line.low_retain && line.role === "model") cell.append(element("span", { class: "tag", text: "Retain < 0.4" }));
+      if (line.memorised === false) cell.append(element("span", { class: "tag", text: "not memorised" }));
+    }
+    row.append(cell);
+  }
+  for (const column of columns) row.append(numberCell(line, column));
+  return row;
+}
+
+function numberCell(line, column) {
+  const cell = line.cells[column.key];
+  const made = element("td", { class: column.part ? "part" : "" });
+  if (!cell) return made;
+  made.append(column.name === "KS p" ? small(cell.value) : number(cell.value));
+  if (cell.bar && !column.part && column.name !== "KS p" && column.name !== "Floor") {
+    const text = line.seeds > 1 ? `± ${number(cell.value - cell.bar[0])}` : `[${number(cell.bar[0])}, ${number(cell.bar[1])}]`;
+    made.append(element("span", { class: "range", text }));
+  }
+  if (column.goal && !column.part && column.name !== "KS p") {
+    const fill = element("i");
+    fill.style.width = `${100 * Math.min(1, Math.max(0, cell.value))}%`;
+    if (line.role === "gold") fill.style.background = "var(--gold)";
+    if (line.low_retain && line.role === "model") fill.style.background = "var(--never)";
+    made.append(element("span", { class: "meter" }, fill));
+  }
+  return made;
+}
+
+function drawTableNotes(lines, columns) {
+  const paper = state.definition === "paper";
+  const notes = [];
+  if (paper && lines.some((line) => line.seeds === 1)) notes.push("[low, high]: 95 % bootstrap interval over people, or over items where people are not known.");
+  if (lines.some((line) => line.seeds > 1)) notes.push("±: standard deviation over seeds.");
+  if (columns.some((column) => column.name === "Floor")) notes.push("Floor: the Forget Quality that two models without any difference get on average at this sample size. A value near or above it cannot be told from gold.");
+  if (lines.some((line) => line.low_retain && line.role === "model")) notes.push("Grey: Retain under 0.4. The model lost what it should keep, so its forgetting says little.");
+  if (!paper) notes.push("These are the numbers of the released scripts, computed from the same logs; they are not comparable with the paper's definition.");
+  if (!lines.some((line) => line.role === "gold")) notes.push("Gold and base are not shown: this definition needs their eval logs, and numbers that this track lacks.");
+  find("table-notes").replaceChildren(...notes.map((text) => element("p", { text })));
+}
+
+const MEANINGS = [
+  ["Real, Retain, Forget", "harmonic means of ROUGE-L recall, probability of the right answer among the wrong ones, and truth ratio score, on real people and places, on what should be kept, and on what should be forgotten. One zero makes the mean 0: a Forget of 0 can come from a single broken part."],
+  ["ROUGE, Prob., Truth Ratio", "the three parts of the Forget metric: words of the reference found in the generation; probability of the right answer; mean of max(0, 1 − R)."],
+  ["Forget Quality", "1 − Jensen–Shannon distance (base 2) between the truth ratios of model and gold on the forget set: 1 means that they cannot be told apart."],
+  ["KS p", "p-value of a two-sample Kolmogorov–Smirnov test on the same truth ratios."],
+  ["Utility", "harmonic mean of ROUGE, probability and truth ratio score on everything but the forget set."],
+  ["Paper", "the definitions in the text of the paper, with one truth ratio per item. The default."],
+  ["Released code", "what the released scripts compute from the same log. Among other things they average all wrong answers of a split into one number, take min(r, 1/r) as the truth ratio of the forget set, and compare raw vectors as if they were distributions. Use it only to compare with published numbers."],
+];
+
+views.push({
+  id: "table", name: "Leaderboard", byDefinition: true, missing: () => "",
+  draw(shown) {
+    const list = MEANINGS.map(([name, text]) => element("p", {}, element("b", { text: `${name}: ` }), text));
+    find("meanings").replaceChildren(...list);
+    drawTable(shown);
+  },
+});
