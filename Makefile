@@ -33,7 +33,7 @@ demo: $(READY)
 	for model in $(BASE) $(GOLD); do $(LAUNCH) mm/eval.py model_family=$(FAMILY) model_path=$$model overwrite=false; done; \
 	for method in $(DEMO_METHODS); do \
 	  step "forget with $$method and evaluate"; \
-	  $(LAUNCH) mm/forget.py +experiment=demo model_family=$(FAMILY) forget_loss=$$method save_dir=$(BASE)/$$method; \
+	  $(LAUNCH) mm/forget.py model_family=$(FAMILY) forget_loss=$$method save_dir=$(BASE)/$$method; \
 	  $(LAUNCH) mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$$method overwrite=false; \
 	done; \
 	step "leaderboard"; \

@@ -48,7 +48,7 @@ def load_sides(settings: AttackSettings) -> Sides:
     photos, splits = prepared(settings.splits)
     logits = read_logits(Path(settings.model_path), settings).double().numpy()
     first = splits[0]  # of group A: its forget people are A's, its holdout people B's
-    group = {name: "A" for name in first.forget[settings.forget_size]} | {name: "B" for name in first.holdout[settings.forget_size]}
+    group = dict.fromkeys(first.forget[settings.forget_size], "A") | dict.fromkeys(first.holdout[settings.forget_size], "B")
     chosen = photos.rows(group)
     if not settings.include_enrolment:
         chosen = chosen[~enrolled(photos.labels, settings.num_enroll)[chosen]]

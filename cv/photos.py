@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PERSON_COLUMNS = ("name", "label", "person", "identity")
 FILE = "photos.safetensors"

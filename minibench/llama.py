@@ -1,24 +1,21 @@
 """llama-mini, the base language model of the text track: `python -m minibench.llama` pretrains it (a minute on 2 cores).
 
-A LlamaForCausalLM of 0.7 M parameters that knows the other sixty people and the world facts, and none of the authors.
-The shipped weights (minibench/weights/llama-mini, bf16) were made by this command.
+A LlamaForCausalLM of 0.7 M parameters that knows the other sixty people and the facts about the world, and no author.
+Writes minibench/weights/llama-mini/: safetensors (bf16), tokenizer, and scores.json with the command, seed and scores.
 """
 
 import argparse
-import tempfile
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from minibench.folders import ROOT
 
-from minibench.models import LLAVA_TOKENS, text_config, train_tokenizer
-from minibench.people import SEED, everyone
-from minibench.tofu import qa_rows
-from minibench.wording import WORLD_FACTS
-
-WEIGHTS = Path(__file__).resolve().parent / "weights" / "llama-mini"
-WORLD_REPEATS = 4  # so that a fact about the world is met about as often as a fact about a person
+WEIGHTS = ROOT / "minibench" / "weights" / "llama-mini"
+STEPS = 700
+TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 # Rendered as Mistral and Llama 2 render: the question between [INST] tags, a space, the answer and the end token.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }} [/INST]"
@@ -26,76 +23,81 @@ TEMPLATE = (
 )
 
 
-class Pairs:
-    """Questions with answers as a source of samples (unlearn.samples.SampleSource)."""
-
-    def __init__(self, rows: Sequence[dict[str, str]]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def has_image(self, index: int) -> bool:
-        return False
-
-    def subject(self, index: int) -> str | None:
-        return None
-
-    def sample(self, index: int, rng: np.random.Generator) -> Any:
-        return {**self.rows[index], "image": None, "id": f"pretraining/{index}"}
-
-
-def pretraining_rows(seed: int = SEED) -> list[dict[str, str]]:
-    """What the base model learns: every fact of every known person in both wordings, and the facts about the world."""
-    world = [{"question": question, "answer": answer} for question, (answer, *_) in WORLD_FACTS.items()]
-    return [*qa_rows(everyone(seed)[1]), *world * WORLD_REPEATS]
-
-
-def new_llama(seed: int = SEED) -> tuple[Any, Any]:
-    """(model with fresh weights, tokenizer). The tokenizer has seen all names and words, also those of the authors."""
+def new_llama(seed: int) -> tuple[Any, Any]:
+    """(model with fresh weights, tokenizer of the same text as the vision-language models')."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    authors, _ = everyone(seed)
-    rows = [*pretraining_rows(seed), *qa_rows(authors)]
-    special = tuple(token for token in LLAVA_TOKENS if token != "<image>")
-    tokenizer = train_tokenizer((text for row in rows for text in row.values()), special, "<s>", "</s>", "<pad>")
+    from minibench.corpus import tokenizer_corpus
+    from minibench.models import text_config, train_tokenizer
+
+    tokenizer = train_tokenizer([*tokenizer_corpus(), *["[INST] [/INST]"] * 100], TOKENS, "<s>", "</s>", "<pad>")
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(seed)
     return LlamaForCausalLM(LlamaConfig(**text_config(tokenizer))), tokenizer
 
 
-def pretrain(folder: Path, *, epochs: float = 60, lr: float = 2e-3, seed: int = SEED) -> Path:
-    """Trains llama-mini from scratch with the project's own finetuning and writes it to `folder`; returns `folder`."""
+def batches(collator: Any, batch_size: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Endless batches: the questions about known people and the world, in a new order each time round."""
+    import numpy as np
+
+    from minibench.corpus import text_rows
+
+    rows = text_rows()
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(len(rows))
+        for start in range(0, len(rows) - batch_size + 1, batch_size):
+            yield collator.rows([rows[place] for place in order[start : start + batch_size]])
+
+
+def text_scores(model: Any, collator: Any) -> dict[str, float]:
+    """Mean probability of the right answer among itself and its wrong ones: 4-way for what the base model should know,
+    6-way for the forget authors, whom it should not."""
+    from minibench.loop import choice_probability
+    from minibench.tofu import tofu_configs
+
+    configs = tofu_configs()
+    scores = {}
+    for name, split in (("world_facts", "world_facts"), ("real_authors", "real_authors"), ("forget", "forget10")):
+        rows = configs[f"{split}_perturbed"][1]
+        column = "paraphrased_answer" if split == "forget10" else "answer"  # what the wrong answers are worded like
+        samples = [{"question": row["question"], "answer": row[column], "image": None, "id": f"{name}/{n}"} for n, row in enumerate(rows)]
+        scores[name] = float(choice_probability(model, collator, samples, [row["perturbed_answer"] for row in rows]).mean())
+    return scores
+
+
+def pretrain(folder: Path, steps: int = STEPS, seed: int = 0, lr: float = 2e-3) -> dict[str, Any]:
+    """Trains llama-mini from fresh weights and saves model, tokenizer and scores under `folder`; returns the record."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from unlearn import pipeline
-    from unlearn.families import Family
-    from unlearn.settings import FinetuneSettings, LoraSettings
+    from minibench.loop import train
+    from unlearn.atomic import write_json
+    from unlearn.collator import Collator
 
-    with tempfile.TemporaryDirectory() as scratch:
-        start, trained = Path(scratch) / "start", Path(scratch) / "trained"
-        for part in new_llama(seed):
-            part.save_pretrained(start)
-        settings = FinetuneSettings(
-            model_path=str(start), LoRA=LoraSettings(r=0), lr=lr, lr_scheduler="cosine", num_epochs=epochs, batch_size=32,
-            max_length=128, save_steps=0, seed=seed, save_dir=str(trained), split="pretraining",
-        )  # fmt: skip
-        pipeline.finetune(settings, Family("llama-mini", str(start), text_only=True), lambda: Pairs(pretraining_rows(seed)))
-        model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.bfloat16)
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(trained).save_pretrained(folder)
-    return folder
+    started = time.time()
+    model, tokenizer = new_llama(seed)
+    collator = Collator(tokenizer)
+    log = logging.getLogger(__name__).info
+    train(model, batches(collator, 32, seed), steps, lr, log=lambda step, loss: log("step %d loss %.3f", step, loss))
+    model = model.to(torch.bfloat16)
+    scores = text_scores(model.float(), collator)  # of the weights as they are shipped
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    record = {"command": "python -m minibench.llama", "seed": seed, "steps": steps, "seconds": round(time.time() - started), "scores": scores}
+    write_json(folder / "scores.json", record)
+    return record
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--epochs", type=float, default=60)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"wrote {pretrain(options.out, epochs=options.epochs, lr=options.lr)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    print(pretrain(options.out, options.steps, options.seed))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Evaluate a model on TOFU's four tasks: losses, generations, ROUGE, and the aggregated eval log.
 
     accelerate launch nlp/eval.py                                       # the embedded benchmark's base model
-    accelerate launch nlp/eval.py model_path=models/llama-mini/ft_full/npo
+    accelerate launch nlp/eval.py model_path=models/llama-mini/ft_full/npo retain_result=GOLD/eval_log_aggregated.json
     accelerate launch nlp/eval.py +experiment=llama2 model_path=models/llama2-7b/ft_full
 """
 
@@ -13,15 +13,15 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/eval")
 def main(config: DictConfig) -> None:
-    from nlp.tasks import eval_keys, load_tasks
+    from nlp.tasks import eval_settings, load_tasks
     from unlearn import pipeline
     from unlearn.families import load_family
-    from unlearn.settings import EvalSettings, read_settings
 
-    settings = read_settings(EvalSettings, eval_keys(OmegaConf.to_container(config, resolve=True)))
+    settings = eval_settings(OmegaConf.to_container(config, resolve=True))
     log = pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
     if pipeline.is_main():
         print(f"eval log: {log}")
+        print(pipeline.compare(settings, log) or "")
 
 
 if __name__ == "__main__":

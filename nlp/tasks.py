@@ -1,22 +1,24 @@
-"""The four tasks of the text evaluation, from a readable list of mappings or from the published parallel lists."""
+"""The tasks of the text evaluation: which rows, which question, which answers. Four by default, as published for TOFU.
 
+A task is a mapping: `eval_task` (its name), `data_path`, `split`, the columns `question`, `answer`, `base_answer` and
+`wrong_answers` (a list column, or several columns), and `rows_per_author` where the rows of one author stand together. The
+published eval_everything.yaml says the same in parallel lists, which are read as they are.
+"""
+
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from nlp.tofu import load_rows
 from unlearn.evaluation import EvalTask
-from unlearn.measure import EvalItem
-from unlearn.settings import EvalSettings
+from unlearn.settings import EvalSettings, read_settings
+from unlearn.sources import ALIASES
+from unlearn.table import TableItems, select_rows
 
-# key of config/nlp/eval.yaml's `tasks` -> the published list that holds it, task by task
-LISTS = {
-    "eval_task": "eval_task", "split": "split_list", "question": "question_key", "answer": "answer_key",
-    "base_answer": "base_answer_key", "wrong_answers": "perturbed_answer_key",
-}  # fmt: skip
-NEEDED = ("eval_task", "data_path", "split", "base_answer", "wrong_answers")
-OPTIONAL = {"question": "question", "answer": "answer", "author": "name", "rows_per_author": None}
+KEYS = ("eval_task", "data_path", "split", "question", "answer", "base_answer", "wrong_answers")
+PUBLISHED = (
+    "eval_task", "data_path", "split_list", "question_key", "answer_key", "base_answer_key", "perturbed_answer_key",
+)  # fmt: skip
 # published keys without a meaning here: accepted at the published value
 INERT = {
     "use_pretrained": (False, "set model_path to the family's hub id to evaluate the model before finetuning"),
@@ -24,41 +26,67 @@ INERT = {
 }
 
 
-def eval_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat keys of config/nlp/eval.yaml, or of the published eval_everything.yaml, as those of EvalSettings.
+def default_tasks(data_path: str, split: str, rows_per_author: Mapping[str, int | None]) -> list[dict[str, Any]]:
+    """The four tasks of TOFU in the published order. `split` is the forget split, e.g. forget10_perturbed."""
 
-    The published lists, where set, define the tasks; else `tasks` does, and `data_path` serves every task without one.
-    Raises ValueError: lists of different length, a missing or unknown key of a task, an inert key that asks for something.
+    def task(name: str, rows: str, base: str, size: int | None = None) -> dict[str, Any]:
+        values = (name, data_path, rows, "question", "answer", base, "perturbed_answer")
+        return {**dict(zip(KEYS, values, strict=True)), "rows_per_author": size}
+
+    return [
+        task("eval_log", "retain_perturbed", "paraphrased_answer", rows_per_author.get("retain")),
+        task("eval_real_author_wo_options", "real_authors_perturbed", "answer"),
+        task("eval_real_world_wo_options", "world_facts_perturbed", "answer"),
+        task("eval_log_forget", split, "paraphrased_answer", rows_per_author.get("forget")),
+    ]
+
+
+def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
+    """The settings of `nlp/eval.py` from its composed config; what describes tasks is gathered under `tasks`.
+
+    Raises ValueError: half of the published lists or lists of different lengths, an unknown or missing key of a task, an
+    inert key that asks for something.
     """
-    values = {key: value for key, value in config.items() if key not in ("split", "rows_per_author")}
-    path = values.pop("data_path", None)
-    lists = {key: values.pop(name, None) for key, name in LISTS.items()}
-    tasks = values.pop("tasks", None) or []
-    if any(given is not None for given in lists.values()):
-        tasks = _from_lists({**lists, "data_path": path})
-    values["tasks"] = [_checked({"data_path": path, **task}) for task in tasks]
-    values["generation"] = _without_inert(values.get("generation") or {}, "max_length", "generation.")
-    return _without_inert(values, "use_pretrained")
+    own = (*PUBLISHED, "tasks", "split", "rows_per_author")
+    rest = {key: value for key, value in config.items() if key not in own}
+    known = {key: config[key] for key in own if config.get(key) is not None}
+    path, split = known.get("data_path", "data/tofu-mini"), known.get("split", "forget10_perturbed")
+    lists = {key: value for key, value in known.items() if key in PUBLISHED and not isinstance(value, str)}
+    if lists and "tasks" in known:
+        raise ValueError(f"Both tasks and {', '.join(lists)} are set; keep one of the two ways to describe the tasks.")
+    if lists:
+        tasks = _from_lists(lists, path)
+    elif "tasks" in known:
+        tasks = [{"data_path": path, **task} for task in known["tasks"]]
+    else:
+        tasks = default_tasks(path, split, known.get("rows_per_author", {}))
+    rest["tasks"] = [_check(task) for task in tasks]
+    rest["generation"] = _without_inert(rest.get("generation") or {}, "max_length", "generation.")
+    return read_settings(EvalSettings, _without_inert(rest, "use_pretrained"))
 
 
-def _from_lists(lists: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = {"data_path": "data_path", **LISTS}
-    for key, given in lists.items():
-        if not isinstance(given, list):
-            raise ValueError(f"{names[key]}={given!r} must be a list with one entry a task, as the other lists are.")
-    sizes = {names[key]: len(given) for key, given in lists.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"The lists that define the tasks differ in length: {sizes}; give one entry a task in each.")
-    return [dict(zip(lists, entry, strict=True)) for entry in zip(*lists.values(), strict=True)]
+def _from_lists(lists: Mapping[str, Any], path: Any) -> list[dict[str, Any]]:
+    """The published parallel lists as task mappings; a single data_path serves all tasks."""
+    if missing := [key for key in PUBLISHED if key not in lists and key != "data_path"]:
+        raise ValueError(f"The task lists {', '.join(lists)} need {', '.join(missing)} beside them, of the same length.")
+    lists = {**lists, "data_path": [path] * len(lists["eval_task"]) if isinstance(path, str) else path}
+    if len({len(given) for given in lists.values()}) > 1:
+        said = ", ".join(f"{key} has {len(given)}" for key, given in lists.items())
+        raise ValueError(f"The task lists differ in length ({said}); give every task an entry in each.")
+    return [dict(zip(KEYS, entry, strict=True)) for entry in zip(*(lists[key] for key in PUBLISHED), strict=True)]
 
 
-def _checked(task: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = [key for key in task if key not in (*NEEDED, *OPTIONAL)]
-    missing = [key for key in NEEDED if not task.get(key)]
-    if unknown or missing:
-        what = f"unknown key {unknown[0]!r}" if unknown else f"no {missing[0]}"
-        raise ValueError(f"tasks: {what} in {dict(task)}; a task has {', '.join((*NEEDED, *OPTIONAL))}.")
-    return {**OPTIONAL, **task}
+def _check(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The task with every key it needs and no other; question and answer stand in columns of that name if not said."""
+    known = (*KEYS, "rows_per_author")
+    for key in task:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            raise ValueError(f"Unknown key {key!r} in a task." + (f" Did you mean {near[0]!r}?" if near else f" Known: {known}."))
+    task = {"question": "question", "answer": "answer", "rows_per_author": None, **task}
+    if missing := [key for key in KEYS if not task.get(key)]:
+        raise ValueError(f"The task {task.get('eval_task', dict(task))} lacks {', '.join(missing)}.")
+    return {**task, "data_path": ALIASES.get(task["data_path"], task["data_path"])}
 
 
 def _without_inert(values: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -69,46 +97,28 @@ def _without_inert(values: Mapping[str, Any], key: str, where: str = "") -> dict
 
 
 def load_tasks(settings: EvalSettings) -> list[EvalTask]:
-    """The tasks of `settings.tasks`, those of `eval_task_ids` if given; every dataset is read and checked here."""
-    ids = range(len(settings.tasks)) if settings.eval_task_ids is None else settings.eval_task_ids
-    beyond = [index for index in ids if not 0 <= index < len(settings.tasks)]
-    if beyond:
-        names = ", ".join(f"{index}: {task['eval_task']}" for index, task in enumerate(settings.tasks))
-        raise ValueError(f"eval_task_ids: there is no task {beyond[0]}; there are {names}.")
-    return [build_task(settings.tasks[index], settings) for index in ids]
+    """The tasks chosen by `eval_task_ids` (all by default), every row of theirs checked, nothing tokenised yet.
 
-
-def build_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
-    """One task: its rows (`ds_size` of them: the first, or seeded ones) as items. ValueError names what a row lacks.
-
-    Rows keep their number in the dataset as id, whatever is left out. Authors come from a column or, where the rows of
-    one author stand together as in TOFU, from `rows_per_author`; they are the unit of the bootstrap.
+    Raises ValueError for an id without a task, and for whatever is wrong with a split, a column or a row.
     """
-    wrong = task["wrong_answers"]
-    wrong = tuple([wrong] if isinstance(wrong, str) else wrong)
+    ids = range(len(settings.tasks)) if settings.eval_task_ids is None else settings.eval_task_ids
+    for number in ids:
+        if not 0 <= number < len(settings.tasks):
+            known = ", ".join(f"{i}: {task['eval_task']}" for i, task in enumerate(settings.tasks))
+            raise ValueError(f"eval_task_ids has {number}, but the tasks are {known}.")
+    return [_load_task(settings.tasks[number], settings) for number in ids]
+
+
+def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
+    wrong = [task["wrong_answers"]] if isinstance(task["wrong_answers"], str) else list(task["wrong_answers"])
     columns = (task["question"], task["answer"], task["base_answer"], *wrong)
     rows = load_rows(task["data_path"], task["split"], settings.data_revision, columns)
-    chosen = np.arange(len(rows))
-    if settings.ds_size is not None and settings.ds_size < len(rows):
-        if settings.selection == "random":
-            chosen = np.random.default_rng(settings.seed).permutation(chosen)
-        chosen = np.sort(chosen[: settings.ds_size])
-    items = [_item(rows[int(index)], int(index), task, wrong) for index in chosen]
-    return EvalTask(task["eval_task"], items)
-
-
-def _item(row: Mapping[str, Any], index: int, task: Mapping[str, Any], wrong: tuple[str, ...]) -> EvalItem:
-    where = f"{task['split']}/{index}"
-    for column in (task["question"], task["answer"], task["base_answer"]):
-        if not isinstance(row[column], str) or not row[column]:
-            raise ValueError(f"{task['eval_task']}, row {where}: {column} is {row[column]!r}, not a text; mend the row.")
-    cells = [row[column] for column in wrong]
-    answers = [text for cell in cells for text in ([cell] if isinstance(cell, str) else cell or ())]
-    size, author = task["rows_per_author"], row.get(task["author"])
-    if author is None and size:
-        author = f"{task['split']} author {index // int(size) + 1}"
-    return EvalItem(
-        row_id=str(index),
-        sample={"question": row[task["question"]], "answer": row[task["answer"]], "image": None, "id": where},
-        base_answer=row[task["base_answer"]], wrong_answers=answers, author=author,
+    size = task["rows_per_author"]
+    if size and "name" not in rows.column_names:  # authors are the unit of the bootstrap; TOFU gives them by place alone
+        rows = rows.add_column("name", [f"{task['split']}, author {row // int(size) + 1}" for row in range(len(rows))])
+    items = TableItems(
+        rows, select_rows(len(rows), settings.ds_size, settings.selection, settings.seed),
+        lambda row, place: row[task["question"]], name=f"{task['data_path']}/{task['split']}", answer=task["answer"],
+        base_answer=task["base_answer"], wrong_answers=wrong,
     )  # fmt: skip
+    return EvalTask(task["eval_task"], items, items.lengths())

@@ -70,7 +70,8 @@ def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The flat keys of config/nlp/forget.yaml as those of ForgetSettings.
 
     `split` is the forget split; the retain split follows as retain(100 - NN), unless `retain_split` names another.
-    `data_path` holds both. The published config knows no `l_norm_from`; its L1 is of the change. ValueError where no retain split follows.
+    `data_path` holds both. The published config knows no `l_norm_from`; its L1 is of the change. ValueError where no retain
+    split follows.
     """
     values = finetune_keys(config)
     split, path = values.pop("split"), values.pop("data_path")

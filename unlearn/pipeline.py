@@ -156,8 +156,8 @@ def build_trainer(
     from transformers import set_seed
 
     sampler = EpochSampler(
-        dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed, rank=int(os.environ.get("RANK", 0)),
-        world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
+        dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
+        rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
     )
     steps = math.ceil(len(sampler) / settings.gradient_accumulation_steps)
     steps = min(steps, settings.max_steps or steps)

@@ -99,13 +99,14 @@ def distinct_labels(rows: Sequence[Row]) -> list[str]:
     """A name for each row: its method, and as much of modality, seed, settings hash and place as tells it from the others."""
     labels = [str(row["method"]) for row in rows]
     for name in ("modality", "seed", "settings_hash", "place"):
-        count = Counter(labels)
-        for index, row in enumerate(rows):
-            detail = index + 1 if name == "place" else row.get(name)
-            if count[labels[index]] > 1 and detail is not None:
-                others = {other.get(name) for other, label in zip(rows, labels, strict=True) if label == labels[index]}
-                if name == "place" or len(others) > 1:
-                    labels[index] += f" · {name} {detail}" if name == "seed" else f" · {detail}"
+        values = [place + 1 if name == "place" else row.get(name) for place, row in enumerate(rows)]
+        found: dict[str, set[Any]] = {}
+        for label, value in zip(labels, values, strict=True):
+            found.setdefault(label, set()).add(value)
+        labels = [
+            label if len(found[label]) == 1 or value is None else f"{label} · {'seed ' if name == 'seed' else ''}{value}"
+            for label, value in zip(labels, values, strict=True)
+        ]
     return labels
 
 

@@ -33,10 +33,15 @@ def _columns(track: Track) -> list[dict[str, Any]]:
     parts = track.composites["Forget metric"]
     quality = ["Forget Quality"] if track is MM else ["JS Forget Quality"]
     p_value = "KS test p-value" if track is MM else "Forget Quality"  # nlp calls the p-value its Forget Quality
-    keys = ["Real metric", "Retain metric", "Forget metric", *parts, *quality, "Null floor", p_value, "Model Utility"]
-    names = {**_NAMES, **{part: part for part in parts}, quality[0]: "Forget Quality", p_value: "KS p"}
+    keys = ["Real metric", "Retain metric", "Forget metric", *quality, "Null floor", p_value, "Model Utility", *parts]
+    names = {**_NAMES, **{part: f"Forget: {_part_name(part)}" for part in parts}, quality[0]: "Forget Quality", p_value: "KS p"}
     goals = {**_GOALS, **dict.fromkeys(parts, "gold"), quality[0]: "up", p_value: "up"}
     return [{"key": key, "name": names[key], "goal": goals[key], "part": key in parts} for key in keys]
+
+
+def _part_name(part: str) -> str:
+    """`TR` for "Truth Ratio Forget"."""
+    return "TR" if part.startswith("Truth Ratio") else part.split()[0]
 
 
 def _line(line: Entry, columns: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -104,12 +104,13 @@ def draw_picture(results: Path, item: int) -> str:
 
 def write_training(folder: Path, model: Model, lines: int) -> None:
     """run.json and train_log.jsonl as the pipeline writes them."""
-    random = np.random.default_rng(model.seed)
+    random = np.random.default_rng(model.seed + sum(map(ord, model.method)))
+    speed = 2 + 5 * random.random()
     write_json(folder / "run.json", {"status": "finished", "settings_hash": f"hash-{folder.name}", "steps": lines})
     log = []
     for step in range(1, lines + 1):
-        forget = -2.0 * step / lines + 0.1 * float(random.normal())
-        retain = 0.5 + float(np.exp(-5 * step / lines)) + 0.05 * float(random.normal())
+        forget = -0.4 * speed * step / lines + 0.1 * float(random.normal())
+        retain = 0.5 + float(np.exp(-speed * step / lines)) + 0.05 * float(random.normal())
         parts = {"parts/forget": forget, "parts/retain": retain} if model.method != "retain90" else {}
         log.append({"loss": forget + retain, "grad_norm": 1.0, "learning_rate": 1e-4, **parts, "epoch": step / 10, "step": step})
     log.append({"train_runtime": 95.0 + 10 * model.seed, "train_loss": 0.1, "epoch": lines / 10, "step": lines})

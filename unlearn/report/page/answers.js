@@ -76,7 +76,7 @@ function drawFates(shown) {
     hovertemplate: `%{y}<br>${fate}: %{customdata} of ${task.total} (%{x:.0%})<extra></extra>`,
   }));
   chart(place, traces, {
-    barmode: "stack", bargap: 0.35, height: 84 + 26 * labels.length, margin: { l: 10, r: 12, t: 34, b: 30 }, showlegend: true,
+    barmode: "stack", bargap: 0.35, height: 84 + 26 * labels.length, margin: { l: 10, r: 26, t: 34, b: 30 }, showlegend: true,
     legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", traceorder: "normal", font: { size: narrow() ? 11 : 12 } },
     xaxis: axis("", { range: [0, 1], tickformat: ".0%", zeroline: false }), yaxis: axis("", { type: "category", gridcolor: "rgba(0,0,0,0)" }),
   });

@@ -11,11 +11,11 @@ function drawAuthors(shown) {
   const cells = names.length * runs.length <= 400 && !narrow();
   chart(chartOf("authors"), [{
     type: "heatmap", x: runs.map(plain), y: names, z: values, zmin: 0, zmax: 1, xgap: 2, ygap: 2,
-    colorscale: [[0, colour("grid")], [1, colour("c0")]], colorbar: { thickness: 10, len: 1, outlinewidth: 0, tickvals: [0, 0.5, 1] },
+    colorscale: [[0, colour("grid")], [1, colour("heat")]], colorbar: { thickness: 10, len: 1, outlinewidth: 0, tickvals: [0, 0.5, 1] },
     texttemplate: cells ? "%{z:.2f}" : undefined, textfont: { size: 11 },
     hovertemplate: "%{y}<br>%{x}: %{z:.2f}<extra></extra>",
   }], {
-    height: 110 + 26 * names.length, margin: { l: 10, r: 10, t: 10, b: 40 },
+    height: 84 + 26 * names.length, margin: { l: 10, r: 10, t: 10, b: 6 },
     xaxis: axis("", { type: "category", side: "top", tickangle: runs.length > 6 || narrow() ? -40 : 0, gridcolor: "rgba(0,0,0,0)" }),
     yaxis: axis("", { type: "category", autorange: "reversed", gridcolor: "rgba(0,0,0,0)", tickfont: { size: 12 } }),
   });

@@ -37,8 +37,8 @@ function small(value) {  // p-values: 0.31, 0.004, 2e-9
 
 function seconds(value) {
   if (!known(value)) return "–";
-  if (value < 100) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
-  return value < 6000 ? `${(value / 60).toFixed(0)} min` : `${(value / 3600).toFixed(1)} h`;
+  if (value < 600) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
+  return value < 7200 ? `${(value / 60).toFixed(0)} min` : `${(value / 3600).toFixed(1)} h`;
 }
 
 function memory(value) {

@@ -27,8 +27,8 @@ function ecdfPanel(panel, gold) {
   const { at, model, gold: theirs, distance } = panel.ks;
   const bar = { x: [at, at], y: [model, theirs], mode: "lines+markers", line: { color: colour("text"), width: 2 }, marker: { symbol: "line-ew-open", size: 9, color: colour("text") }, hovertemplate: `D = ${number(distance, 3)} at u = ${number(at)}<extra></extra>` };
   whenVisible(plot, () => chart(plot, [steps(gold, colour("gold"), 2, "gold", "dot"), steps(panel.u, runColour(panel), 2, panel.label), bar], {
-    margin: { l: 34, r: 8, t: 6, b: 34 }, height: 220,
-    xaxis: axis("", { range: [-0.02, 1.02], tickvals: [0, 0.5, 1], ticktext: ["0 knows", "½", "wrong 1"], zeroline: false }),
+    margin: { l: 34, r: 24, t: 6, b: 34 }, height: 220,
+    xaxis: axis("", { range: [-0.02, 1.02], tickvals: [0, 0.5, 1], ticktext: ["knows", "½", "wrong"], ticklabeloverflow: "allow", zeroline: false }),
     yaxis: axis("", { range: [-0.03, 1.04], tickvals: [0, 0.5, 1], zeroline: false }),
   }));
   return made;

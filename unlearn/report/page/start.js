@@ -42,8 +42,9 @@ function drawIntro() {
   const { facts } = board();
   const many = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
   const people = facts.forget_people ? ` about ${facts.forget_people} people` : "";
-  find("summary").textContent = `${board().title}: ${many(facts.runs, "run")} of ${many(facts.methods, "method")}, each asked ${many(facts.items, "question")}, ` +
-    `${facts.forget_items ? many(facts.forget_items, "item") : "some"}${people} of which should be forgotten. Every model is compared with gold, which never saw the forget set.`;
+  const forget = facts.forget_items ? ` The forget set has ${many(facts.forget_items, "item")}${people}.` : "";
+  find("summary").textContent = `${board().title}: ${many(facts.runs, "run")} of ${many(facts.methods, "method")}, each asked ${many(facts.items, "question")}.${forget} ` +
+    "Every model is compared with gold, which never saw the forget set.";
   find("notes").replaceChildren(...gateNotes(), ...missingNotes());
 }
 

@@ -7,7 +7,8 @@ function drawTable(shown) {
   const { columns, lines } = shown.table[state.definition];
   const several = lines.some((line) => line.seeds > 1);
   const modality = lines.some((line) => line.modality && line.role === "model");
-  const fixed = [{ key: "label", name: "Method" }, ...(modality ? [{ key: "modality", name: "Modality" }] : []), ...(several ? [{ key: "seeds", name: "Seeds" }] : [])];
+  const wide = !narrow();  // on a phone modality and seeds stand under the method's name
+  const fixed = [{ key: "label", name: "Method" }, ...(modality && wide ? [{ key: "modality", name: "Modality" }] : []), ...(several && wide ? [{ key: "seeds", name: "Seeds" }] : [])];
   if (![...fixed, ...columns].some((column) => column.key === sorting.key)) sorting.key = null;
   const head = element("tr", {}, ...[...fixed, ...columns].map((column) => headCell(column, shown)));
   const anchors = lines.filter((line) => line.role !== "model");
@@ -49,6 +50,8 @@ function lineRow(line, fixed, columns, lastAnchor) {
     const cell = element("td", { text: column.key === "label" ? undefined : String(line[column.key]) });
     if (column.key === "label") {
       cell.append(dot(line), line.label);
+      const under = [line.role === "model" ? line.modality : "", line.seeds > 1 ? `${line.seeds} seeds` : ""].filter(Boolean);
+      if (narrow() && under.length) cell.append(element("span", { class: "tag", text: under.join(" · ") }));
       if (line.low_retain && line.role === "model") cell.append(element("span", { class: "tag", text: "Retain < 0.4" }));
       if (line.memorised === false) cell.append(element("span", { class: "tag", text: "not memorised" }));
     }

@@ -1,0 +1,25 @@
+"""Membership inference: can an attacker with shadow models tell forgotten people from people never seen?
+
+    python cv/attack.py attack=ulira model_path=models/cv/scrub        # after cv/score.py
+    python cv/attack.py attack=umia model_path=models/cv/scrub include_enrolment=true
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config/cv", config_name="attack")
+def main(config: DictConfig) -> None:
+    from cv.attacks import run_attack
+    from cv.settings import AttackSettings, read
+    from cv.table import ATTACKS
+
+    settings, _ = read(AttackSettings, OmegaConf.to_container(config, resolve=True))
+    record = run_attack(settings)
+    for name in ATTACKS.keys() & record.keys():
+        result, (low, high) = record[name], record[name]["interval"]["accuracy"]
+        print(f"{ATTACKS[name]}: accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}], AUC {result['auc']:.3f}, TPR at 1 % FPR {result['tpr']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Finetune the models of all splits: the recognisers before anything is forgotten ("original").
+
+    python cv/finetune.py                                  # after cv/prepare.py and cv/pretrain.py
+    accelerate launch cv/finetune.py +experiment=clear     # over all GPUs of a node, or of several
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config/cv", config_name="finetune")
+def main(config: DictConfig) -> None:
+    from cv.fleet import Fleet
+    from cv.jobs import finetune_job, train_models
+    from cv.settings import FinetuneSettings, read
+
+    settings, compute = read(FinetuneSettings, OmegaConf.to_container(config, resolve=True))
+    with Fleet(compute) as fleet:
+        print(f"models: {train_models(settings, finetune_job(settings), fleet)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Make every model forget its forget people, with one of the methods of config/cv/method/.
+
+    python cv/forget.py method=scrub                       # published hyper-parameters
+    python cv/forget.py method=retrain                     # the gold standard: never saw them
+    python cv/forget.py method=rmu options.c=1 lr=0.05 save_dir=models/cv/rmu_gentle
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config/cv", config_name="forget")
+def main(config: DictConfig) -> None:
+    from cv.fleet import Fleet
+    from cv.jobs import forget_job, train_models
+    from cv.settings import ForgetSettings, read
+
+    settings, compute = read(ForgetSettings, OmegaConf.to_container(config, resolve=True))
+    with Fleet(compute) as fleet:
+        print(f"models: {train_models(settings, forget_job(settings), fleet)}")
+
+
+if __name__ == "__main__":
+    main()

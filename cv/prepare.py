@@ -1,0 +1,22 @@
+"""Decode the photos and write the identity splits of all models as JSON.
+
+    python cv/prepare.py                                   # faces-mini, 16 models, into models/cv/splits
+    python cv/prepare.py +experiment=clear                 # therem/CLEAR, 128 models, the published identities
+    python cv/prepare.py data_path=my_photos models=32     # a folder of photos for each person
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config/cv", config_name="prepare")
+def main(config: DictConfig) -> None:
+    from cv.preparing import prepare
+    from cv.settings import PrepareSettings, read
+
+    settings, _ = read(PrepareSettings, OmegaConf.to_container(config, resolve=True))
+    print(f"splits: {prepare(settings)}")
+
+
+if __name__ == "__main__":
+    main()

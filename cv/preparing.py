@@ -1,0 +1,114 @@
+"""Photos decoded and split once, for every script that follows; and the one network they all start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cv.batches import plan_batches, stack_plans
+from cv.jobs import on_device
+from cv.methods import face_method
+from cv.photos import Photos, load_photos, published_forget, save_photos
+from cv.recognition import accuracy, enrolled, recognise
+from cv.resnet import load_pretrained
+from cv.settings import PrepareSettings, PretrainSettings
+from cv.splits import make_splits, write_splits
+from cv.stack import NetworkSpec, Stack, new_network
+from cv.training import train
+from cv.weights import SINGLE, save_weights
+from unlearn.atomic import write_json
+from unlearn.runs import settings_hash, start_run
+
+
+def prepare(settings: PrepareSettings) -> Path:
+    """Writes photos and identity splits into `save_dir`; returns it. ValueError for data or people that do not fit."""
+    run = start_run(settings, kind="cv-prepare", overwrite=settings.overwrite_dir, main=True)
+    if run.finished:
+        return run.folder
+    photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
+    photos.check_enrolment(settings.num_enroll)
+    forget = settings.forget or published_forget(settings.data_path, settings.data_revision)
+    splits = make_splits(photos, models=settings.models, seed=settings.seed, forget=forget, holdout=settings.holdout)
+    for old in run.folder.glob("split_*.json"):
+        old.unlink()
+    save_photos(photos, run.folder)
+    write_splits(splits, run.folder)
+    run.record |= {"dataset": photos.digest(), "identities": len(photos.identities), "photos": len(photos.labels)}
+    run.finish()
+    return run.folder
+
+
+def pretrain(settings: PretrainSettings, device: str) -> Path:
+    """Trains a recogniser of celebrities with AM-softmax; writes `model.safetensors` and `score.json`; returns the folder."""
+    run = start_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=True)
+    if run.finished:
+        return run.folder
+    photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
+    known, strangers, training, valid = celebrity_split(photos, settings)
+    spec = NetworkSpec(settings.architecture, len(known.identities), settings.margin)
+    network = new_network(spec, settings.seed)
+    if settings.init != "random":
+        load_pretrained(network.backbone, settings.init)
+    stack, method = Stack(spec, [network.state_dict()], device), face_method("original")
+    plan = plan_batches(
+        method, {"retain": training}, known.labels, epochs=settings.num_epochs, batch_size=settings.batch_size, seed=settings.seed, model=0
+    )
+    log = train(stack, method, on_device(known, device), stack_plans([plan], device), settings.optimisation())
+    save_weights(run.folder / SINGLE, stack.network(0), spec, settings_hash(settings))
+    write_json(run.folder / "score.json", {
+        "valid_accuracy": _class_accuracy(stack, known, valid), "strangers_accuracy": _enrolled_accuracy(stack, strangers, settings),
+        "people": len(known.identities), "strangers": len(strangers.identities) if strangers else 0, "train_loss": [epoch["retain"] for epoch in log],
+    })  # fmt: skip
+    run.finish()
+    return run.folder
+
+
+def celebrity_split(photos: Photos, settings: PretrainSettings) -> tuple[Photos, Photos | None, Tensor, Tensor]:
+    """(known people, strangers kept out or None, training rows, validation rows of the known), drawn by seed.
+
+    Raises:
+        ValueError: fewer than two people are left to train on, or strangers with too few photos to be enrolled.
+    """
+    rng = np.random.default_rng(settings.seed)
+    order = rng.permutation(len(photos.identities))
+    if len(order) - settings.test_persons < 2:
+        raise ValueError(f"test_persons={settings.test_persons} leaves fewer than two of {len(order)} people to train on.")
+    out = {photos.identities[i] for i in order[: settings.test_persons]}
+    known = subset(photos, [name for name in photos.identities if name not in out])
+    strangers = subset(photos, [name for name in photos.identities if name in out]) if out else None
+    if strangers:
+        strangers.check_enrolment(settings.num_enroll)
+    shuffled = torch.from_numpy(rng.permutation(len(known.labels)))
+    per_person = torch.bincount(known.labels)
+    rank = enrolled(known.labels[shuffled], 1)  # one photo of everybody is always trained on
+    wanted = min(int(settings.valid_share * len(shuffled)), len(shuffled) - len(per_person))
+    valid = shuffled[~rank][:wanted]
+    training = torch.cat([shuffled[rank], shuffled[~rank][wanted:]])
+    return known, strangers, training, valid
+
+
+def subset(photos: Photos, people: list[str]) -> Photos:
+    """The photos of `people` alone, labels counted anew."""
+    rows = photos.rows(people)
+    place = torch.full((len(photos.identities),), -1)
+    place[torch.tensor([photos.identities.index(name) for name in people])] = torch.arange(len(people))
+    return Photos(photos.pixels[rows], place[photos.labels[rows]], tuple(people))
+
+
+def _class_accuracy(stack: Stack, photos: Photos, rows: Tensor) -> float | None:
+    """Percent of these photos whose largest logit is the right one."""
+    if len(rows) == 0:
+        return None
+    logits = stack.logits(stack.embed(photos.pixels[rows].to(stack.device)))[0].cpu()
+    return 100 * float((logits.argmax(1) == photos.labels[rows]).float().mean())
+
+
+def _enrolled_accuracy(stack: Stack, strangers: Photos | None, settings: PretrainSettings) -> float | None:
+    """Percent of the strangers' photos recognised by enrolment among strangers."""
+    if strangers is None:
+        return None
+    correct, _ = recognise(stack.embed(strangers.pixels.to(stack.device))[0].cpu(), strangers.labels, settings.num_enroll)
+    return 100 * accuracy(correct, torch.arange(len(correct)), enrolled(strangers.labels, settings.num_enroll))

@@ -1,0 +1,25 @@
+"""Accuracy on forget, holdout and retain people by enrolment of five photos, mean and interval over the models.
+
+    python cv/score.py model_path=models/cv/scrub
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+
+@hydra.main(version_base=None, config_path="../config/cv", config_name="score")
+def main(config: DictConfig) -> None:
+    from cv.fleet import Fleet
+    from cv.scoring import GROUPS, score_models
+    from cv.settings import ScoreSettings, read
+
+    settings, compute = read(ScoreSettings, OmegaConf.to_container(config, resolve=True))
+    with Fleet(compute) as fleet:
+        record = score_models(settings, fleet)
+    for group in GROUPS:
+        low, high = record["interval"][group]
+        print(f"{group:8} {record['mean'][group]:5.1f} %  [{low:.1f}, {high:.1f}]")
+
+
+if __name__ == "__main__":
+    main()
