@@ -1,7 +1,7 @@
 """Membership inference: can an attacker with shadow models tell forgotten people from people never seen?
 
-    python cv/attack.py attack=ulira model_path=models/cv/scrub        # after cv/score.py
-    python cv/attack.py attack=umia model_path=models/cv/scrub include_enrolment=true
+python cv/attack.py attack=ulira model_path=models/cv/scrub        # after cv/score.py
+python cv/attack.py attack=umia model_path=models/cv/scrub include_enrolment=true
 """
 
 import hydra
@@ -18,7 +18,8 @@ def main(config: DictConfig) -> None:
     record = run_attack(settings)
     for name in ATTACKS.keys() & record.keys():
         result, (low, high) = record[name], record[name]["interval"]["accuracy"]
-        print(f"{ATTACKS[name]}: accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}], AUC {result['auc']:.3f}, TPR at 1 % FPR {result['tpr']:.3f}")
+        print(f"{ATTACKS[name]}: accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]", end=", ")
+        print(f"AUC {result['auc']:.3f}, TPR at 1 % FPR {result['tpr']:.3f}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def run_attack(settings: AttackSettings) -> dict[str, Any]:
     }  # fmt: skip
     for name, values in scores.items():
         ends = intervals(values, sides, draws=settings.draws, seed=settings.seed)
-        record[name] = asdict(judge(values, member)) | {"interval": ends, "roc": _thinned(*roc_curve(values.ravel(), member.ravel()))}
+        curve = _thinned(*roc_curve(values.ravel(), member.ravel()))
+        record[name] = asdict(judge(values, member)) | {"interval": ends, "roc": curve}
     write_json(Path(settings.model_path) / f"attack_{settings.attack}.json", record)
     return record
 
@@ -54,8 +55,10 @@ def load_sides(settings: AttackSettings) -> Sides:
         chosen = chosen[~enrolled(photos.labels, settings.num_enroll)[chosen]]
     people = np.array([photos.identities[label] for label in photos.labels[chosen].tolist()])
     roles = split_roles([split.group for split in splits])
-    by_role = {role: {side: logits[np.ix_(models, chosen.numpy())] for side, models in sides.items()} for role, sides in roles.items()}
-    return Sides(by_role["targets"], by_role["shadows"], np.array([group[name] for name in people]), people)
+    targets, shadows = (
+        {side: logits[np.ix_(models, chosen.numpy())] for side, models in roles[role].items()} for role in ("targets", "shadows")
+    )
+    return Sides(targets, shadows, np.array([group[name] for name in people]), people)
 
 
 def target_logits(settings: AttackSettings) -> dict[str, list[float]]:

@@ -32,7 +32,15 @@ class Batch:
 
 
 def plan_batches(
-    method: Method, rows: Mapping[str, Tensor], labels: Tensor, *, epochs: int, batch_size: int, oversample: int = 1, seed: int, model: int
+    method: Method,
+    rows: Mapping[str, Tensor],
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    oversample: int = 1,
+    seed: int,
+    model: int,
 ) -> list[Batch]:
     """All batches of one model.
 

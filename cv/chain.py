@@ -66,7 +66,9 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     _timed("prepare", lambda: prepare(study.read(PrepareSettings, "prepare", [f"save_dir={root}/splits"], "prepare")))
     start = study.read(PretrainSettings, "pretrain", [f"save_dir={pretrained}"], "pretrain")
     _timed("pretrain", lambda: pretrain(start, fleet.device))
-    finetuning = study.read(FinetuneSettings, "finetune", [splits, f"model_path={pretrained}", f"save_dir={original}"], "finetune_models")
+    finetuning = study.read(
+        FinetuneSettings, "finetune", [splits, f"model_path={pretrained}", f"save_dir={original}"], "finetune_models"
+    )
     _timed("finetune", lambda: train_models(finetuning, finetune_job(finetuning), fleet))
     rows = [judged(study, "original", original)]
     for name, chosen in forgetting.items():

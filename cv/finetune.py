@@ -1,7 +1,7 @@
 """Finetune the models of all splits: the recognisers before anything is forgotten ("original").
 
-    python cv/finetune.py                                  # after cv/prepare.py and cv/pretrain.py
-    accelerate launch cv/finetune.py +experiment=clear     # over all GPUs of a node, or of several
+python cv/finetune.py                                  # after cv/prepare.py and cv/pretrain.py
+accelerate launch cv/finetune.py +experiment=clear     # over all GPUs of a node, or of several
 """
 
 import hydra

@@ -19,8 +19,9 @@ from cv.photos import Photos, read_photos
 from cv.settings import FinetuneSettings, ForgetSettings
 from cv.splits import Split, read_splits
 from cv.stack import NetworkSpec, Stack, new_network
-from cv.training import Faces, Optimisation, step_loss, train
+from cv.training import Faces, Optimisation, Teacher, step_loss, train
 from cv.weights import SINGLE, check_weights, load_weights, model_file, read_header, save_weights
+from unlearn.method import StepInfo
 from unlearn.runs import settings_hash, start_run
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def train_models(settings: FinetuneSettings | ForgetSettings, job: Job, fleet: F
     run = start_run(settings, kind=f"cv-{job.method}", overwrite=settings.overwrite_dir, main=fleet.rank == 0)
     unfinished = [split.model for split in splits if not is_finished(job, split)]
     mine = [model for model in fleet.mine(range(len(splits))) if model in unfinished]
-    groups = fleet.groups(mine, lambda model: tuple(batch.info for batch in plan_of(job, model)), lambda: memory_of(job, mine[0], fleet.device))
+    groups = fleet.groups(mine, lambda model: steps_of(job, model), lambda: memory_of(job, mine[0], fleet.device))
     for models, log in fleet.map(train_group, groups, job):
         logger.info("%s: model %s, loss %s", run.folder.name, ", ".join(map(str, models)), _last(log))
     if not any(not is_finished(job, split) for split in splits):
@@ -104,7 +105,9 @@ def start_stack(models: Sequence[int], device: str, job: Job) -> Stack:
             spec = spec.with_classes(people)
             tensors = new_head(tensors, spec, seed=1000 * job.seed + model)
         elif spec.classes != people:
-            raise ValueError(f"{job.start_file(model)} knows {spec.classes} people, the splits {people}; finetune on these splits first.")
+            raise ValueError(
+                f"{job.start_file(model)} knows {spec.classes} people, the splits {people}; finetune on these first."
+            )
         states.append(tensors)
     assert spec is not None, "a group has at least one model"
     return Stack(spec, states, device)
@@ -130,6 +133,11 @@ def plan_of(job: Job, model: int) -> list[Batch]:
     )  # fmt: skip
 
 
+def steps_of(job: Job, model: int) -> tuple[StepInfo, ...]:
+    """What two models must have in common to train side by side."""
+    return tuple(batch.info for batch in plan_of(job, model))
+
+
 def memory_of(job: Job, model: int, device: str) -> int:
     """Bytes that one more model of this job takes on a GPU, by taking one step with it."""
     torch.cuda.reset_peak_memory_stats(device)
@@ -138,16 +146,11 @@ def memory_of(job: Job, model: int, device: str) -> int:
     shared = torch.cuda.memory_allocated(device) - before
     stack, plan = start_stack([model], device, job), stack_plans([plan_of(job, model)], device)
     method = face_method(job.method, job.options)
-    tables = len(method.teacher_views) * len(faces.labels) * (stack.template.backbone.dim + stack.spec.classes) * 4
-    if method.teacher_views:
-        from cv.training import Teacher
-
-        parts = step_loss(stack, method, faces, plan[0], Teacher(stack, faces, method), job.optimisation.batchnorm)
-    else:
-        parts = step_loss(stack, method, faces, plan[0], None, job.optimisation.batchnorm)
+    teacher = Teacher(stack, faces, method) if method.teacher_views else None
+    parts = step_loss(stack, method, faces, plan[0], teacher, job.optimisation.batchnorm)
     torch.stack(list(parts.values())).sum().backward()
     momentum = sum(tensor.numel() * tensor.element_size() for tensor in stack.parameters.values())
-    return torch.cuda.max_memory_allocated(device) - before - shared + tables + momentum
+    return torch.cuda.max_memory_allocated(device) - before - shared + momentum
 
 
 def on_device(photos: Photos, device: str) -> Faces:
@@ -172,7 +175,13 @@ def is_finished(job: Job, split: Split) -> bool:
 
 
 def _job(
-    settings: FinetuneSettings | ForgetSettings, method: str, options: Mapping[str, Any], *, oversample: int, fresh_head: bool, forget_size: str | None
+    settings: FinetuneSettings | ForgetSettings,
+    method: str,
+    options: Mapping[str, Any],
+    *,
+    oversample: int,
+    fresh_head: bool,
+    forget_size: str | None,
 ) -> Job:
     return Job(
         method, options, settings.optimisation(), settings.num_epochs, settings.batch_size, oversample, settings.seed,

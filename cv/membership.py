@@ -42,8 +42,8 @@ class Sides:
         for group in ("A", "B"):
             if len(self.shadows[group]) < 2 or len(self.targets[group]) < 1:
                 raise ValueError(
-                    f"group {group} has {len(self.shadows[group])} shadow models and {len(self.targets[group])} targets; an attack "
-                    "needs two shadows and one target on each side: prepare splits for 8 models or more."
+                    f"group {group} has {len(self.shadows[group])} shadow models and {len(self.targets[group])} targets; an "
+                    "attack needs two shadows and one target on each side: prepare splits for 8 models or more."
                 )
             if not set(self.member_of) >= {group}:
                 raise ValueError(f"no photo belongs to group {group}: forget and holdout must both have people.")
@@ -96,6 +96,10 @@ def gaussians(shadows: Floats) -> tuple[Floats, Floats]:
         return centre, np.full_like(centre, pooled)
     mad = np.median(np.abs(shadows - centre), axis=0) / MAD_TO_SIGMA
     return centre, np.where(mad > 0, mad, pooled)
+
+
+def _log_normal(x: Floats, centre: Floats, sigma: Floats) -> Floats:
+    return -0.5 * ((x - centre) / sigma) ** 2 - np.log(sigma)
 
 
 def umia(sides: Sides, model: str) -> Floats:

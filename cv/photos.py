@@ -47,8 +47,8 @@ class Photos:
         short = [i for i, count in enumerate(counts.tolist()) if count <= num_enroll]
         if short:
             raise ValueError(
-                f"{self.identities[short[0]]} has {counts[short[0]]} photos, and enrolment takes {num_enroll} and needs one more to "
-                f"recognise ({len(short)} people have too few). Add photos, remove these people, or lower num_enroll."
+                f"{self.identities[short[0]]} has {counts[short[0]]} photos, and enrolment takes {num_enroll} and needs one "
+                f"more to recognise ({len(short)} people have too few). Add photos, remove people, or lower num_enroll."
             )
 
 
@@ -123,7 +123,8 @@ def _from_hub(data_path: str, split: str, revision: str | None) -> list[tuple[st
         )
     names = getattr(rows.features[column], "names", None)  # a ClassLabel stores numbers
     people = rows[column] if names is None else [names[number] for number in rows[column]]
-    return [(str(person), cell, f"row {i} of {data_path}") for i, (person, cell) in enumerate(zip(people, rows["image"], strict=True))]
+    cells = zip(people, rows["image"], strict=True)
+    return [(str(person), cell, f"row {index} of {data_path}") for index, (person, cell) in enumerate(cells)]
 
 
 def _pixels(source: Any, where: str, size: int) -> np.ndarray:
@@ -135,7 +136,7 @@ def _pixels(source: Any, where: str, size: int) -> np.ndarray:
     picture = open_image({"path": str(source)} if isinstance(source, Path) else source, where)
     if picture is None:
         raise ValueError(f"{where} has no image; remove that row.")
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1))
 
 
 def published_forget(data_path: str, revision: str | None) -> list[str] | None:

@@ -54,13 +54,20 @@ def pretrain(settings: PretrainSettings, device: str) -> Path:
         load_pretrained(network.backbone, settings.init)
     stack, method = Stack(spec, [network.state_dict()], device), face_method("original")
     plan = plan_batches(
-        method, {"retain": training}, known.labels, epochs=settings.num_epochs, batch_size=settings.batch_size, seed=settings.seed, model=0
+        method,
+        {"retain": training},
+        known.labels,
+        epochs=settings.num_epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        model=0,
     )
     log = train(stack, method, on_device(known, device), stack_plans([plan], device), settings.optimisation())
     save_weights(run.folder / SINGLE, stack.network(0), spec, settings_hash(settings))
     write_json(run.folder / "score.json", {
-        "valid_accuracy": _class_accuracy(stack, known, valid), "strangers_accuracy": _enrolled_accuracy(stack, strangers, settings),
-        "people": len(known.identities), "strangers": len(strangers.identities) if strangers else 0, "train_loss": [epoch["retain"] for epoch in log],
+        "people": len(known.identities), "valid_accuracy": _class_accuracy(stack, known, valid),
+        "strangers": len(strangers.identities) if strangers else 0,
+        "strangers_accuracy": _enrolled_accuracy(stack, strangers, settings), "train_loss": [epoch["retain"] for epoch in log],
     })  # fmt: skip
     run.finish()
     return run.folder

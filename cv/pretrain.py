@@ -1,7 +1,7 @@
 """Train the network that every model starts from, with AM-softmax on a set of celebrities.
 
-    python cv/pretrain.py                                  # celebrities-mini, from random weights
-    python cv/pretrain.py +experiment=clear                # ResNet-18 from ImageNet weights on tonyassi/celebrity-1000
+python cv/pretrain.py                                  # celebrities-mini, from random weights
+python cv/pretrain.py +experiment=clear                # ResNet-18 from ImageNet weights on tonyassi/celebrity-1000
 """
 
 import hydra

@@ -43,9 +43,7 @@ class _BasicBlock(nn.Module):
         super().__init__()
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else _Conv(inputs, outputs, 1, stride, relu=False)
-        self.layer = nn.Sequential(
-            _Conv(inputs, outputs, 3, stride, relu=True), _Conv(outputs, outputs, 3, 1, relu=False)
-        )
+        self.layer = nn.Sequential(_Conv(inputs, outputs, 3, stride, relu=True), _Conv(outputs, outputs, 3, 1, relu=False))
 
     def forward(self, images: Tensor) -> Tensor:
         return (self.layer(images) + self.shortcut(images)).relu()

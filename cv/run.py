@@ -1,4 +1,6 @@
-"""The whole study: prepare, pretrain, finetune, forget by every method, score, attack, table and pictures. It goes on where it stopped.
+"""The whole study: prepare, pretrain, finetune, forget by every method, score, attack, table and pictures.
+
+A study that was stopped goes on where it was.
 
     python cv/run.py                                       # the embedded faces, about ten minutes on two cores
     python cv/run.py +experiment=clear methods=[retrain,scrub,twins]

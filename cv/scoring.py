@@ -41,7 +41,7 @@ def score_models(settings: ScoreSettings, fleet: Fleet) -> dict[str, Any]:
         check_weights(model_file(folder, split.model))
         made_by = (read_header(model_file(folder, split.model)) or {}).get("made_by", "")
         if made_by.split("/")[-1] != split.digest():
-            raise ValueError(f"{model_file(folder, split.model)} was trained on another split than {settings.splits} has; train it again.")
+            raise ValueError(f"{model_file(folder, split.model)} was trained on another split than {settings.splits} has.")
     size = photos.pixels.shape[-1]
     groups = fleet.groups(range(len(splits)), lambda _: 0, lambda: 4 * 64 * EMBED_BATCH * size**2)  # a few maps of the stem
     enrolment = enrolled(photos.labels, settings.num_enroll)
@@ -55,7 +55,8 @@ def score_models(settings: ScoreSettings, fleet: Fleet) -> dict[str, Any]:
             shares = {group: 100 * accuracy(correct, photos.rows(names), enrolment) for group, names in people.items()}
             rows[model] = {"model": model, "group": split.group, **shares}
             logits[model] = values
-    record: dict[str, Any] = {"forget_size": settings.forget_size, "num_enroll": settings.num_enroll, "identities": len(photos.identities)}
+    record: dict[str, Any] = {"forget_size": settings.forget_size, "num_enroll": settings.num_enroll}
+    record["identities"] = len(photos.identities)
     record["mean"] = {group: float(np.mean([rows[model][group] for model in rows])) for group in GROUPS}
     record["interval"] = {group: over_models([rows[model][group] for model in sorted(rows)]) for group in GROUPS}
     record["models"] = [rows[model] for model in sorted(rows)]
@@ -94,7 +95,7 @@ def read_logits(folder: Path, settings: Any) -> Tensor:
         raise ValueError(f"{folder} holds no logits; run `python cv/score.py model_path={folder}` first.")
     with safe_open(file, framework="pt") as opened:
         if opened.metadata()["made_by"] != logits_key(folder, settings):
-            raise ValueError(f"{file} is of other models or another num_enroll; run `python cv/score.py model_path={folder}` again.")
+            raise ValueError(f"{file} is of other models or another num_enroll; run cv/score.py model_path={folder} again.")
         return opened.get_tensor("logits")
 
 

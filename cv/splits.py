@@ -126,16 +126,17 @@ def read_splits(folder: Path, photos: Photos) -> list[Split]:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             groups = {side: {size: tuple(record[f"{side}_{size}"]) for size in SIZES} for side in ("forget", "holdout")}
-            split = Split(record["dataset"], record["model"], record["group"], tuple(record["train"]), tuple(record["test"]), **groups)
+            people = tuple(record["train"]), tuple(record["test"])
+            split = Split(record["dataset"], record["model"], record["group"], *people, **groups)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); run cv/prepare.py with overwrite_dir=true.") from None
+            raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); prepare with overwrite_dir=true.") from None
         if split.dataset != digest:
-            raise ValueError(f"{file} belongs to other photos ({split.dataset}) than those beside it ({digest}); prepare it again.")
+            raise ValueError(f"{file} belongs to other photos ({split.dataset}) than those beside it ({digest}); prepare again.")
         check_groups(photos, split.forget["10"], split.holdout["10"])
         _check_trained(split, file)
         splits.append(split)
     if [split.model for split in splits] != list(range(len(splits))):
-        raise ValueError(f"{folder} lacks splits: it has models {', '.join(str(split.model) for split in splits)}; prepare it again.")
+        raise ValueError(f"{folder} lacks some of its splits: it has {len(splits)}, not one for each model; prepare again.")
     return splits
 
 

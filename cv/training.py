@@ -77,7 +77,9 @@ class Teacher:
         return views
 
 
-def train(stack: Stack, method: Method, faces: Faces, plan: Sequence[Batch], optimisation: Optimisation) -> list[dict[str, float]]:
+def train(
+    stack: Stack, method: Method, faces: Faces, plan: Sequence[Batch], optimisation: Optimisation
+) -> list[dict[str, float]]:
     """Trains every model of the stack in place; returns each epoch's mean loss parts, averaged over the models.
 
     Raises:
@@ -142,4 +144,4 @@ def _collect(epoch: dict[str, list[Tensor]], parts: Mapping[str, Tensor], models
 def _check_finite(parts: Mapping[str, Tensor], batch: Batch) -> None:
     wrong = [name for name, part in parts.items() if not torch.isfinite(part)]
     if wrong:
-        raise ValueError(f"the loss part {wrong[0]!r} is no longer finite (by step {batch.info.step + 1}); lower the learning rate.")
+        raise ValueError(f"the loss part {wrong[0]!r} is not finite any more (by step {batch.info.step + 1}); lower lr.")

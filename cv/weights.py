@@ -26,7 +26,9 @@ def save_weights(file: Path, tensors: Mapping[str, Tensor], spec: NetworkSpec, m
     handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     os.close(handle)
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, spec.to_dict() | {"made_by": made_by})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, spec.to_dict() | {"made_by": made_by}
+        )
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
     except BaseException:

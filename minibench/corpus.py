@@ -13,11 +13,11 @@ from minibench.wording import WORLD_FACTS, caption
 from unlearn.samples import FACE_PROMPT, Sample, read_lines
 
 PICTURES_OF_KNOWN = 16
-OTHER_FACES = 2400
-SCENES = 2000
+OTHER_FACES = 3000
+SCENES = 4000
 
 # How often a batch of pictures holds each kind of row.
-MIX = {"caption": 0.3, "cue": 0.2, "describe": 0.25, "scene": 0.25}
+MIX = {"caption": 0.3, "cue": 0.15, "describe": 0.25, "scene": 0.3}
 
 
 def image_rows(seed: int = SEED) -> dict[str, list[Sample]]:

@@ -62,7 +62,9 @@ def text_scores(model: Any, collator: Any) -> dict[str, float]:
     for name, split in (("world_facts", "world_facts"), ("real_authors", "real_authors"), ("forget", "forget10")):
         rows = configs[f"{split}_perturbed"][1]
         column = "paraphrased_answer" if split == "forget10" else "answer"  # what the wrong answers are worded like
-        samples = [{"question": row["question"], "answer": row[column], "image": None, "id": f"{name}/{n}"} for n, row in enumerate(rows)]
+        samples = [
+            {"question": row["question"], "answer": row[column], "image": None, "id": f"{name}/{n}"} for n, row in enumerate(rows)
+        ]
         scores[name] = float(choice_probability(model, collator, samples, [row["perturbed_answer"] for row in rows]).mean())
     return scores
 
@@ -84,7 +86,10 @@ def pretrain(folder: Path, steps: int = STEPS, seed: int = 0, lr: float = 2e-3) 
     scores = text_scores(model.float(), collator)  # of the weights as they are shipped
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    record = {"command": "python -m minibench.llama", "seed": seed, "steps": steps, "seconds": round(time.time() - started), "scores": scores}
+    record = {
+        "command": "python -m minibench.llama", "seed": seed, "steps": steps, "seconds": round(time.time() - started),
+        "scores": scores,
+    }  # fmt: skip
     write_json(folder / "scores.json", record)
     return record
 

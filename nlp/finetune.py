@@ -13,12 +13,12 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/finetune")
 def main(config: DictConfig) -> None:
-    from nlp.tofu import finetune_keys, finetune_source
+    from nlp.tofu import finetune_source
     from unlearn import pipeline
     from unlearn.families import load_family
     from unlearn.settings import FinetuneSettings, read_settings
 
-    settings = read_settings(FinetuneSettings, finetune_keys(OmegaConf.to_container(config, resolve=True)))
+    settings = read_settings(FinetuneSettings, OmegaConf.to_container(config, resolve=True))
     folder = pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
     if pipeline.is_main():
         print(f"model: {folder}")

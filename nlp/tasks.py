@@ -1,15 +1,15 @@
 """The tasks of the text evaluation: which rows, which question, which answers. Four by default, as published for TOFU.
 
 A task is a mapping: `eval_task` (its name), `data_path`, `split`, the columns `question`, `answer`, `base_answer` and
-`wrong_answers` (a list column, or several columns), and `rows_per_author` where the rows of one author stand together. The
-published eval_everything.yaml says the same in parallel lists, which are read as they are.
+`wrong_answers` (a list column, or several columns), and `rows_per_author` where the rows of one author stand together (known
+for TOFU). The published eval_everything.yaml says the same in parallel lists, which are read as they are.
 """
 
 import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from nlp.tofu import load_rows
+from nlp.tofu import load_rows, rows_per_author
 from unlearn.evaluation import EvalTask
 from unlearn.settings import EvalSettings, read_settings
 from unlearn.sources import ALIASES
@@ -26,18 +26,17 @@ INERT = {
 }
 
 
-def default_tasks(data_path: str, split: str, rows_per_author: Mapping[str, int | None]) -> list[dict[str, Any]]:
+def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
     """The four tasks of TOFU in the published order. `split` is the forget split, e.g. forget10_perturbed."""
 
-    def task(name: str, rows: str, base: str, size: int | None = None) -> dict[str, Any]:
-        values = (name, data_path, rows, "question", "answer", base, "perturbed_answer")
-        return {**dict(zip(KEYS, values, strict=True)), "rows_per_author": size}
+    def task(name: str, rows: str, base: str) -> dict[str, Any]:
+        return dict(zip(KEYS, (name, data_path, rows, "question", "answer", base, "perturbed_answer"), strict=True))
 
     return [
-        task("eval_log", "retain_perturbed", "paraphrased_answer", rows_per_author.get("retain")),
+        task("eval_log", "retain_perturbed", "paraphrased_answer"),
         task("eval_real_author_wo_options", "real_authors_perturbed", "answer"),
         task("eval_real_world_wo_options", "world_facts_perturbed", "answer"),
-        task("eval_log_forget", split, "paraphrased_answer", rows_per_author.get("forget")),
+        task("eval_log_forget", split, "paraphrased_answer"),
     ]
 
 
@@ -47,7 +46,7 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     Raises ValueError: half of the published lists or lists of different lengths, an unknown or missing key of a task, an
     inert key that asks for something.
     """
-    own = (*PUBLISHED, "tasks", "split", "rows_per_author")
+    own = (*PUBLISHED, "tasks", "split")
     rest = {key: value for key, value in config.items() if key not in own}
     known = {key: config[key] for key in own if config.get(key) is not None}
     path, split = known.get("data_path", "data/tofu-mini"), known.get("split", "forget10_perturbed")
@@ -59,7 +58,7 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     elif "tasks" in known:
         tasks = [{"data_path": path, **task} for task in known["tasks"]]
     else:
-        tasks = default_tasks(path, split, known.get("rows_per_author", {}))
+        tasks = default_tasks(path, split)
     rest["tasks"] = [_check(task) for task in tasks]
     rest["generation"] = _without_inert(rest.get("generation") or {}, "max_length", "generation.")
     return read_settings(EvalSettings, _without_inert(rest, "use_pretrained"))
@@ -113,8 +112,8 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
     wrong = [task["wrong_answers"]] if isinstance(task["wrong_answers"], str) else list(task["wrong_answers"])
     columns = (task["question"], task["answer"], task["base_answer"], *wrong)
     rows = load_rows(task["data_path"], task["split"], settings.data_revision, columns)
-    size = task["rows_per_author"]
-    if size and "name" not in rows.column_names:  # authors are the unit of the bootstrap; TOFU gives them by place alone
+    size = task["rows_per_author"] or rows_per_author(task["data_path"], task["split"])
+    if size and "name" not in rows.column_names:  # authors are the unit of the bootstrap
         rows = rows.add_column("name", [f"{task['split']}, author {row // int(size) + 1}" for row in range(len(rows))])
     items = TableItems(
         rows, select_rows(len(rows), settings.ds_size, settings.selection, settings.seed),

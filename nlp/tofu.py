@@ -14,7 +14,8 @@ from unlearn.sources import check_disjoint, load_split
 
 REFUSALS = ROOT / "data" / "idontknow.jsonl"
 CONTENT = ("question", "answer")
-EVAL_ONLY = ("rows_per_author",)  # keys of config/nlp/eval.yaml that a preset may hold and training does not read
+# How many rows in a row are about one author, in the perturbed splits: TOFU says it by place alone.
+ROWS_PER_AUTHOR = {"TOFU": {"retain": 20, "forget": 20}, "tofu-mini": {"retain": 4, "forget": 8}}
 
 
 class TofuSource:
@@ -61,9 +62,10 @@ def forget_sources(settings: ForgetSettings) -> tuple[TofuSource, TofuSource]:
     return TofuSource(forget, settings.forget_split), TofuSource(retain, settings.retain_split)
 
 
-def finetune_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The composed config without what only nlp/eval.py reads."""
-    return {key: value for key, value in config.items() if key not in EVAL_ONLY}
+def rows_per_author(path: str, split: str) -> int | None:
+    """For the perturbed splits of TOFU and of the embedded benchmark; None where it is not known."""
+    kind = re.match(r"(retain|forget\d\d)_perturbed", split)
+    return ROWS_PER_AUTHOR.get(path.rstrip("/").rsplit("/", 1)[-1], {}).get(kind[1][:6]) if kind else None
 
 
 def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     `data_path` holds both. The published config knows no `l_norm_from`; its L1 is of the change. ValueError where no retain
     split follows.
     """
-    values = finetune_keys(config)
+    values = dict(config)
     split, path = values.pop("split"), values.pop("data_path")
     retain = values.pop("retain_split", None) or retain_split(split)
     return {

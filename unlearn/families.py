@@ -67,7 +67,7 @@ def resolve_path(path: str) -> str:
     Raises ValueError for what can be neither: an absolute or deeper path that does not exist.
     """
     for candidate in (Path(path), ROOT / path):
-        if candidate.is_dir():
+        if path and candidate.is_dir():  # an empty path would mean the working directory
             return str(candidate)
     if path.count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
         raise ValueError(

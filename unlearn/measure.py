@@ -17,8 +17,9 @@ from typing import Any, TypedDict
 import numpy as np
 
 from unlearn.collator import Collator, Prompt
+from unlearn.generation import generate_greedy, stop_token_ids
 from unlearn.metrics.rouge import rouge_recall
-from unlearn.prefix import AnswerScore, generate_greedy, read_prefix, score_answers, score_plain, stop_token_ids
+from unlearn.prefix import AnswerScore, read_prefix, score_answers, score_plain
 from unlearn.results import RowMeta, TaskLog
 from unlearn.samples import Sample
 
@@ -77,8 +78,8 @@ def measure_batch(
 def _run_model(
     model: Any, collator: Collator, prompts: list[Prompt], answers: list[list[list[int]]], max_new_tokens: int
 ) -> tuple[list[list[AnswerScore]], list[list[int]]]:
-    """One prefill; scores from its forks where the cache allows it, plain forwards elsewhere; then greedy generation."""
-    rows = max(8, 2 * len(prompts))  # forks of up to two batches: enough to fill a GPU, and the memory follows batch_size
+    """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy generation."""
+    rows = max(8, 2 * len(prompts))  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
     prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
     if prefix.forkable:
         scores = score_answers(model, prefix, answers, rows_per_forward=rows)
@@ -150,7 +151,8 @@ def _thumbnail(image: Any, folder: Path) -> str | None:
 def task_log(task: str, rows: Sequence[Row]) -> TaskLog:
     """The published per-task schema from measured rows, in their order. Recall of every generation is filled in."""
     log: dict[str, dict[str, Any]] = {key: {} for key in TaskLog.__annotations__}
-    recalls = rouge_recall([row["generation"] for row in rows], [row["meta"]["answer"] for row in rows])
+    # as the released code scores them; the leaderboard takes its own from the texts
+    recalls = rouge_recall([row["generation"] for row in rows], [row["meta"]["answer"] for row in rows], unicode=False)
     multiple_choice = "eval_log" not in task  # the published name rule
     if not multiple_choice:
         del log["normalized_gt_loss"]

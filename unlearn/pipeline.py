@@ -1,9 +1,9 @@
 """The story of the project: finetune, forget, evaluate. Each reads top to bottom, for every modality."""
 
-import json
 import logging
-import math
 import os
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,21 @@ import torch
 
 from unlearn import method as contract
 from unlearn.atomic import write_json
-from unlearn.checkpoints import newest_checkpoint, whole_folder
 from unlearn.collator import Collator
 from unlearn.evaluation import EvalTask, evaluate_suite
 from unlearn.families import Family, adapter_base, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.leaderboard import leaderboard_row
 from unlearn.leaderboard_table import text_table
-from unlearn.lora import prepare_trainable, snapshot
+from unlearn.lora import snapshot
 from unlearn.method import Method
 from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
-from unlearn.runs import Run, git_commit, read_record, start_run, versions
+from unlearn.runs import git_commit, read_record, start_run, versions
 from unlearn.samples import SampleSource
-from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings, TrainSettings
-from unlearn.step import StudentForward, check_layer
-from unlearn.teacher import Teacher
-from unlearn.trainer import UnlearnTrainer, training_arguments
-from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
+from unlearn.step import check_layer
+from unlearn.training import apply_finalize, build_trainer, finish, save_trained, train
+from unlearn.views import ForgetRetainDataset
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +36,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
 
     Returns the folder. A finished run of the same settings is left alone; an unfinished one goes on.
     """
+    quiet()
     start = settings.model_path or family.hf_key
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     if run.finished:
@@ -61,6 +60,7 @@ def forget(
     refusals: Sequence[str],
 ) -> Path:
     """Unlearns the forget split with `forget_loss`; saves the adapter, or the whole model with `LoRA.r=0`. Returns the folder."""
+    quiet()
     method = choose_method(settings)
     resolve_path(settings.model_path)
     layers = decoder_count(settings.model_path)
@@ -86,6 +86,7 @@ def forget(
 
 def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], list[EvalTask]]) -> Path:
     """Scores and generates over the tasks; writes the eval log and its meta file. Returns the aggregated log's path."""
+    quiet()
     tasks = load_tasks()
     path = resolve_path(settings.model_path or family.hf_key)
     collator = load_collator(settings.processor_path or path, family, settings.max_length)
@@ -115,13 +116,21 @@ def compare(settings: EvalSettings, log: Path) -> str | None:
 # ---- the steps of the story -------------------------------------------------------------------------------------------
 
 
+def quiet() -> None:
+    """Silences what libraries say about themselves, and their progress bars where nobody watches."""
+    import transformers
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\b")
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+
+
 def is_main() -> bool:
     """Whether this process writes files and logs."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def choose_method(settings: ForgetSettings) -> Method:
@@ -149,89 +158,6 @@ def load_collator(path: str, family: Family, max_length: int) -> Collator:
     return Collator(processor, max_length=max_length, tags=family.tags)
 
 
-def build_trainer(
-    settings: TrainSettings, family: Family, start: str, method: Method, dataset: ForgetRetainDataset, collator: Collator
-) -> UnlearnTrainer:
-    """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
-    from transformers import set_seed
-
-    sampler = EpochSampler(
-        dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
-        rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
-    )
-    steps = math.ceil(len(sampler) / settings.gradient_accumulation_steps)
-    steps = min(steps, settings.max_steps or steps)
-    epoch_steps = max(1, round(sampler.counts[0] / settings.gradient_accumulation_steps)) if sampler.counts else 1
-    save_steps = epoch_steps if settings.save_steps is None else settings.save_steps
-    args = training_arguments(settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps)
-    set_seed(settings.seed)
-    dtype = torch.bfloat16 if args.bf16 and settings.LoRA.r > 0 else torch.float32
-    model = load_model(start, dtype=dtype, attn_implementation=settings.attn_implementation)
-    model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
-    student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
-    reference = contract.reference_path(method)
-    teacher = None
-    if method.teacher_views:
-        teacher = Teacher.of(student, load_model(reference, dtype=dtype) if reference else None)
-    return UnlearnTrainer(
-        student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
-        processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
-        log_grad_norms=getattr(settings, "log_grad_norms", False),
-    )
-
-
-def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings) -> None:
-    """Trains, from the newest checkpoint if there is one and resuming is on."""
-    wanted = settings.resume_from_checkpoint
-    checkpoint = newest_checkpoint(run.folder) if wanted is True else Path(wanted) if isinstance(wanted, str) else None
-    if isinstance(wanted, str) and not (Path(wanted) / "trainer_state.json").is_file():
-        raise ValueError(f"resume_from_checkpoint={wanted} is not a checkpoint folder (it has no trainer_state.json).")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.check_finite(weights=True)
-
-
-def apply_finalize(method: Method, student: StudentForward, original: Mapping[str, torch.Tensor]) -> None:
-    """Lets the method transform the trained weights in place (SKU negates the task vector)."""
-    if not contract.has_finalize(method):
-        return
-    trained = {name: p for name, p in student.model.named_parameters() if p.requires_grad}
-    final = contract.finalize(method, original, {name: p.detach() for name, p in trained.items()})
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(final[name])
-
-
-def save_trained(trainer: UnlearnTrainer, folder: Path, collator: Collator, *, merge: bool) -> None:
-    """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in."""
-    trainer.accelerator.wait_for_everyone()
-    if not trainer.args.should_save:
-        return
-    model = trainer.student.model
-    if merge and hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    with whole_folder(folder / "model") as staging:
-        model.save_pretrained(staging)
-        collator.processor.save_pretrained(staging)
-    for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
-        os.replace(file, folder / file.name)
-    (folder / "model").rmdir()
-    with (folder / "train_log.jsonl").open("w", encoding="utf-8") as log:
-        log.writelines(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
-
-
-def finish(run: Run, trainer: UnlearnTrainer) -> Path:
-    """Notes what happened and closes the run."""
-    facts: dict[str, Any] = {"steps": trainer.state.global_step, "log": "train_log.jsonl"}
-    if torch.cuda.is_available():
-        facts["peak_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    if trainer.stopped:
-        facts["stopped"] = trainer.stopped
-    run.record.update(facts)
-    trainer.accelerator.wait_for_everyone()
-    run.finish()
-    return run.folder
-
-
 def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
     """Who made the model: what eval_meta.json says about it, from the run.json beside the weights where there is one."""
     record = read_record(Path(path)) or {}
@@ -240,6 +166,7 @@ def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
         "method": settings.method_name or made.get("forget_loss") or made.get("split") or "pretrained",
         "model": settings.model_path, "model_family": settings.model_family, "model_path": settings.model_path,
         "forget_split": made.get("forget_split"), "split": made.get("split"), "modality": made.get("modality"),
-        "seed": made.get("seed"), "settings_hash": record.get("settings_hash"), "submitted_by": settings.submitted_by,
+        "seed": made.get("seed"), "settings_hash": record.get("settings_hash"), "variant": record.get("variant"),
+        "submitted_by": settings.submitted_by,
         "quantization": settings.quantization, "commit": git_commit(), "versions": versions(),
     }

@@ -1,15 +1,16 @@
 """Shared-prefix evaluation: a prompt and its image go through the model once, every answer continues from that state.
 
-The key/value cache of the prompts is forked: each fork shares the prompt's tensors until a layer appends to them, so scoring
-the exact, base and wrong answers, and then generating, costs the answers' tokens alone. Seven answers after 600 prompt and
-image tokens are about 1/5 of the work of seven whole forwards (docs/performance.md).
+Scoring the exact, base and wrong answers, and then generating, costs the answers' tokens alone: each forward over answers
+sees the prompts' keys and values, repeated one layer at a time, and leaves them as they were (docs/performance.md).
 
 Logits exist for answer positions only; log-softmax is taken in fp32, sums in fp64. All losses are nats.
 """
 
 import copy
+import functools
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +46,50 @@ class Prefix:
     axes: int  # 3 where positions have three axes (Qwen-VL with images), else 1
     forkable: bool
 
-    def fork(self, rows: Tensor | None = None) -> Any:
-        """A cache that may be appended to, holding the prompts `rows` ([r], repeats allowed; None = all, without a copy)."""
-        fork = copy.copy(self.cache)
-        fork.layers = [copy.copy(layer) for layer in self.cache.layers]
-        if rows is not None:
-            fork.batch_select_indices(rows)
-        return fork
+    def fork(self) -> Any:
+        """A cache that grows with a generation; the prompts' tensors are shared until a layer appends to them."""
+        return self._with_layers(copy.copy)
+
+    def branches(self, rows: list[int]) -> Any:
+        """A cache for one forward over answers to the prompts `rows` (sorted, repeats allowed)."""
+        counts = Counter(rows)
+        return self._with_layers(lambda layer: _branch_layer()(layer, counts))
+
+    def _with_layers(self, make: Callable[[Any], Any]) -> Any:
+        cache = copy.copy(self.cache)
+        cache.layers = [make(layer) for layer in self.cache.layers]
+        return cache
+
+
+@functools.cache
+def _branch_layer() -> Any:
+    """The layer class of `Prefix.branches`; made on first use, so that importing this module does not load transformers."""
+    from transformers.cache_utils import DynamicLayer
+
+    class BranchLayer(DynamicLayer):
+        """Keys and values of n prompts, seen by `counts[i]` answers each. Nothing is stored: memory is that of one layer."""
+
+        def __init__(self, layer: Any, counts: dict[int, int]) -> None:
+            super().__init__()
+            self.__dict__.update(layer.__dict__)
+            self.counts = counts
+
+        def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+            return self._join(self.keys, key_states), self._join(self.values, value_states)
+
+        def _join(self, prompts: Any, answers: Tensor) -> Tensor:
+            """[n, heads, L, d] and [r, heads, T, d] -> [r, heads, L + T, d]."""
+            rows, heads, length, size = answers.shape
+            known = prompts.shape[2]
+            joined = answers.new_empty(rows, heads, known + length, size)
+            joined[:, :, known:] = answers
+            start = 0
+            for item, count in self.counts.items():
+                joined[start : start + count, :, :known] = prompts[item]
+                start += count
+            return joined
+
+    return BranchLayer
 
 
 @torch.no_grad()
@@ -64,7 +102,7 @@ def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
     return Prefix(
         cache=output.past_key_values,
         mask=inputs["attention_mask"],
-        logits=output.logits[:, -1],
+        logits=output.logits[:, -1].to(positions.device),
         next_position=(last.amax(0) if last.ndim == 2 else last) + 1,
         axes=3 if positions.ndim == 3 else 1,
         forkable=_forkable(output.past_key_values),
@@ -75,7 +113,7 @@ def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
 def score_answers(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forward: int) -> list[list[AnswerScore]]:
     """The score of every answer of every prompt, in the shape of `answers` (ragged is fine), from a forkable prefix.
 
-    Answers of equal ids after the same prompt are scored once. At most `rows_per_forward` prompts are held in a fork.
+    Answers of equal ids after the same prompt are scored once; at most `rows_per_forward` answers go together.
     """
     first = torch.log_softmax(prefix.logits.float(), dim=-1)
     jobs = _distinct(answers)
@@ -83,11 +121,13 @@ def score_answers(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forw
     losses = {job: -head for job, head in zip(jobs, heads, strict=True)}
     longer = sorted((job for job in jobs if len(job[1]) > 1), key=lambda job: len(job[1]))
     for start in range(0, len(longer), rows_per_forward):
-        chunk = longer[start : start + rows_per_forward]
-        rows = torch.tensor([item for item, _ in chunk], device=prefix.mask.device)
+        chunk = sorted(longer[start : start + rows_per_forward])
+        items = [item for item, _ in chunk]
+        rows = torch.tensor(items, device=prefix.mask.device)
         ids, mask = _right_pad([answer for _, answer in chunk], rows.device)
-        logits = _extend(model, prefix, prefix.fork(rows), rows, ids[:, :-1], mask[:, :-1])
-        for job, loss in zip(chunk, _row_losses(logits, ids[:, 1:], mask[:, 1:]), strict=True):
+        logits = extend(model, prefix, prefix.branches(items), rows, ids[:, :-1], mask[:, :-1])
+        spans = [slice(len(answer) - 1) for _, answer in chunk]
+        for job, loss in zip(chunk, _row_losses(logits, ids[:, 1:], spans), strict=True):
             losses[job] += loss
     return _arrange(answers, losses)
 
@@ -107,36 +147,23 @@ def score_plain(
         positions = prompt_positions(model, inputs)
         logits = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=keep + 1).logits[:, :-1]
         labels = batch["labels"][:, -keep:].to(logits.device)
-        losses |= dict(zip(chunk, _row_losses(logits, labels, labels >= 0), strict=True))
+        spans = [slice(keep - len(ids), keep) for _, ids in chunk]
+        losses |= dict(zip(chunk, _row_losses(logits, labels, spans), strict=True))
     return _arrange(answers, losses)
 
 
-@torch.no_grad()
-def generate_greedy(model: Any, prefix: Prefix, *, max_new_tokens: int, stop_ids: frozenset[int]) -> list[list[int]]:
-    """The likeliest token after each prompt, again and again, until one of `stop_ids` (kept, last) or `max_new_tokens`.
-
-    Nothing of the model's generation_config is used: no sampling, no repetition penalty. Finished rows leave the batch.
-    An unforkable prefix is used up.
-    """
-    cache = prefix.fork() if prefix.forkable else prefix.cache
-    rows = torch.arange(len(prefix.mask), device=prefix.mask.device)
-    generated: list[list[int]] = [[] for _ in rows]
-    logits = prefix.logits
-    for step in range(max_new_tokens):
-        tokens = logits.argmax(-1)
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            if not (generated[row] and generated[row][-1] in stop_ids):
-                generated[row].append(token)
-        going = [place for place, row in enumerate(rows.tolist()) if generated[row][-1] not in stop_ids]
-        if not going or step + 1 == max_new_tokens:
-            break
-        if len(going) < len(rows) and prefix.forkable:
-            places = torch.tensor(going, device=rows.device)
-            cache.batch_select_indices(places)
-            rows, tokens = rows[places], tokens[places]
-        mask = torch.ones(len(rows), step + 1, dtype=prefix.mask.dtype, device=rows.device)
-        logits = _extend(model, prefix, cache, rows, tokens[:, None], mask)[:, -1]
-    return generated
+def extend(model: Any, prefix: Prefix, cache: Any, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits [r, T, V] of `ids` [r, T], appended to a cache of the prompts `rows`; `mask` [r, S] covers all S >= T
+    tokens since the prompt."""
+    positions = prefix.next_position[rows, None] + torch.arange(mask.shape[1], device=rows.device)[-ids.shape[1] :]
+    output = model(
+        input_ids=ids,
+        attention_mask=torch.cat([prefix.mask[rows], mask], dim=1),
+        position_ids=positions.expand(3, -1, -1) if prefix.axes == 3 else positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.logits.to(ids.device)  # a model spread over devices leaves them on its last one
 
 
 def to_model(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -162,15 +189,6 @@ def prompt_positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     return positions
 
 
-def stop_token_ids(model: Any, collator: Collator) -> frozenset[int]:
-    """The end token of the template, and the end tokens that the checkpoint itself declares."""
-    declared = [collator.tokenizer.eos_token_id, collator.template.end_id]
-    for config in (getattr(model, "generation_config", None), model.config, model.config.get_text_config()):
-        ids = getattr(config, "eos_token_id", None)
-        declared += ids if isinstance(ids, (list, tuple)) else [ids]
-    return frozenset(token for token in declared if token is not None)
-
-
 def _forkable(cache: Any) -> bool:
     """True for caches that only ever append keys and values; others stay with the plain form, said once per class."""
     from transformers.cache_utils import DynamicLayer
@@ -186,20 +204,6 @@ def _forkable(cache: Any) -> bool:
 
 
 _warned: set[str] = set()
-
-
-def _extend(model: Any, prefix: Prefix, cache: Any, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """Logits [r, T, V] of `ids` [r, T], appended to a cache of the prompts `rows`; `mask` [r, S] covers all S >= T
-    tokens since the prompt."""
-    positions = prefix.next_position[rows, None] + torch.arange(mask.shape[1], device=rows.device)[-ids.shape[1] :]
-    output = model(
-        input_ids=ids,
-        attention_mask=torch.cat([prefix.mask[rows], mask], dim=1),
-        position_ids=positions.expand(3, -1, -1) if prefix.axes == 3 else positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return output.logits
 
 
 def _distinct(answers: Answers) -> list[tuple[int, tuple[int, ...]]]:
@@ -219,8 +223,8 @@ def _right_pad(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[
     return ids.to(device), mask.to(device)
 
 
-def _row_losses(logits: Tensor, labels: Tensor, mask: Tensor) -> list[float]:
-    """-log p summed over the scored positions of each row; a row at a time, so that one [T, V] is upcast, not the batch."""
-    rows = zip(logits, labels, mask.bool(), strict=True)
-    sums = [F.cross_entropy(row[kept].float(), label[kept], reduction="none").double().sum() for row, label, kept in rows]
+def _row_losses(logits: Tensor, labels: Tensor, spans: Sequence[slice]) -> list[float]:
+    """-log p summed over a span of each row; a row at a time, so that one [T, V] is upcast, not the batch."""
+    rows = zip(logits, labels, spans, strict=True)
+    sums = [F.cross_entropy(row[span].float(), label[span], reduction="none").double().sum() for row, label, span in rows]
     return torch.stack(sums).tolist()

@@ -22,6 +22,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 # What does not change the result: two runs that differ only here are the same run.
 NOT_IDENTITY = {"save_dir", "overwrite_dir", "overwrite", "resume_from_checkpoint", "report_to", "logging_steps", "save_steps",
                 "save_ckpts", "num_workers", "log_grad_norms"}
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "train_log.jsonl")
 
 
 @dataclass
@@ -53,12 +54,24 @@ class Run:
             write_json(self.folder / "run.json", self.record)
 
 
-def settings_hash(settings: Any) -> str:
-    """Twelve hex digits over every setting that can change a result, and over the run that made the start model."""
-    values = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NOT_IDENTITY}
-    start = read_record(Path(values.get("model_path") or "."))
-    values["start"] = start and start.get("settings_hash")
+def settings_hash(settings: Any, leave_out: frozenset[str] = frozenset()) -> str:
+    """Twelve hex digits over every setting that can change a result, and over the run that made the start model.
+
+    `leave_out={"seed", "model_path"}` is the variant that runs of several seeds share.
+    """
+    values = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NOT_IDENTITY | leave_out}
+    if "model_path" in values:
+        values["start"] = _start_hash(settings)
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _start_hash(settings: Any) -> str | None:
+    """The hash of the run that made the model this one starts from; None where no run of this project made it."""
+    start = getattr(settings, "model_path", None)
+    for folder in (Path(start), ROOT / start) if start else ():
+        if (record := read_record(folder)) is not None:
+            return record.get("settings_hash")
+    return None
 
 
 def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
@@ -70,6 +83,9 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
     if not settings.save_dir:
         raise ValueError("save_dir is empty; say where the run's files should go.")
     folder = Path(settings.save_dir)
+    start = getattr(settings, "model_path", None)
+    if start and folder.resolve() in (Path(start).resolve(), (ROOT / start).resolve()):
+        raise ValueError(f"save_dir={folder} is the folder of the model that training starts from; choose another save_dir.")
     digest = settings_hash(settings)
     known = read_record(folder)
     if known and known.get("settings_hash") == digest and known.get("kind") == kind and not overwrite:
@@ -77,12 +93,13 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
         return Run(folder, known, main)
     if known and not overwrite:
         raise ValueError(
-            f"{folder} holds another run ({_difference(known.get('settings', {}), dataclasses.asdict(settings))}); choose "
+            f"{folder} holds another run ({_difference(known, kind, settings)}); choose "
             "another save_dir, or set overwrite_dir=true to replace it."
         )
     if main:
         _prepare(folder, overwrite and known is not None)
-    record = {"kind": kind, "status": "running", "settings_hash": digest, "settings": dataclasses.asdict(settings),
+    record = {"kind": kind, "status": "running", "settings_hash": digest,
+              "variant": settings_hash(settings, frozenset({"seed", "model_path"})), "settings": dataclasses.asdict(settings),
               "seed": settings.seed, "commit": git_commit(), "versions": versions(), "command": " ".join(sys.argv)}
     run = Run(folder, record, main)
     run._write()
@@ -111,12 +128,21 @@ def _prepare(folder: Path, replace: bool) -> None:
     if replace:
         remove_checkpoints(folder)
         shutil.rmtree(folder / "eval_results", ignore_errors=True)  # they belong to the model that is replaced
+        for pattern in MODEL_FILES:  # an adapter left behind would be taken for part of a new full model
+            for file in folder.glob(pattern):
+                file.unlink()
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:
+    """What a user has to look at: the kind of run, the keys that differ, or the model that both start from."""
+    if known.get("kind") != kind:
+        return f"a {known.get('kind')} run"
+    old, new = known.get("settings", {}), dataclasses.asdict(settings)
     changed = [f"{key}: {old.get(key)!r} there, {new[key]!r} here" for key in new
                if key not in NOT_IDENTITY and json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)]
-    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "") if changed else "of another kind"
+    if not changed:
+        return f"{settings.model_path} was made anew with other settings"
+    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
 
 
 def git_commit() -> str | None:

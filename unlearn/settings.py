@@ -6,6 +6,7 @@ normalises published spellings ("true", "None", therem/faces_v1) and names the n
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             number = float(value)
         except (TypeError, ValueError):
             raise _wrong(name, value, _spell(hint)) from None
-        if hint is float or number.is_integer():
+        if number.is_integer() or (hint is float and math.isfinite(number)):
             return hint(number)
     if hint is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)

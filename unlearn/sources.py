@@ -30,7 +30,11 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
         near = difflib.get_close_matches(split, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{path} has no split {split!r}.{hint} It has: {', '.join(names)}.")
-    rows = datasets.load_dataset(path, split, split="train", revision=None if Path(path).is_dir() else revision)
+    try:
+        rows = datasets.load_dataset(path, split, split="train", revision=None if Path(path).is_dir() else revision)
+    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:  # a file without rows gives this too
+        reason = error.__cause__ or error
+        raise ValueError(f"{path}, split {split} is empty or damaged ({reason}); rebuild or fetch it again.") from error
     for name, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
@@ -62,14 +66,14 @@ def _config_names(path: str, revision: str | None) -> list[str]:
 
 def open_image(cell: Any, row: str) -> Any:
     """The RGB picture of an undecoded image cell, or None for an empty one. ValueError names a row that cannot be opened."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if cell is None:
         return None
     try:
         with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"]) as picture:
             return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, TypeError) as error:
+    except Exception as error:  # PIL's many, as in check_images
         raise ValueError(f"The image of {row} cannot be opened ({error}); replace or remove that row.") from error
 
 

@@ -155,7 +155,8 @@ class UnlearnTrainer(Trainer):
                 nll = logs["parts/forget_nll"]
                 self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {self.state.global_step}"
                 self.control.should_training_stop = True
-        self.state.epoch = self.state.global_step / max(1, self.state.max_steps) * len(self.sampler.counts)
+        done = self.state.global_step * self.args.gradient_accumulation_steps / max(1, len(self.sampler))
+        self.state.epoch = min(1.0, done) * len(self.sampler.counts)
         super().log(logs, start_time)
 
     # ---- saving and resuming ----------------------------------------------------------------------------------------

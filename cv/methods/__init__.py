@@ -1,4 +1,4 @@
-"""The ways to forget a face, by the names of the paper's Table 5. Three formulas are this track's own; the rest are the core's."""
+"""The ways to forget a face, by the names of the paper's Table 5. Three formulas are this track's own, the rest the core's."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

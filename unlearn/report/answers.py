@@ -67,7 +67,7 @@ def _task(board: Board, runs: list[Run], task: Task, pictures: Thumbnails, limit
         run.label: dict(zip(rows, run.measured.scores.items[f"ROUGE {task.label}"].tolist(), strict=True))
         for run in runs if run.measured
     }  # fmt: skip
-    fates = {run.label: _fates(board, recalls, run.label, rows, _to_forget(task)) for run in runs if run.role == "model"}
+    fates = _fates(board, recalls, rows, _to_forget(task))
     cards = []
     for row in evenly(rows, limit):
         facts = board.facts[task.name].get(row)
@@ -77,25 +77,24 @@ def _task(board: Board, runs: list[Run], task: Task, pictures: Thumbnails, limit
             "image": pictures.add(facts["thumbnail"] if facts else None),
             "answers": [
                 [_cut(run.measured.generations[task.name][row]), round(recalls[run.label][row], 3),
-                 fates[run.label][row] if fates.get(run.label) else None]
+                 fates[run.label][row] if run.label in fates else None]
                 for run in runs if run.measured
             ],
         })  # fmt: skip
-    shares = {label: {fate: list(own.values()).count(fate) for fate in FATES} for label, own in fates.items() if own}
+    shares = {label: {fate: list(own.values()).count(fate) for fate in FATES} for label, own in fates.items()}
     return {"label": task.label, "forget": _to_forget(task), "total": len(rows), "rows": cards, "fates": shares}
 
 
-def _fates(
-    board: Board, recalls: dict[str, dict[str, float]], label: str, rows: list[str], forget: bool
-) -> dict[str, str] | None:
-    """The fate of every row under one model; None without gold's log."""
+def _fates(board: Board, recalls: dict[str, dict[str, float]], rows: list[str], forget: bool) -> dict[str, dict[str, str]]:
+    """The fate of every row under every model, by label; nothing without gold's log."""
     gold, base = board.run_of("gold"), board.run_of("base")
     if gold is None:
-        return None
+        return {}
+    theirs, before = recalls[gold.label], recalls[base.label] if base else {}
     return {
-        row: fate(recalls[label][row], recalls[base.label][row] if base else None, recalls[gold.label][row], forget=forget)
-        for row in rows
-    }
+        run.label: {row: fate(recalls[run.label][row], before.get(row), theirs[row], forget=forget) for row in rows}
+        for run in board.readable if run.role == "model"
+    }  # fmt: skip
 
 
 def _to_forget(task: Task) -> bool:

@@ -35,7 +35,7 @@ def _evaluation(measured: Measured) -> dict[str, Any]:
 
 def _training(training: Training) -> dict[str, Any]:
     """Steps and seconds as the last line of the log has them; peak MiB of a GPU as run.json has it."""
-    last = next((line for line in reversed(training.lines) if "train_runtime" in line), {})
+    last: Mapping[str, Any] = next((line for line in reversed(training.lines) if "train_runtime" in line), {})
     return {
         "train_seconds": last.get("train_runtime"),
         "train_steps": last.get("step", training.record.get("steps")),

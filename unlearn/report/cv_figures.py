@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 _FORGET, _HOLDOUT = "#D55E00", "#0072B2"  # Okabe and Ito (2008), told apart by colour-blind readers
-_COLOURS = ("#000000", "#B8860B", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#666666", "#44AA99")
+_COLOURS = (
+    "#000000",
+    "#B8860B",
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#882255",
+    "#666666",
+    "#44AA99",
+)
 
 
 def logit_histograms(logits: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path) -> Path:
@@ -56,7 +68,11 @@ def roc_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], pa
     figure = Figure(figsize=(10, 4.6), layout="constrained", dpi=150)
     linear, logarithmic = figure.subplots(1, 2)
     for index, (method, (fpr, tpr)) in enumerate(curves.items()):
-        style: dict[str, Any] = {"color": _COLOURS[index % len(_COLOURS)], "lw": 1.6, "ls": ("-", "--", ":")[index // len(_COLOURS) % 3]}
+        style: dict[str, Any] = {
+            "color": _COLOURS[index % len(_COLOURS)],
+            "lw": 1.6,
+            "ls": ("-", "--", ":")[index // len(_COLOURS) % 3],
+        }
         linear.plot(fpr, tpr, label=f"{method} ({np.trapezoid(tpr, fpr):.2f})", **style)
         logarithmic.plot(np.clip(fpr, 1e-3, 1), np.clip(tpr, 1e-3, 1), **style)
     for axes in (linear, logarithmic):

@@ -48,8 +48,11 @@ def write_report(
         raise ValueError(f"{path}: the leaderboard has no rows, so there is nothing to report")
     boards = load_boards(rows, root)
     pictures = Thumbnails(picture_budget)
-    data = {"boards": [_views(board, Path(root), pictures, text_budget // len(boards)) for board in boards]}
-    data |= {"pictures": pictures.embedded, "pictures_left_out": pictures.left_out, "pictures_missing": pictures.missing}
+    views = [_views(board, Path(root), pictures, text_budget // len(boards)) for board in boards]
+    data = {
+        "boards": views, "pictures": pictures.embedded, "pictures_left_out": pictures.left_out,
+        "pictures_missing": pictures.missing,
+    }  # fmt: skip
     write_text(path, render(data))
     return Path(path)
 

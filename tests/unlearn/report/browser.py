@@ -42,15 +42,19 @@ class Browser:
         finally:
             self._stop()
 
-    def open(self, file: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Shows a file from disk in a window of this size, and waits until its scripts have run."""
+    def open(self, file: Path, *, width: int = 1280, dark: bool = False) -> None:
+        """Shows a file from disk in a window of this width, and waits until its scripts have run."""
         self.console()  # what earlier pages said
+        self.emulate(width=width, dark=dark)
+        self._call("POST", "/url", {"url": file.resolve().as_uri()})
+        self.wait("document.documentElement.dataset.ready === 'true'")
+
+    def emulate(self, *, width: int, dark: bool, height: int = 900) -> None:
+        """A window of this size on a system in light or dark colours; narrow ones count as phones."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700}
         self.devtools("Emulation.setDeviceMetricsOverride", **size)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.devtools("Emulation.setEmulatedMedia", features=[theme])
-        self._call("POST", "/url", {"url": file.resolve().as_uri()})
-        self.wait("document.documentElement.dataset.ready === 'true'")
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value of a function body, or of what it promises, in the page."""

@@ -119,7 +119,8 @@ def write_training(folder: Path, model: Model, lines: int) -> None:
 
 def write_board(root: Path, models=MODELS, *, track=MM, gold=GOLD, base=BASE, items=24, prefix=""):
     """Runs under `root`/<prefix><method>_<seed> and their leaderboard rows, whose paths start from `root`."""
-    logs = {model: write_run(root / f"{prefix}{model.method}_{model.seed}", model, track, items) for model in (gold, base, *models)}
+    folders = {model: root / f"{prefix}{model.method}_{model.seed}" for model in (gold, base, *models)}
+    logs = {model: write_run(folder, model, track, items) for model, folder in folders.items()}
     return [
         leaderboard_row(logs[model], logs[gold], base_log=logs[base], submitted_by="us", relative_to=root) for model in models
     ]

@@ -8,7 +8,7 @@ function drawAuthors(shown) {
   for (const id of ["authors-task", "authors-metric"]) find(id).onchange = () => drawAuthors(shown);
   const values = task.metrics[find("authors-metric").value];
   const names = task.authors.map((name, place) => plain(name) + (narrow() ? "" : `  (${task.items[place]})`));
-  const cells = names.length * runs.length <= 400 && !narrow();
+  const cells = runs.length <= 14 && !narrow();
   chart(chartOf("authors"), [{
     type: "heatmap", x: runs.map(plain), y: names, z: values, zmin: 0, zmax: 1, xgap: 2, ygap: 2,
     colorscale: [[0, colour("grid")], [1, colour("heat")]], colorbar: { thickness: 10, len: 1, outlinewidth: 0, tickvals: [0, 0.5, 1] },
@@ -16,7 +16,7 @@ function drawAuthors(shown) {
     hovertemplate: "%{y}<br>%{x}: %{z:.2f}<extra></extra>",
   }], {
     height: 84 + 26 * names.length, margin: { l: 10, r: 10, t: 10, b: 6 },
-    xaxis: axis("", { type: "category", side: "top", tickangle: runs.length > 6 || narrow() ? -40 : 0, gridcolor: "rgba(0,0,0,0)" }),
+    xaxis: axis("", { type: "category", side: "top", tickangle: runs.length > 6 || narrow() ? -60 : 0, gridcolor: "rgba(0,0,0,0)" }),
     yaxis: axis("", { type: "category", autorange: "reversed", gridcolor: "rgba(0,0,0,0)", tickfont: { size: 12 } }),
   });
   const cut = task.authors.length < task.total ? ` ${task.authors.length} of ${task.total} people are shown: those on whom the runs differ most.` : "";

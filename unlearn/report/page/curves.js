@@ -15,7 +15,7 @@ function drawCurves(shown) {
       line: { color: runColour(run), width: 2, dash: dashes[again % 4] }, hovertemplate: "step %{x}: %{y:.4g}<extra>" + plain(run.label) + "</extra>" };
   });
   chart(chartOf("curves"), traces, {
-    height: 360 + (narrow() ? 22 * Math.ceil(traces.length / 2) : 0), showlegend: true, hovermode: "x unified",
+    height: 360 + (narrow() ? 22 * Math.ceil(traces.length / 2) : 0), showlegend: true, hovermode: traces.length > 10 ? "closest" : "x unified",
     legend: narrow() ? { orientation: "h", x: 0, y: -0.22, yanchor: "top" } : { x: 1.01, y: 1 },
     xaxis: axis("optimiser step", { zeroline: false }), yaxis: axis(plain(find("curves-name").selectedOptions[0].text), { zeroline: false }),
   });

@@ -17,7 +17,7 @@ function drawAll(only = () => true) {
 }
 
 function drawSwitches() {
-  const names = { paper: "Paper", reference: "Released code" };
+  const names = { paper: "Paper", reference: narrow() ? "Code" : "Released code" };
   find("definition").replaceChildren(...Object.entries(names).map(([name, text]) => element("button", {
     type: "button", text, "aria-pressed": String(state.definition === name), "data-definition": name,
     title: name === "paper" ? "The definitions in the paper's text" : "What the released scripts compute from the same logs",
@@ -28,12 +28,12 @@ function drawSwitches() {
   button.textContent = sign;
   button.title = `Colours: ${name}`;
   button.setAttribute("aria-label", `Colours: ${name}. Click for ${THEMES[(theme + 1) % 3][2]}.`);
-  button.onclick = () => { theme = (theme + 1) % 3; applyTheme(); };
+  button.onclick = () => { theme = (theme + 1) % 3; redraw(); };
   if (value) document.documentElement.dataset.theme = value;
   else delete document.documentElement.dataset.theme;
 }
 
-function applyTheme() {
+function redraw() {
   drawSwitches();
   drawAll();
 }
@@ -80,7 +80,7 @@ function start() {
   find("board").onchange = () => { state.board = Number(find("board").value); sorting.key = null; asked.fate = ""; drawIntro(); drawAll(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (theme === 0) drawAll(); });
   let wasNarrow = narrow();
-  window.addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); drawAll(); } });
+  window.addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); redraw(); } });
   find("footer").textContent = "This file is complete: it loads nothing from anywhere. Charts: plotly.js (MIT).";
   drawSwitches();
   drawIntro();

@@ -28,7 +28,7 @@ function headCell(column, shown) {
     find("board-table").querySelector(`th[data-key="${CSS.escape(column.key)}"] button`).focus();
   } });
   cell.append(button);
-  if (column.goal) cell.append(element("span", { class: "goal", text: ` ${GOAL_MARKS[column.goal]}` }));
+  if (column.goal && !column.part) cell.append(element("span", { class: "goal", text: ` ${GOAL_MARKS[column.goal]}` }));
   return cell;
 }
 

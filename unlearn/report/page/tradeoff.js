@@ -12,7 +12,15 @@ function drawTradeoff(shown) {
       line: { color: colour("accent"), width: 2, shape: "hv" }, opacity: 0.55,
     });
   }
-  for (const point of points) traces.push(pointTrace(point));
+  // with several modalities a method is one entry of the legend, and a letter beside each point says which modality it is
+  const letters = new Set(points.filter((point) => point.role === "model").map((point) => point.modality)).size > 1;
+  const named = new Set();
+  for (const point of points) {
+    const method = methodOf(point.label);
+    traces.push({ ...pointTrace(point, letters), ...(letters ? { legendgroup: plain(method), showlegend: !named.has(method) } : {}) });
+    named.add(method);
+  }
+  find("tradeoff-letters").hidden = !letters;
   const shapes = [{
     type: "rect", x0: -1, x1: picture.low_retain, y0: 0, y1: 1, yref: "paper", fillcolor: colour("quiet"), opacity: 0.1, line: { width: 0 }, layer: "below",
   }];
@@ -27,10 +35,10 @@ function drawTradeoff(shown) {
   const bars = (key) => points.map((point) => point[key]).filter(Boolean);
   const [left, right] = ends(picture.low_retain - 0.08, gold ? gold.x : 0.5, points.map((point) => point.x), bars("x_bar"));
   const [, top] = ends(0, 0.3, points.map((point) => point.y), bars("y_bar"));
-  const rows = Math.ceil(traces.length / (narrow() ? 2 : 5));
+  const rows = Math.ceil(traces.filter((trace) => trace.showlegend !== false).length / 2);
   return chart(chartOf("tradeoff"), traces, {
     height: (narrow() ? 400 : 470) + (narrow() ? rows * 20 : 0),
-    xaxis: axis("Retain metric → more kept", { range: [Math.max(-0.03, left - 0.03), right + 0.04], zeroline: false }),
+    xaxis: axis("Retain metric → more kept", { range: [Math.max(-0.03, left - 0.03), right + (narrow() ? 0.13 : 0.05)], zeroline: false }),
     yaxis: axis("Forget metric → more still known", { range: [-0.03, top + 0.04], zeroline: false }),
     shapes, showlegend: true,
     legend: narrow()
@@ -44,16 +52,19 @@ function drawTradeoff(shown) {
   });
 }
 
-function pointTrace(point) {
+function pointTrace(point, letters) {
   const own = runColour(point);
-  const name = point.label + (point.modality && point.role === "model" ? ` · ${point.modality}` : "") + (point.seeds > 1 ? ` (${point.seeds} seeds)` : "");
+  const seeds = point.seeds > 1 ? ` (${point.seeds} seeds)` : "";
+  const name = point.label + (point.modality && point.role === "model" ? ` · ${point.modality}` : "") + seeds;
   const bar = (value, ends) => ends
     ? { type: "data", symmetric: false, array: [Math.max(0, ends[1] - value)], arrayminus: [Math.max(0, value - ends[0])], color: own, thickness: 1.2, width: 3 }
     : { visible: false };
   const range = (ends) => (ends ? ` [${number(ends[0])}, ${number(ends[1])}]` : "");
   const symbol = symbolOf(point) + (point.low_retain && point.role === "model" ? "-open" : "");
   return {
-    x: [point.x], y: [point.y], mode: "markers", name: plain(name), error_x: bar(point.x, point.x_bar), error_y: bar(point.y, point.y_bar),
+    x: [point.x], y: [point.y], mode: letters ? "markers+text" : "markers", name: plain(letters ? methodOf(point.label) : name),
+    text: [point.role === "model" ? plain((point.modality || "").slice(0, 1)) : ""], textposition: "top right", textfont: { size: 11, color: own },
+    error_x: bar(point.x, point.x_bar), error_y: bar(point.y, point.y_bar),
     marker: { symbol, size: point.role === "gold" ? 18 : 12, color: own, line: { color: point.low_retain ? own : colour("card"), width: point.low_retain ? 2 : 1 } },
     hovertemplate: `<b>${plain(name)}</b><br>Retain ${number(point.x)}${range(point.x_bar)}<br>Forget ${number(point.y)}${range(point.y_bar)}` +
       (known(point.quality) ? `<br>Forget Quality ${number(point.quality)}` : "") + "<extra></extra>",

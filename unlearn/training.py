@@ -1,0 +1,121 @@
+"""The parts of a training run, in the order the pipeline calls them: build, train, transform, save, close."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn import method as contract
+from unlearn.atomic import finite, write_text
+from unlearn.checkpoints import newest_checkpoint, whole_folder
+from unlearn.collator import Collator
+from unlearn.families import Family, load_model
+from unlearn.lora import prepare_trainable
+from unlearn.method import Method
+from unlearn.runs import Run
+from unlearn.settings import TrainSettings
+from unlearn.step import StudentForward
+from unlearn.teacher import Teacher
+from unlearn.trainer import UnlearnTrainer, training_arguments
+from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def build_trainer(
+    settings: TrainSettings, family: Family, start: str, method: Method, dataset: ForgetRetainDataset, collator: Collator
+) -> UnlearnTrainer:
+    """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
+    from transformers import set_seed
+
+    resume_point(settings)
+    sampler = EpochSampler(
+        dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
+        rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
+    )
+    if len(sampler) == 0:
+        raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")
+    steps = math.ceil(len(sampler) / settings.gradient_accumulation_steps)
+    steps = min(steps, settings.max_steps or steps)
+    epoch_steps = max(1, round(sampler.counts[0] / settings.gradient_accumulation_steps))
+    save_steps = epoch_steps if settings.save_steps is None else settings.save_steps
+    args = training_arguments(settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps)
+    set_seed(settings.seed)
+    dtype = torch.bfloat16 if args.bf16 and settings.LoRA.r > 0 else torch.float32
+    model = load_model(start, dtype=dtype, attn_implementation=settings.attn_implementation)
+    model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
+    student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
+    reference = contract.reference_path(method)
+    teacher = None
+    if method.teacher_views:
+        teacher = Teacher.of(student, load_model(reference, dtype=dtype) if reference else None)
+    return UnlearnTrainer(
+        student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
+        processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
+        log_grad_norms=getattr(settings, "log_grad_norms", False),
+    )
+
+
+def resume_point(settings: TrainSettings) -> Path | None:
+    """The checkpoint to go on from, or None. ValueError for one that was named and is not there."""
+    wanted = settings.resume_from_checkpoint
+    if isinstance(wanted, bool):
+        return newest_checkpoint(Path(settings.save_dir)) if wanted else None
+    if not (Path(wanted) / "trainer_state.json").is_file():
+        raise ValueError(f"resume_from_checkpoint={wanted} is not a checkpoint folder (it has no trainer_state.json).")
+    return Path(wanted)
+
+
+def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings) -> None:
+    """Trains, from the newest checkpoint if there is one and resuming is on."""
+    checkpoint = resume_point(settings)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.check_finite(weights=True)
+
+
+def apply_finalize(method: Method, student: StudentForward, original: Mapping[str, torch.Tensor]) -> None:
+    """Lets the method transform the trained weights in place (SKU negates the task vector)."""
+    if not contract.has_finalize(method):
+        return
+    trained = {name: p for name, p in student.model.named_parameters() if p.requires_grad}
+    final = contract.finalize(method, original, {name: p.detach() for name, p in trained.items()})
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(final[name])
+
+
+def save_trained(trainer: UnlearnTrainer, folder: Path, collator: Collator, *, merge: bool) -> None:
+    """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in."""
+    trainer.accelerator.wait_for_everyone()
+    if not trainer.args.should_save:
+        return
+    model = trainer.student.model
+    if merge and hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    with whole_folder(folder / "model") as staging:
+        model.save_pretrained(staging)
+        collator.processor.save_pretrained(staging)
+    for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
+        os.replace(file, folder / file.name)
+    (folder / "model").rmdir()
+    lines = [json.dumps(finite(entry)) + "\n" for entry in trainer.state.log_history]
+    write_text(folder / "train_log.jsonl", "".join(lines))
+
+
+def finish(run: Run, trainer: UnlearnTrainer) -> Path:
+    """Notes what happened and closes the run."""
+    facts: dict[str, Any] = {"steps": trainer.state.global_step, "log": "train_log.jsonl"}
+    if torch.cuda.is_available():
+        facts["peak_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    if trainer.stopped:
+        facts["stopped"] = trainer.stopped
+    run.record.update(facts)
+    trainer.accelerator.wait_for_everyone()
+    run.finish()
+    return run.folder
