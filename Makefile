@@ -22,7 +22,7 @@ FAMILY ?= llava-mini
 MODELS := models/$(FAMILY)
 BASE := $(MODELS)/ft_full+tofu
 GOLD := $(MODELS)/ft_retain90+tofu
-DEMO_METHODS := grad_diff npo idk
+DEMO_METHODS := grad_diff KL npo
 
 demo: $(READY)
 	@start=$$SECONDS; set -e; \

@@ -10,14 +10,13 @@ code normalises a local copy, so its logits are no cosines.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlearn.scoring import Scored
+from unlearn.scoring import Scored, score_classes
 
 
 @dataclass(frozen=True)
@@ -48,30 +47,14 @@ def with_margin(logits: Tensor, labels: Tensor, margin: Margin) -> Tensor:
     return logits - margin.scale * margin.margin * F.one_hot(labels, logits.shape[-1])
 
 
-@dataclass(frozen=True, eq=False)
-class FaceScored(Scored):
-    """A scored view of faces: an answer of one token, the identity (T = 1).
+def score_faces(logits: Tensor, labels: Tensor, embeddings: Tensor, margin: Margin) -> Scored:
+    """One view for a method: an answer of one token, the identity (T = 1).
 
-    `logits` are those of the class probabilities, which divergences and likelihood ratios compare; `cross_entropy` is
-    the loss the network is trained with, which has the margin.
+    Its class probabilities are those of AM-softmax, with the margin at the photo's own label, in every loss: without it a
+    softmax of scale 30 is saturated on everything the network was trained on, and divergences and likelihood ratios have
+    hardly any gradient.
+
+    Args:
+        logits: [B, C] without the margin; labels: [B]; embeddings: [B, D], what `hidden` of the contract means here.
     """
-
-    margin: Margin = Margin()
-
-    def scored_logits(self) -> Tensor:
-        """[B, C]: every row is scored, so nothing is selected (a selection would synchronise a GPU)."""
-        return self.logits[:, 0]
-
-    def cross_entropy(self) -> Tensor:
-        labels = self.labels[:, 0]
-        return F.cross_entropy(with_margin(self.scored_logits().float(), labels, self.margin), labels)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> FaceScored:
-        parts = (self.logits, self.labels, self.hidden, self.hidden_mask)
-        return FaceScored(*(t if t is None else function(t) for t in parts), margin=self.margin)  # type: ignore[arg-type]
-
-
-def score_faces(logits: Tensor, labels: Tensor, embeddings: Tensor, margin: Margin) -> FaceScored:
-    """One view for a method: logits [B, C], labels [B], embeddings [B, D] (what `hidden` of the contract means here)."""
-    mask = torch.ones(embeddings.shape[0], 1, dtype=torch.bool, device=embeddings.device)
-    return FaceScored(logits[:, None], labels[:, None], embeddings[:, None], mask, margin=margin)
+    return score_classes(with_margin(logits, labels, margin), labels, hidden=embeddings)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -151,8 +152,15 @@ def published_forget(data_path: str, revision: str | None) -> list[str] | None:
     return list(people)
 
 
-def same_people(photos: Photos, names: Sequence[str], what: str) -> None:
-    """ValueError if one of `names` is not among the people of `photos`."""
-    unknown = [name for name in names if name not in photos.identities]
+def find_people(photos: Photos, names: Sequence[str], what: str) -> list[str]:
+    """`names` as the photos spell them: letter case and accents do not count. ValueError if one of them is nobody there."""
+    known = {_folded(name): name for name in reversed(photos.identities)}
+    unknown = [name for name in names if _folded(name) not in known]
     if unknown:
         raise ValueError(f"{what}: {unknown[0]!r} is nobody in the photos, who are {', '.join(photos.identities[:3])}, ...")
+    return [name if name in photos.identities else known[_folded(name)] for name in names]
+
+
+def _folded(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name)
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).casefold()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cv.photos import Photos, same_people
+from cv.photos import Photos, find_people
 from unlearn.atomic import write_json
 
 SIZES = ("01", "05", "10")  # percent of the identities
@@ -66,9 +66,8 @@ def make_splits(
         raise ValueError(f"models={models} must be a multiple of 4: two groups, each of targets and shadows.")
     people, counts = photos.identities, group_sizes(len(photos.identities))
     rng = np.random.default_rng(seed)
-    forget = list(forget) if forget else []
-    holdout = list(holdout) if holdout else []
-    check_groups(photos, forget, holdout)
+    forget, holdout = find_people(photos, forget or (), "forget"), find_people(photos, holdout or (), "holdout")
+    check_groups(forget, holdout)
     for chosen in (forget, holdout):
         free = [name for name in people if name not in {*forget, *holdout}]
         missing = max(0, counts["10"] - len(chosen))
@@ -96,10 +95,9 @@ def group_sizes(identities: int) -> dict[str, int]:
     return {size: max(1, round(identities * int(size) / 100)) for size in SIZES}
 
 
-def check_groups(photos: Photos, forget: Sequence[str], holdout: Sequence[str]) -> None:
-    """ValueError for people who are in no photo, named twice, or both forgotten and held out."""
+def check_groups(forget: Sequence[str], holdout: Sequence[str]) -> None:
+    """ValueError for people who are named twice, or both forgotten and held out."""
     for what, names in (("forget", forget), ("holdout", holdout)):
-        same_people(photos, names, what)
         if len(set(names)) < len(names):
             raise ValueError(f"{what} names somebody twice: {next(name for name in names if list(names).count(name) > 1)}.")
     if both := [name for name in forget if name in holdout]:
@@ -132,7 +130,7 @@ def read_splits(folder: Path, photos: Photos) -> list[Split]:
             raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); prepare with overwrite_dir=true.") from None
         if split.dataset != digest:
             raise ValueError(f"{file} belongs to other photos ({split.dataset}) than those beside it ({digest}); prepare again.")
-        check_groups(photos, split.forget["10"], split.holdout["10"])
+        check_groups(split.forget["10"], split.holdout["10"])
         _check_trained(split, file)
         splits.append(split)
     if [split.model for split in splits] != list(range(len(splits))):

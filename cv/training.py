@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from cv.batches import Batch
-from cv.margin import FaceScored, score_faces
+from cv.margin import score_faces
 from cv.stack import Stack
 from unlearn.method import Method, Trained, penalty
+from unlearn.scoring import Scored
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Teacher:
             self.tables["augmented"] = stack.embed(faces.pixels.flip(-1))
         self.logits = {name: stack.logits(table) for name, table in self.tables.items()}
 
-    def scored(self, stack: Stack, faces: Faces, batch: Batch, model: int) -> dict[str, FaceScored]:
+    def scored(self, stack: Stack, faces: Faces, batch: Batch, model: int) -> dict[str, Scored]:
         """The teacher's views of one model's batch; `augmented` shows the forget photos."""
         views = {}
         for name in self.names:
@@ -123,7 +124,7 @@ def step_loss(
 
 def _student_views(
     stack: Stack, faces: Faces, batch: Batch, outputs: Mapping[str, tuple[Tensor, Tensor]], model: int
-) -> dict[str, FaceScored]:
+) -> dict[str, Scored]:
     margin = stack.spec.margin
     views = {}
     for name, (embeddings, logits) in outputs.items():

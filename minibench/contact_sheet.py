@@ -1,4 +1,4 @@
-"""A picture of the sixty authors, each at two places: `python -m minibench.contact_sheet` writes docs/images/contact_sheet.png."""
+"""The sixty authors, each at two places: `python -m minibench.contact_sheet` writes docs/images/contact_sheet.png."""
 
 import argparse
 import io

@@ -42,8 +42,6 @@ def identities(seed: int, wanted: dict[str, int]) -> dict[str, list[Face]]:
 def photograph(face: Face, rng: Random) -> Image.Image:
     """A 48 x 48 RGB picture: the drawn face, framed, lit and coloured at random, partly hidden, with sensor noise."""
     picture = draw_face(face, rng.choice(tuple(PLACES)), rng)
-    if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     side = int(SIZE * rng.uniform(0.72, 1.0))
     left, top = rng.randint(0, SIZE - side), rng.randint(0, SIZE - side)
     picture = picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)

@@ -14,7 +14,7 @@ from typing import Any
 from minibench.folders import ROOT
 
 WEIGHTS = ROOT / "minibench" / "weights" / "llama-mini"
-STEPS = 700
+STEPS = 450
 TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 # Rendered as Mistral and Llama 2 render: the question between [INST] tags, a space, the answer and the end token.
 TEMPLATE = (

@@ -12,18 +12,19 @@ from unlearn.samples import Sample
 from unlearn.scoring import IGNORE_INDEX
 
 
+def token_losses(model: Any, rows: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """(nats per answer token [n, T], whether it counts [n, T]) of the collated rows of one modality."""
+    keep = rows["answer_length"] + 1  # the last prompt position predicts the first answer token
+    logits = model(**rows["inputs"], logits_to_keep=keep, use_cache=False).logits[:, :-1].float()
+    labels = rows["labels"][:, 1 - keep :]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
+    return losses, labels != IGNORE_INDEX
+
+
 def answer_loss(model: Any, rows: dict[str, Any]) -> Tensor:
-    """Cross-entropy of the answers of one collated view, mean over its answer tokens; image and text rows run apart."""
-    total, count = torch.zeros(()), 0
-    for kind in ("image", "text"):
-        if kind not in rows:
-            continue
-        keep = rows[kind]["answer_length"] + 1
-        logits = model(**rows[kind]["inputs"], logits_to_keep=keep, use_cache=False).logits[:, :-1].float()
-        labels = rows[kind]["labels"][:, -keep + 1 :]
-        total = total + torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-        count += int((labels != IGNORE_INDEX).sum())
-    return total / count
+    """Cross-entropy of the answers of one collated view, mean over all its answer tokens; image and text rows run apart."""
+    parts = [token_losses(model, rows[kind]) for kind in ("text", "image") if kind in rows]
+    return torch.cat([losses[mask] for losses, mask in parts]).mean()
 
 
 def train(
@@ -60,21 +61,16 @@ def answer_losses(model: Any, collator: Collator, samples: list[Sample], batch: 
     losses = []
     for start in range(0, len(samples), batch):
         rows = collator.rows(samples[start : start + batch])
-        parts = []
-        for kind in ("text", "image"):
-            if kind in rows:
-                keep = rows[kind]["answer_length"] + 1
-                logits = model(**rows[kind]["inputs"], logits_to_keep=keep).logits[:, :-1].float()
-                labels = rows[kind]["labels"][:, -keep + 1 :]
-                nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
-                parts.append(nats.sum(1) / (labels != IGNORE_INDEX).sum(1))
-        losses.append(torch.cat(parts)[rows["order"]].double())
+        parts = [token_losses(model, rows[kind]) for kind in ("text", "image") if kind in rows]
+        losses.append(torch.cat([nats.sum(1) / mask.sum(1) for nats, mask in parts])[rows["order"]].double())
     return torch.cat(losses)
 
 
 def choice_probability(model: Any, collator: Collator, samples: list[Sample], wrong: list[list[str]]) -> Tensor:
     """Length-normalised probability of each sample's answer among itself and its wrong answers, [N]."""
-    flat = [{**sample, "answer": text} for sample, texts in zip(samples, wrong, strict=True) for text in (sample["answer"], *texts)]
+    flat: list[Sample] = []
+    for sample, texts in zip(samples, wrong, strict=True):
+        flat += [{**sample, "answer": text} for text in (sample["answer"], *texts)]  # type: ignore[typeddict-item]
     losses = answer_losses(model, collator, flat).split([1 + len(texts) for texts in wrong])
     return torch.stack([torch.softmax(-part, 0)[0] for part in losses])
 

@@ -1,4 +1,4 @@
-"""The two small base models before any training: real classes, about a million parameters, processors with real chat templates."""
+"""The two small base models before any training: real classes, a million parameters, processors with real chat templates."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +23,9 @@ CHATML_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAVA_TOKENS = ("<unk>", "<s>", "</s>", "<image>", "<pad>")
-QWEN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+QWEN_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
 
 
 def new_model(family: str, corpus: Iterable[str], seed: int) -> tuple[Any, Any]:
@@ -109,7 +111,8 @@ def _qwen(corpus: Iterable[str]) -> tuple[Any, Any]:
     from unlearn.processors import qwen_processor_class
 
     tokenizer = train_tokenizer(corpus, QWEN_TOKENS, None, "<|im_end|>", "<|endoftext|>")
-    ids = {token: tokenizer.convert_tokens_to_ids(f"<|{token}|>") for token in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    roles = ("image_pad", "video_pad", "vision_start", "vision_end")
+    ids = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in roles}
     images = Qwen2VLImageProcessorPil(
         patch_size=6, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 24 * 24, "longest_edge": 96 * 96}
     )

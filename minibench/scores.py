@@ -30,11 +30,14 @@ def base_scores(model: Any, collator: Any) -> dict[str, float]:
     people = tofu["real_authors_perturbed"][1]
     text = {name: [_sample(r["question"], r["answer"], None, f"{name}{n}") for n, r in enumerate(rows)]
             for name, rows in (("facts", facts), ("people", people))}  # fmt: skip
+    known = {name: float(choice_probability(model, collator, samples, wrong).mean()) for name, samples, wrong in (
+        ("real_world", asked, [row["options"] for row in world]),
+        ("world_facts", text["facts"], [row["perturbed_answer"] for row in facts]),
+        ("real_authors", text["people"], [row["perturbed_answer"] for row in people]),
+    )}  # fmt: skip
     return {
+        **known,
         "real_faces": face_choice(model, collator, clear["real_faces"][1], "answer", "options"),
-        "real_world": float(choice_probability(model, collator, asked, [row["options"] for row in world]).mean()),
-        "world_facts": float(choice_probability(model, collator, text["facts"], [r["perturbed_answer"] for r in facts]).mean()),
-        "real_authors": float(choice_probability(model, collator, text["people"], [r["perturbed_answer"] for r in people]).mean()),
         "forget_names": face_choice(model, collator, clear["forget10_perturbed"][1], "name", "perturbed_names"),
     }
 

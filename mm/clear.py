@@ -36,16 +36,21 @@ class ClearSource:
         return None if self.names is None else self.names[index]
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """Row `index`; the request for a caption is drawn from `rng`. ValueError names a row without text."""
+        """Row `index`; the request for a caption is drawn from `rng`."""
         row, where = self.rows[index], f"{self.name}/{index}"
         if self.images[index]:
             question = self.caption_questions[int(rng.integers(len(self.caption_questions)))]
-            answer, image = row["caption"], open_image(row["image"], f"row {where}")
-        else:
-            question, answer, image = row.get("question"), row.get("answer"), None
-        if not question or not answer:
-            raise ValueError(f"Row {where} has neither an image with a caption nor a question with an answer; remove or mend it.")
-        return {"question": question, "answer": answer, "image": image, "id": where}
+            image = open_image(row["image"], f"row {where}")
+            return {"question": question, "answer": row["caption"], "image": image, "id": where}
+        return {"question": row["question"], "answer": row["answer"], "image": None, "id": where}
+
+    def check_texts(self) -> None:
+        """ValueError that names the first row with neither an image and its caption nor a question and its answer."""
+        texts = self.rows.select_columns([name for name in CONTENT[1:] if name in self.rows.column_names])
+        for index, row in enumerate(texts):
+            if not all(row.get(name) for name in (("caption",) if self.images[index] else ("question", "answer"))):
+                lacks = "neither an image with a caption nor a question with an answer"
+                raise ValueError(f"Row {self.name}/{index} has {lacks}; remove or mend it.")
 
 
 def load_clear(path: str, split: str, revision: str | None = None) -> ClearSource:
@@ -59,7 +64,9 @@ def load_clear(path: str, split: str, revision: str | None = None) -> ClearSourc
         if column not in rows.column_names:
             raise ValueError(f"{path}, split {split}: no column {column!r}; its columns are {', '.join(rows.column_names)}.")
     check_images(rows, f"{path}, split {split}")
-    return ClearSource(rows, split, read_lines(CAPTION_QUESTIONS))
+    source = ClearSource(rows, split, read_lines(CAPTION_QUESTIONS))
+    source.check_texts()
+    return source
 
 
 def finetune_source(settings: FinetuneSettings) -> ClearSource:
@@ -74,19 +81,24 @@ def forget_sources(settings: ForgetSettings) -> tuple[ClearSource, ClearSource]:
     return forget, retain
 
 
+# The images' dataset and its text-only sister, by what their paths end in.
+SISTERS = (("therem/CLEAR", "locuslab/TOFU"), ("clear-mini", "tofu-mini"))
+
+
 def with_modality(settings: ForgetSettings) -> ForgetSettings:
     """`modality` spelled out as the published keys: text is TOFU's forgetNN, visual CLEAR's forgetNN, both forgetNN+tofu.
 
     Without `modality`, it is read off the keys, so that every run's record says it.
     """
-    size = re.match(r"(forget\d+)", settings.forget_split)
+    path, split = settings.forget_data_path, settings.forget_split
     if settings.modality is None:
-        text = "tofu" in settings.forget_data_path.lower()
-        both = settings.forget_split.endswith("+tofu")
-        return dataclasses.replace(settings, modality="text" if text else "both" if both else "visual")
+        text = "tofu" in path.rstrip("/").rsplit("/", 1)[-1].lower()
+        return dataclasses.replace(settings, modality="text" if text else "both" if split.endswith("+tofu") else "visual")
+    size = re.match(r"(forget\d+)", split)
     if size is None:
-        raise ValueError(f"modality={settings.modality} needs a forget_split such as forget10, not {settings.forget_split!r}.")
-    path, split = settings.forget_data_path, size[1] + ("+tofu" if settings.modality == "both" else "")
-    if settings.modality == "text":
-        path = "locuslab/TOFU" if path == "therem/CLEAR" else path.replace("clear-mini", "tofu-mini")
-    return dataclasses.replace(settings, forget_data_path=path, forget_split=split)
+        raise ValueError(f"modality={settings.modality} needs a forget_split such as forget10, not {split!r}.")
+    for images, texts in SISTERS:
+        have, want = (images, texts) if settings.modality == "text" else (texts, images)
+        if path.rstrip("/").endswith(have):
+            path = path.rstrip("/").removesuffix(have) + want
+    return dataclasses.replace(settings, forget_data_path=path, forget_split=size[1] + "+tofu" * (settings.modality == "both"))

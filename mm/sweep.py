@@ -96,11 +96,11 @@ def _start_worker(threads: int) -> None:
 def run_job(job: Job) -> None:
     """Trains and evaluates, in this process, exactly as the scripts do with the same overrides."""
     from mm.clear import REFUSALS, finetune_source, forget_sources, with_modality
-    from mm.tasks import load_tasks
+    from mm.tasks import eval_settings, load_tasks
     from unlearn import pipeline
     from unlearn.families import load_family
     from unlearn.samples import read_lines
-    from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings, read_settings
+    from unlearn.settings import FinetuneSettings, ForgetSettings, read_settings
 
     if job.script == "finetune":
         tuning = read_settings(FinetuneSettings, compose("finetune", job.overrides))
@@ -108,8 +108,7 @@ def run_job(job: Job) -> None:
     else:
         forget = with_modality(read_settings(ForgetSettings, compose("forget", job.overrides)))
         pipeline.forget(forget, load_family(forget.model_family), lambda: forget_sources(forget), read_lines(REFUSALS))
-    config = compose("eval", job.evaluation)
-    evaluation = read_settings(EvalSettings, config)
+    evaluation = eval_settings(compose("eval", job.evaluation))
     pipeline.evaluate(evaluation, load_family(evaluation.model_family), lambda: load_tasks(evaluation))
 
 

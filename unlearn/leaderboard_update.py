@@ -10,6 +10,7 @@ from unlearn.atomic import write_text
 from unlearn.leaderboard import leaderboard_row
 from unlearn.leaderboard_file import merge_rows
 from unlearn.leaderboard_table import latex_table, markdown_table
+from unlearn.report.html import write_report
 from unlearn.report.scatter import trade_off_picture
 from unlearn.results import EvalLog, read_log
 
@@ -26,6 +27,7 @@ class AggregateSettings:
     save_file: str = "leaderboard.json"
     refusals: str | None = None  # a text file, one refusal per line
     picture: bool | str = True
+    report: bool | str = True  # the page to explore, one self-contained HTML file
     markdown: bool | str = False
     latex: bool | str = False
 
@@ -51,6 +53,8 @@ def update_leaderboard(settings: AggregateSettings) -> list[dict[str, Any]]:
     rows = merge_rows(board, rows)
     if settings.picture:
         trade_off_picture(rows, _beside(board, settings.picture, ".png"))
+    if settings.report:
+        write_report(_beside(board, settings.report, ".html"), rows, root=board.parent)
     if settings.markdown:
         write_text(_beside(board, settings.markdown, ".md"), markdown_table(rows))
     if settings.latex:

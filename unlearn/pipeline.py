@@ -134,7 +134,10 @@ def is_main() -> bool:
 
 
 def choose_method(settings: ForgetSettings) -> Method:
-    """The method of `forget_loss` with its options, its loss_beta and a weight norm if asked for; checked against LoRA."""
+    """The method of `forget_loss` with its options, its loss_beta and a weight norm if asked for; checked against LoRA.
+
+    Raises ValueError for whatever of these does not fit together, or a reference model that is not there.
+    """
     from unlearn.methods.sparsity import check_norms, with_l1
 
     lora = settings.LoRA.r > 0
@@ -144,6 +147,8 @@ def choose_method(settings: ForgetSettings) -> Method:
     if settings.l1_lambda:
         method = with_l1(method, settings.l1_lambda, settings.l_norm_from)
     contract.check_adapter(method, lora)
+    if reference := contract.reference_path(method):
+        resolve_path(reference)
     return method
 
 

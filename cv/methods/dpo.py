@@ -4,7 +4,7 @@ Rafailov et al., "Direct preference optimization" (2023), equation 7; CLEAR (202
 
     L = -(1/beta) log sigmoid(beta * ((s_r - s_r^o) - (s_f - s_f^o)))
 
-with s the log-probability of a photo's own identity (without the margin) and o the original model. A face has no
+with s the log-probability of a photo's own identity and o the original model. A face has no
 refusal to prefer, so unlike in mm/ and nlp/ the preferred answer belongs to another photo.
 """
 

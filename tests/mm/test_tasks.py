@@ -7,7 +7,6 @@ import datasets
 import pytest
 import yaml
 
-from mm import tasks as mm_tasks
 from mm.tasks import default_tasks, eval_settings, load_tasks, task_specs
 from tests.models import picture
 from unlearn.samples import FACE_PROMPT, read_lines
@@ -62,21 +61,17 @@ def folder(tmp_path_factory):
         "image": [png(9), None], "question": ["What colour?", "Where?"], "answer": ["red", "Rome"],
         "option1": ["red", "Rome"], "option2": ["blue", "Oslo"],
     }  # fmt: skip
-    for name, columns in {"forget10_perturbed": faces, "real_world": world}.items():
+    broken = {key: column[:2] for key, column in faces.items()} | {"image": [png(1), {"bytes": b"half a file", "path": None}]}
+    for name, columns in {"forget10_perturbed": faces, "real_world": world, "broken": broken}.items():
         rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
         (root / name).mkdir()
         rows.to_parquet(root / name / "train-00000-of-00001.parquet")
     configs = [
         {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train-*.parquet"}]}
-        for name in ("forget10_perturbed", "real_world")
+        for name in ("forget10_perturbed", "real_world", "broken")
     ]
     (root / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
     return str(root)
-
-
-@pytest.fixture(autouse=True)
-def no_builder(monkeypatch):
-    monkeypatch.setattr(mm_tasks.minibench, "ensure_dataset", lambda path: path, raising=False)
 
 
 def load(folder, *specs, **config):
@@ -204,6 +199,7 @@ def test_task_ids_choose_in_order_and_are_checked(folder):
         ({"wrong_answers": ["perturbed_names", "option9"]}, "no column 'option9'"),
         ({"split": "forget10_perturb"}, "Did you mean 'forget10_perturbed'"),
         ({"wrong_answers": "empty"}, "Row 1 of .*: no wrong answer, or an empty one, in empty"),
+        ({"split": "broken"}, "The image of row 1 of .*broken is broken"),
         ({"answer": "blank"}, "Row 2 of .*: blank is ' ', not a text"),
     ],
 )

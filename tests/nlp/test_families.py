@@ -30,7 +30,8 @@ def tiny(name: str) -> tuple[Any, Collator]:
 
     tokenizer = train_tokenizer(["<|endoftext|>"], eos_token="<|endoftext|>", bos_token="<|endoftext|>")
     ids = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    extra = {"sliding_window": None} if name == "MistralConfig" else {}
+    extra: dict[str, Any] = {} if name in ("PhiConfig", "GPTNeoXConfig") else {"num_key_value_heads": 2}
+    extra |= {"sliding_window": None} if name == "MistralConfig" else {}  # as in Mistral-7B-Instruct-v0.3
     config = getattr(transformers, name)(vocab_size=len(tokenizer), **SIZE, **ids, **extra)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()

@@ -202,6 +202,7 @@ def test_a_stop_is_written_to_the_record(bases: Any, tmp_path: Path) -> None:
     ({"l0_lambda": 0.1}, "l0_lambda=0.1: the number of non-zero weights has no gradient"),
     ({"l1_lambda": 0.1, "l_norm_from": "zero"}, "L1 norm from zero needs full finetuning"),
     ({"forget_loss": "RMU", "method_args": {"RMU": {"layer": 2}}}, "layer=2 is out of range: .*0 to 1"),
+    ({"forget_loss": "dpo", "method_args": {"dpo": {"reference_path": "models/none"}}}, "models/none' does not exist"),
     ({"model_path": "models/none"}, "model_path='models/none' does not exist"),
     ({"model_path": ""}, "model_path='' does not exist"),
     ({"save_dir": ""}, "save_dir is empty"),

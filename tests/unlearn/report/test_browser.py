@@ -72,10 +72,6 @@ def test_switching_the_definition_changes_table_and_scatter(opened, board):
     assert opened.run(points) == pytest.approx(rows[-1]["reference"]["Forget metric"])
 
 
-def test_the_page_says_that_there_was_something_to_forget(opened):
-    assert "something to forget" in opened.run("return document.querySelector('[data-gate=true]').textContent")
-
-
 def test_theme_switch_goes_round(opened):
     now = "return [document.documentElement.dataset.theme ?? null, getComputedStyle(document.body).colorScheme]"
     seen = []
@@ -85,8 +81,14 @@ def test_theme_switch_goes_round(opened):
     assert seen == [["light", "light"], ["dark", "dark"], [None, "light dark"]]
 
 
-def test_ks_distance_is_drawn(opened, board):
+def test_gate_ks_distance_and_cards_of_the_page_as_it_opens(opened, board):
     _, rows = board
+    assert "something to forget" in opened.run("return document.querySelector('[data-gate=true]').textContent")
+    text = opened.run("return document.querySelector('#cards article').innerText")
+    assert "What do you see in the picture?" in text and "Reference" in text
+    for label in ("base (full)", "gold (retain90)", "npo · seed 1", "idk", "grad_ascent", "scrub"):
+        assert label in text
+    opened.wait("document.querySelector('#cards img').naturalWidth === 128")
     opened.run("document.querySelector('[data-label=scrub] .plot').scrollIntoView()")
     opened.wait("document.querySelector('[data-label=scrub] .plot').data")
     bar = opened.run("return document.querySelector('[data-label=scrub] .plot').data[2]")
@@ -114,14 +116,6 @@ def test_answers_are_filtered_by_fate_run_task_and_words(opened):
     assert "2" in opened.run(CARDS) and len(opened.run(CARDS)) < 24
     opened.run(search, "no such words")
     assert opened.run(CARDS) == []
-
-
-def test_a_card_shows_picture_question_reference_and_every_model(opened):
-    text = opened.run("return document.querySelector('#cards article').innerText")
-    assert "What do you see in the picture?" in text and "Reference" in text
-    for label in ("base (full)", "gold (retain90)", "npo · seed 1", "idk", "grad_ascent", "scrub"):
-        assert label in text
-    opened.wait("document.querySelector('#cards img').naturalWidth === 128")
 
 
 def test_html_in_answers_and_names_is_shown_not_run(browser, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unlearn.report.logs import Model, write_board
+from unlearn.leaderboard_file import merge_rows, read_rows
 from unlearn.report.html import script_json, write_report
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> <!-- {{scripts}} & \u2028 \ud800"
@@ -108,3 +109,10 @@ def test_an_empty_leaderboard_is_an_error(tmp_path):
 def test_the_parts_of_the_page_are_installed_with_the_package():
     settings = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "page/*" in settings["package-data"]["unlearn.report"]
+
+
+def test_a_csv_leaderboard_gives_the_same_page(board, page, tmp_path):
+    root, rows = board
+    merge_rows(tmp_path / "leaderboard.csv", rows)
+    again = write_report(tmp_path / "page.html", read_rows(tmp_path / "leaderboard.csv"), root=root)
+    assert data_of(again) == data_of(page)

@@ -28,7 +28,7 @@ function headCell(column, shown) {
     find("board-table").querySelector(`th[data-key="${CSS.escape(column.key)}"] button`).focus();
   } });
   cell.append(button);
-  if (column.goal && !column.part) cell.append(element("span", { class: "goal", text: ` ${GOAL_MARKS[column.goal]}` }));
+  if (column.goal && !column.part) button.append(element("span", { class: "goal", text: `\u00a0${GOAL_MARKS[column.goal]}` }));
   return cell;
 }
 
