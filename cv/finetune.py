@@ -1,7 +1,8 @@
-"""Finetune the models of all splits: the recognisers before anything is forgotten ("original").
+r"""Finetune the models of all splits: the recognisers before anything is forgotten ("original").
 
-python cv/finetune.py                                  # after cv/prepare.py and cv/pretrain.py
-accelerate launch cv/finetune.py +experiment=clear     # over all GPUs of a node, or of several
+    python cv/finetune.py                                  # after cv/prepare.py and cv/pretrain.py
+    accelerate launch cv/finetune.py splits=models/cv-clear/splits model_path=models/cv-clear/pretrained \
+        save_dir=models/cv-clear/original                  # the models are dealt to all processes of all nodes
 """
 
 import hydra

@@ -1,7 +1,8 @@
-"""Train the network that every model starts from, with AM-softmax on a set of celebrities.
+r"""Train the network that every model starts from, with AM-softmax on a set of celebrities.
 
-python cv/pretrain.py                                  # celebrities-mini, from random weights
-python cv/pretrain.py +experiment=clear                # ResNet-18 from ImageNet weights on tonyassi/celebrity-1000
+    python cv/pretrain.py                                  # celebrities-mini, from random weights
+    python cv/pretrain.py architecture=resnet-18 init=microsoft/resnet-18 data_path=tonyassi/celebrity-1000 size=224 \
+        test_persons=200 num_epochs=100 batch_size=256 save_dir=models/cv-clear/pretrained
 """
 
 import hydra

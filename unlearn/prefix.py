@@ -103,7 +103,7 @@ def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
         cache=output.past_key_values,
         mask=inputs["attention_mask"],
         logits=output.logits[:, -1].to(positions.device),
-        next_position=inputs["attention_mask"].sum(1),
+        next_position=(last.amax(0) if last.ndim == 2 else last) + 1,
         axes=3 if positions.ndim == 3 else 1,
         forkable=_forkable(output.past_key_values),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
@@ -74,7 +75,8 @@ class UnlearnTrainer(Trainer):
         names = [view.name for view in self.method.student_views if view.name in views]
         taught = [view.name for view in self.method.teacher_views if view.name in views]
         step = self._step_info(inputs)
-        student = score_views(model({name: views[name] for name in names}))
+        outputs = model({name: views[name] for name in names})
+        student = score_views(outputs)
         teacher = self.teacher.score({name: views[name] for name in taught}) if self.teacher is not None else {}
         parts = self.method.loss(student, teacher, step)
         if contract.has_penalty(self.method):
@@ -84,6 +86,9 @@ class UnlearnTrainer(Trainer):
         self._record({name: part.detach() for name, part in parts.items()})
         loss = torch.stack(list(parts.values())).sum()
         self._watch(loss.detach(), parts)
+        if isinstance(model, DistributedDataParallel) and self.method.hidden is not None:
+            # DDP waits for a gradient of all that the outputs reach; a loss on hidden states leaves the blocks above out
+            loss = loss + 0.0 * torch.stack([output["logits"][..., 0].float().sum() for output in outputs.values()]).sum()
         return (loss, student) if return_outputs else loss
 
     def _step_info(self, inputs: dict[str, Any]) -> StepInfo:

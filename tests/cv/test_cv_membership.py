@@ -109,8 +109,9 @@ def test_equal_scores_are_a_coin_toss():
 
 def test_intervals_are_wider_than_photos_alone_would_have_them():
     sides = world(effect=0.5, spread_of_photos=0.0, models=4)
-    people = np.random.default_rng(1).normal(0, 1.5, PEOPLE).repeat(EACH)  # whole people are easy or hard
-    shifted = Sides({g: v + people for g, v in sides.targets.items()}, sides.shadows, sides.member_of, sides.people)
+    memorable = np.random.default_rng(1).normal(0, 2, PEOPLE).repeat(EACH)  # members of some people stand out, of others not
+    targets = {g: v + memorable * (sides.member_of == g) for g, v in sides.targets.items()}
+    shifted = Sides(targets, sides.shadows, sides.member_of, sides.people)
     scores = umia(shifted, "logistic")
     by_people = intervals(scores, shifted, draws=300, seed=0)["auc"]
     photos = np.array([f"{p}/{i}" for i, p in enumerate(shifted.people)])
