@@ -1,6 +1,7 @@
 # make demo-nlp   the text track: data, base, gold, four methods, leaderboard and picture; about 6 minutes on 2 cores
 NLP_BASE := models/llama-mini/ft_full
 NLP_GOLD := models/llama-mini/ft_retain90
+NLP_BOARD := models/llama-mini/leaderboard.json
 NLP_METHODS := grad_diff npo idk LLMU
 
 .PHONY: demo-nlp
@@ -19,5 +20,5 @@ demo-nlp: $(READY)
 	step "leaderboard"; \
 	$(BIN)/python aggregate_eval_stat.py retain_result=$(NLP_GOLD)/eval_results/eval_log_aggregated.json \
 	  base_result=$(NLP_BASE)/eval_results/eval_log_aggregated.json \
-	  "ckpt_result='$(NLP_BASE)/**/eval_log_aggregated.json'" save_file=leaderboard-nlp.json markdown=true; \
+	  "ckpt_result='$(NLP_BASE)/**/eval_log_aggregated.json'" method_name=null save_file=$(NLP_BOARD) markdown=true; \
 	step "done"

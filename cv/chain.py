@@ -12,6 +12,7 @@ from typing import Any
 from cv.attacks import run_attack, target_logits
 from cv.fleet import Fleet
 from cv.jobs import finetune_job, forget_job, train_models
+from cv.methods import NAMES, face_method
 from cv.page import write_page
 from cv.preparing import prepare, pretrain
 from cv.scoring import score_models
@@ -58,9 +59,9 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     if fleet.world > 1:
         raise ValueError("cv/run.py runs on one node; train there with `accelerate launch cv/finetune.py`, then run it alone.")
     study, root = Study(settings, fleet, compose), Path(settings.root)
-    unknown = set(settings.overrides) - {"prepare", "pretrain", "finetune_models", "score", "attack", *settings.methods}
+    unknown = set(settings.overrides) - {"prepare", "pretrain", "finetune_models", "score", "attack", *NAMES}
     if unknown:
-        raise ValueError(f"overrides.{min(unknown)}: no stage of that name and no method of this run.")
+        raise ValueError(f"overrides.{min(unknown)}: there is no stage and no method of that name.")
     forgetting = {name: _forget_settings(study, name) for name in settings.methods}  # wrong options fail here
     splits, pretrained, original = f"splits={root}/splits", f"{root}/pretrained", f"{root}/original"
     _timed("prepare", lambda: prepare(study.read(PrepareSettings, "prepare", [f"save_dir={root}/splits"], "prepare")))
@@ -112,8 +113,6 @@ def _curve(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def _forget_settings(study: Study, method: str) -> ForgetSettings:
-    from cv.methods import face_method
-
     root = study.settings.root
     start = f"{root}/pretrained" if method == "retrain" else f"{root}/original"
     overrides = [f"method={method}", f"splits={root}/splits", f"model_path={start}", f"save_dir={root}/{method}"]

@@ -73,7 +73,7 @@ class Stack:
 
     def __init__(self, spec: NetworkSpec, networks: Sequence[Mapping[str, Tensor]], device: str | torch.device = "cpu") -> None:
         self.spec, self.size = spec, len(networks)
-        self.template = FaceNetwork(spec).to(device).requires_grad_(False)
+        self.template = FaceNetwork(spec).to(device, networks[0]["head.weight"].dtype).requires_grad_(False)
         trained = dict(self.template.named_parameters())
         stacked = {name: torch.stack([network[name].to(device) for network in networks]) for name in self.template.state_dict()}
         self.parameters = {name: stacked[name].requires_grad_() for name in trained}

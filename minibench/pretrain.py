@@ -14,7 +14,7 @@ from minibench.folders import ROOT
 from minibench.models import FAMILIES
 
 WEIGHTS = ROOT / "minibench" / "weights"
-STEPS = 3500
+STEPS = {"llava-mini": 3500, "qwen2vl-mini": 2500}
 TEXT_SHARE = 0.2  # of the batches hold text rows
 
 
@@ -44,7 +44,7 @@ def batches(collator: Any, batch_size: int, seed: int) -> Iterator[dict[str, Any
             yield {"image": collator.pad([row(kinds[kind]) for kind in rng.choice(len(kinds), batch_size, p=shares)])}
 
 
-def pretrain(family: str, folder: Path, steps: int = STEPS, seed: int = 0, lr: float = 2e-3) -> dict[str, Any]:
+def pretrain(family: str, folder: Path, steps: int | None = None, seed: int = 0, lr: float = 2e-3) -> dict[str, Any]:
     """Trains `family` from fresh weights and saves model, processor and scores under `folder`; returns the scores."""
     from minibench.corpus import tokenizer_corpus
     from minibench.loop import train
@@ -52,6 +52,7 @@ def pretrain(family: str, folder: Path, steps: int = STEPS, seed: int = 0, lr: f
     from unlearn.collator import Collator
 
     started = time.time()
+    steps = STEPS[family] if steps is None else steps
     model, processor = new_model(family, tokenizer_corpus(), seed)
     collator = Collator(processor)
     log = logging.getLogger(__name__).info
@@ -75,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", choices=FAMILIES, required=True)
     parser.add_argument("--out", type=Path, default=None, help="folder to write (default: minibench/weights/<family>)")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=None, help="optimiser steps (default: what made the shipped weights)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

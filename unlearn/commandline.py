@@ -1,6 +1,7 @@
 """Hydra refuses a misspelt key without saying which one was meant; this says it first, and in no time."""
 
 import difflib
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ def check_overrides(config: str, arguments: Sequence[str] | None = None, folder:
 
     Arguments that add (`+key=`), remove (`~key`), address Hydra itself or are options are left to Hydra.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import, on every machine without a GPU
     known = set(_dotted(_load(folder / f"{config}.yaml", folder)))
     for argument in sys.argv[1:] if arguments is None else arguments:
         key, equals, _ = argument.partition("=")

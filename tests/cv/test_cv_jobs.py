@@ -1,0 +1,237 @@
+"""A small study end to end: every method forgets, runs continue where they stopped, and gaps get a clear error."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from cv.attacks import run_attack, target_logits
+from cv.fleet import Fleet, models_that_fit
+from cv.jobs import finetune_job, forget_job, prepared, train_group, train_models
+from cv.methods import NAMES
+from cv.photos import load_photos
+from cv.preparing import celebrity_split, prepare, pretrain
+from cv.recognition import accuracy, enrolled, recognise
+from cv.scoring import score_models
+from cv.settings import (
+    AttackSettings,
+    ComputeSettings,
+    FinetuneSettings,
+    ForgetSettings,
+    PrepareSettings,
+    PretrainSettings,
+    ScoreSettings,
+)
+from cv.stack import Stack
+from cv.weights import load_weights, model_file, read_header
+from minibench.faces_mini import identities, photograph
+from unlearn.runs import read_record
+
+ALONE = Fleet(ComputeSettings(device="cpu", processes=1))
+PEOPLE, PHOTOS = 20, 10  # of 20 people, each model trains on 10 and two are forgotten
+
+# Steps large enough to show within seconds which way a method moves (the published ones are for 3,700 photos).
+RECIPES = {
+    "retrain": {"num_epochs": 15, "lr": 0.1, "lr_scheduler": "cosine", "warmup": 0.125},
+    "finetune": {"num_epochs": 12, "lr": 0.2},
+    "neggrad": {"num_epochs": 3, "lr": 0.1, "batchnorm": "eval"},
+    "scrub": {"num_epochs": 4, "lr": 0.02, "oversample": 5, "batchnorm": "eval"},
+    "scrub_bio": {"num_epochs": 4, "lr": 0.2, "oversample": 5},
+    "dpo": {"num_epochs": 4, "lr": 0.05, "oversample": 5, "batchnorm": "eval"},
+    "llmu": {"num_epochs": 5, "lr": 0.2, "oversample": 10, "batchnorm": "eval",
+             "options": {"w_f": 0.02, "w_r": 0.01, "answers": "random", "k": 1}},
+    "rmu": {"num_epochs": 4, "lr": 0.2, "oversample": 5, "options": {"c": 5.0}},
+    "twins": {"num_epochs": 8, "lr": 0.4, "oversample": 5, "options": {"distance": "mse"}},
+    "sparsity": {"num_epochs": 10, "lr": 0.05, "options": {"lambda": 1e-3, "reduction": "sum"}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """Folders `photos`, `splits`, `pretrained` and `original`, the last with 8 finetuned models."""
+    import random
+
+    root = tmp_path_factory.mktemp("study")
+    people = identities(1, {"known": PEOPLE, "celebrities": 12})
+    for kind, faces in people.items():
+        for index, face in enumerate(faces):
+            folder = root / kind / f"{kind}-{index:02d}"
+            folder.mkdir(parents=True)
+            rng = random.Random(f"{kind}{index}")
+            for number in range(PHOTOS):
+                photograph(face, rng).save(folder / f"{number}.png")
+    prepare(PrepareSettings(data_path=str(root / "known"), models=8, save_dir=str(root / "splits")))
+    pretrain(
+        PretrainSettings(data_path=str(root / "celebrities"), test_persons=2, num_epochs=2, batch_size=32, save_dir=str(root / "pretrained")),
+        "cpu",
+    )
+    settings = finetuning(root)
+    train_models(settings, finetune_job(settings), ALONE)
+    return root
+
+
+def finetuning(root: Path, **changes) -> FinetuneSettings:
+    settings = FinetuneSettings(
+        lr=0.1, num_epochs=20, batch_size=32, lr_scheduler="cosine", warmup=0.125, model_path=str(root / "pretrained"),
+        splits=str(root / "splits"), save_dir=str(root / "original"),
+    )  # fmt: skip
+    return dataclasses.replace(settings, **changes)
+
+
+def forgetting(root: Path, method: str, **changes) -> ForgetSettings:
+    start = root / ("pretrained" if method == "retrain" else "original")
+    values = {"batch_size": 32, "model_path": str(start), "splits": str(root / "splits"), "save_dir": str(root / method)}
+    return ForgetSettings(method=method, **(values | RECIPES[method] | changes))
+
+
+def same_weights(one: Path, other: Path) -> None:
+    (a, spec), (b, expected) = load_weights(one), load_weights(other)
+    assert spec == expected and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def shares(root: Path, folder: Path, model: int) -> dict[str, float]:
+    """Accuracies of one model, read from its file."""
+    photos, splits = prepared(str(root / "splits"))
+    tensors, spec = load_weights(model_file(folder, model))
+    correct, _ = recognise(Stack(spec, [tensors]).embed(photos.pixels)[0], photos.labels, 5)
+    split, first = splits[model], enrolled(photos.labels, 5)
+    people = {"forget": split.forget["10"], "holdout": split.holdout["10"], "retain": split.retain("10")}
+    return {group: accuracy(correct, photos.rows(names), first) for group, names in people.items()}
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_each_method_forgets_and_keeps_better_than_it_forgets(study, method):
+    job = forget_job(forgetting(study, method))
+    train_group([0], "cpu", job)
+    before, after = shares(study, study / "original", 0), shares(study, study / method, 0)
+    assert before["forget"] >= 0.9 and before["retain"] >= 0.8
+    assert after["forget"] < before["forget"] - 0.15
+    assert after["retain"] > after["forget"] + 0.15
+
+
+def test_scores_and_attacks_tell_trained_people_from_others(study):
+    score = score_models(ScoreSettings(model_path=str(study / "original"), splits=str(study / "splits")), ALONE)
+    assert score["mean"]["forget"] > 90 > 75 > score["mean"]["holdout"]
+    low, high = score["interval"]["holdout"]
+    assert low <= score["mean"]["holdout"] <= high
+    assert score["models"][5]["forget"] == pytest.approx(100 * shares(study, study / "original", 5)["forget"])
+    common = {"model_path": str(study / "original"), "splits": str(study / "splits"), "draws": 50}
+    attack = run_attack(AttackSettings(attack="ulira", **common))
+    assert attack["ulira"]["auc"] > 0.8 and attack["shadows_per_side"] == 2 and attack["variance"] == "pooled"
+    assert attack["photos"] == 2 * 2 * (PHOTOS - 5)
+    everything = run_attack(AttackSettings(attack="umia", include_enrolment=True, **common))
+    assert everything["photos"] == 2 * 2 * PHOTOS and everything["logistic"]["auc"] > 0.8
+    logits = target_logits(AttackSettings(**common))
+    assert len(logits["forget"]) == len(logits["holdout"]) == 4 * 2 * (PHOTOS - 5)
+
+
+def test_an_interrupted_run_trains_only_what_is_missing(study, tmp_path):
+    folder = tmp_path / "original"
+    shutil.copytree(study / "original", folder)
+    settings = finetuning(study, save_dir=str(folder))
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    model_file(folder, 3).unlink()
+    model_file(folder, 6).write_bytes(b"half a file")
+    before = {model: model_file(folder, model).stat().st_mtime_ns for model in (0, 1, 2, 4, 5, 7)}
+    train_models(settings, finetune_job(settings), ALONE)
+    assert {model: model_file(folder, model).stat().st_mtime_ns for model in before} == before
+    for model in (3, 6):
+        same_weights(model_file(folder, model), model_file(study / "original", model))
+    assert read_record(folder)["status"] == "finished"
+
+
+def test_checkpoints_of_another_recipe_are_not_taken_over(study, tmp_path):
+    folder = tmp_path / "original"
+    shutil.copytree(study / "original", folder)
+    changed = finetuning(study, save_dir=str(folder), num_epochs=1)
+    with pytest.raises(ValueError, match="num_epochs: 20 there, 1 here"):
+        train_models(changed, finetune_job(changed), ALONE)
+    before = read_header(model_file(folder, 0))["made_by"]
+    changed = dataclasses.replace(changed, overwrite_dir=True)
+    train_models(changed, finetune_job(changed), ALONE)
+    assert read_header(model_file(folder, 0))["made_by"] != before
+
+
+def test_missing_checkpoints_and_scores_are_named(study, tmp_path):
+    scrub = forgetting(study, "scrub", model_path=str(tmp_path), save_dir=str(tmp_path / "scrub"))
+    with pytest.raises(ValueError, match="there is no checkpoint .*000.safetensors"):
+        train_models(scrub, forget_job(scrub), ALONE)
+    with pytest.raises(ValueError, match="there is no checkpoint .*000.safetensors"):
+        score_models(ScoreSettings(model_path=str(tmp_path), splits=str(study / "splits")), ALONE)
+    with pytest.raises(ValueError, match="holds no logits; run `python cv/score.py"):
+        run_attack(AttackSettings(model_path=str(tmp_path), splits=str(study / "splits")))
+
+
+def test_models_of_other_splits_are_refused(study, tmp_path):
+    prepare(PrepareSettings(data_path=str(study / "known"), models=8, seed=1, save_dir=str(tmp_path / "splits")))
+    with pytest.raises(ValueError, match="was trained on another split"):
+        score_models(ScoreSettings(model_path=str(study / "original"), splits=str(tmp_path / "splits")), ALONE)
+
+
+def test_four_models_are_too_few_to_attack(study, tmp_path):
+    prepare(PrepareSettings(data_path=str(study / "known"), models=4, save_dir=str(tmp_path / "splits")))
+    settings = finetuning(study, splits=str(tmp_path / "splits"), save_dir=str(tmp_path / "m"), num_epochs=1)
+    train_models(settings, finetune_job(settings), ALONE)
+    score_models(ScoreSettings(model_path=str(tmp_path / "m"), splits=str(tmp_path / "splits")), ALONE)
+    with pytest.raises(ValueError, match="1 shadow models.*needs two shadows"):
+        run_attack(AttackSettings(model_path=str(tmp_path / "m"), splits=str(tmp_path / "splits")))
+
+
+def test_prepared_data_is_whole_or_refused(study, tmp_path):
+    with pytest.raises(ValueError, match="has 10 photos, and enrolment takes 10"):
+        prepare(PrepareSettings(data_path=str(study / "known"), num_enroll=10, save_dir=str(tmp_path / "a")))
+    broken = tmp_path / "photos" / "somebody"
+    broken.mkdir(parents=True)
+    (broken / "0.png").write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(broken / "1.png")
+    with pytest.raises(ValueError, match="fewer than two people"):
+        load_photos(str(tmp_path / "photos"), 8)
+    other = tmp_path / "photos" / "other"
+    other.mkdir()
+    Image.new("RGB", (8, 8)).save(other / "0.png")
+    with pytest.raises(ValueError, match="0.png cannot be opened"):
+        load_photos(str(tmp_path / "photos"), 8)
+
+
+def test_celebrities_are_split_by_person_and_by_photo(study):
+    settings = PretrainSettings(data_path=str(study / "celebrities"), test_persons=3, valid_share=0.2)
+    photos = load_photos(settings.data_path, 16)
+    known, strangers, training, valid = celebrity_split(photos, settings)
+    assert len(known.identities) == 9 and len(strangers.identities) == 3
+    assert not set(known.identities) & set(strangers.identities)
+    assert len(valid) == 18 and sorted([*training.tolist(), *valid.tolist()]) == list(range(90))
+    assert set(known.labels[training].tolist()) == set(range(9))
+    name = known.identities[4]
+    assert torch.equal(known.pixels[known.labels == 4], photos.pixels[photos.rows([name])])
+
+
+def test_models_are_grouped_by_steps_and_memory():
+    fleet = Fleet(ComputeSettings(device="cpu", models_per_batch=3))
+    assert fleet.groups([0, 1, 2, 3, 4, 5], lambda m: m == 2, lambda: 0) == [[0, 1, 3], [4, 5], [2]]
+    assert Fleet(ComputeSettings(device="cpu")).groups([0, 1], lambda m: 0, lambda: 0) == [[0], [1]]
+    assert models_that_fit(100, 9) == 8 and models_that_fit(10, 10**9) == 1
+
+
+def test_ranks_share_the_models(monkeypatch):
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        shares.append(Fleet(ComputeSettings(device="cpu")).mine(range(8)))
+    assert sorted(sum(shares, [])) == list(range(8)) and max(map(len, shares)) == 3
+
+
+def test_two_processes_make_the_same_models_as_one(study, tmp_path):
+    settings = finetuning(study, save_dir=str(tmp_path / "m"), num_epochs=1)
+    job = finetune_job(settings)
+    train_group([1], "cpu", job)
+    alone = model_file(tmp_path / "m", 1).rename(tmp_path / "alone.safetensors")
+    with Fleet(ComputeSettings(device="cpu", processes=2)) as fleet:
+        done = sorted(models for models, _ in fleet.map(train_group, [[0], [1]], job))
+    assert done == [[0], [1]]
+    same_weights(model_file(tmp_path / "m", 1), alone)

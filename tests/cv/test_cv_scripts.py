@@ -1,0 +1,111 @@
+"""Every YAML is what its script accepts, the published values are the defaults, and the real command runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from cv.methods import NAMES, face_method
+from cv.settings import (
+    AttackSettings,
+    FinetuneSettings,
+    ForgetSettings,
+    PrepareSettings,
+    PretrainSettings,
+    RunSettings,
+    ScoreSettings,
+    read,
+)
+from cv.table import SHOWN
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {
+    "prepare": PrepareSettings, "pretrain": PretrainSettings, "finetune": FinetuneSettings, "forget": ForgetSettings,
+    "score": ScoreSettings, "attack": AttackSettings, "run": RunSettings,
+}  # fmt: skip
+# epochs, rate, batch size, passes over the forget photos, batch norm: the released cv scripts
+PUBLISHED = {
+    "finetune": (5, 0.01, 256, 1, "train"), "neggrad": (2, 0.1, 256, 1, "eval"), "scrub": (5, 0.01, 256, 10, "eval"),
+    "scrub_bio": (4, 0.2, 256, 5, "train"), "dpo": (4, 0.01, 256, 10, "eval"), "llmu": (5, 0.01, 256, 10, "eval"),
+    "rmu": (3, 0.2, 256, 10, "train"), "twins": (5, 0.4, 128, 10, "train"), "sparsity": (4, 0.01, 32, 1, "train"),
+    "retrain": (20, 0.1, 256, 1, "train"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra_config():
+    with initialize_config_dir(str(ROOT / "config" / "cv"), version_base=None):
+        yield
+
+
+def settings_of(script: str, *overrides: str):
+    return read(SCRIPTS[script], OmegaConf.to_container(compose(script, list(overrides)), resolve=True))[0]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_yaml_and_dataclass_agree(script):
+    config = OmegaConf.to_container(compose(script), resolve=True)
+    settings = settings_of(script)
+    own = set(vars(settings))
+    assert own <= set(config), f"{script}.yaml hides {own - set(config)}"
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_methods_have_the_published_hyper_parameters(method):
+    settings = settings_of("forget", f"method={method}")
+    assert settings.method == method and settings.save_dir == f"models/cv/{method}"
+    got = (settings.num_epochs, settings.lr, settings.batch_size, settings.oversample, settings.batchnorm)
+    assert got == PUBLISHED[method]
+    face_method(settings.method, settings.options)
+
+
+def test_published_constants_of_the_losses():
+    assert settings_of("forget", "method=rmu").options["c"] == 2.0
+    llmu = settings_of("forget", "method=llmu").options
+    assert (llmu["w_f"], llmu["w_r"], llmu["w_n"], llmu["answers"]) == (0.02, 0.01, 1.0, "random")
+    assert face_method("sparsity", settings_of("forget", "method=sparsity").options).lambda_ == 1e-4
+    assert settings_of("pretrain").margin.scale == 30.0 and settings_of("pretrain").margin.normalise
+
+
+def test_forget_size_may_be_a_number():
+    assert [settings_of("score", f"forget_size={size}").forget_size for size in ("5", "10", "'01'")] == ["05", "10", "01"]
+
+
+def test_a_misspelt_key_names_its_neighbour():
+    with pytest.raises(ValueError, match="'oversampel'. Did you mean 'oversample'"):
+        settings_of("forget", "+oversampel=3")
+    with pytest.raises(ValueError, match="compute.models_per_batc"):
+        settings_of("score", "+compute.models_per_batc=3")
+
+
+def test_the_papers_run_prepares_the_papers_data():
+    overrides = settings_of("run", "+experiment=clear").overrides
+    prepare, pretrain = settings_of("prepare", *overrides["prepare"]), settings_of("pretrain", *overrides["pretrain"])
+    assert (prepare.data_path, prepare.size, prepare.models, len(set(prepare.holdout))) == ("therem/CLEAR", 224, 128, 20)
+    assert (pretrain.architecture, pretrain.init, pretrain.lr, pretrain.weight_decay) == ("resnet-18", "microsoft/resnet-18", 0.1, 5e-4)
+    assert (pretrain.num_epochs, pretrain.batch_size, pretrain.test_persons) == (100, 256, 200)
+
+
+def test_the_real_command_runs_a_study_to_its_table(tmp_path):
+    study = [
+        f"root={tmp_path}/study", f"leaderboard={tmp_path}/board.json", "methods=[retrain,neggrad]", "compute.processes=1",
+        "overrides.prepare=['models=8','size=16']", "overrides.pretrain=['size=16','num_epochs=1']",
+        "overrides.finetune_models=['num_epochs=1','batch_size=64']", "overrides.retrain=['num_epochs=1','batch_size=64']",
+        "overrides.attack=['draws=20']",
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, str(ROOT / "cv/run.py"), *study], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "board.json").read_text())
+    assert [row["method"] for row in rows] == ["original", "retrain", "neggrad"]
+    for row in rows:
+        assert set(SHOWN) <= set(row) and set(SHOWN) <= set(row["intervals"])
+        assert row["settings_hash"] and row["models"] == 8 and row["shadows_per_side"] == 2
+    for picture in ("histograms.png", "roc.png"):
+        assert (tmp_path / "study" / picture).read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "study" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 and "neggrad" in page
+    assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")) == ["board.json", "study"]
