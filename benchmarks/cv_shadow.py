@@ -35,8 +35,9 @@ def work(setting: dict, models: list[int]) -> Stack:
     pixels = torch.randint(256, (min(count, 2048), 3, setting["size"], setting["size"]), dtype=torch.uint8, generator=generator)
     faces = Faces(pixels.to(device), (torch.arange(len(pixels)) % PEOPLE).to(device))
     stack = Stack(spec, [new_network(spec, model).state_dict() for model in models], device)
+    batches = stack_plans([plan(setting, len(pixels), model) for model in models], device)
     setting["started"] = time.perf_counter()
-    train(stack, face_method("finetune"), faces, stack_plans([plan(setting, len(pixels), m) for m in models], device), OPTIMISATION)
+    train(stack, face_method("finetune"), faces, batches, OPTIMISATION)
     if device != "cpu":
         torch.cuda.synchronize()
     return stack
@@ -108,9 +109,12 @@ def main() -> None:
     plain = measure(options.repeats, lambda: one_by_one(setting, options.models)[0])
     stacked = measure(options.repeats, lambda: sum(seconds(setting, group)[0] for group in groups))
     device = torch.cuda.get_device_name() if gpu else f"{cores} CPU cores"
-    print(f"{options.models} x {options.architecture}, {options.size} px, {options.steps} steps of {options.batch_size}, {device}")
+    print(
+        f"{options.models} x {options.architecture}, {options.size} px, {options.steps} steps of {options.batch_size}, {device}"
+    )
     print(f"one by one  {plain / options.models:7.2f} s a model   1.00 x")
-    print(f"vmap        {stacked / options.models:7.2f} s a model   {plain / stacked:.2f} x   ({size} at once; largest difference {apart:.1e})")
+    print(f"vmap        {stacked / options.models:7.2f} s a model   {plain / stacked:.2f} x   ({size} at once)")
+    print(f"            largest difference of a weight of the first two models: {apart:.1e}")
     if not gpu:
         spread = measure(options.repeats, lambda: by_processes(setting, options.models, cores))
         print(f"processes   {spread / options.models:7.2f} s a model   {plain / spread:.2f} x   ({cores} of one thread)")

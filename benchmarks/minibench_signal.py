@@ -40,7 +40,7 @@ def measure(family: str, seed: int, root: Path) -> dict[str, float]:
     """The signal of one finetuning seed."""
     sweep = Sweep(model_family=family, save_dir=str(root / f"seed{seed}"), finetune_seed=seed)
     base, gold = (finetune_job(sweep, split) for split in ("full+tofu", "retain90+tofu"))
-    failed = run_jobs([base, gold], 1)
+    failed = run_jobs([base, gold], 2)
     if failed:
         raise SystemExit(f"seed {seed}: {failed}")
     rows: dict[str, Any] = {

@@ -55,6 +55,8 @@ class Fleet:
             steps: what two models must have in common to share a stack.
             memory: bytes one model needs; asked on a GPU only, when `models_per_batch` is null.
         """
+        if not models:
+            return []
         if self.device == "cpu":
             size = self.models_per_batch or 1
         else:

@@ -51,7 +51,7 @@ class Job:
 
 def finetune_job(settings: FinetuneSettings) -> Job:
     """The models before unlearning ("Original"): the pretrained network with a new head, on all people of the split."""
-    return _job(settings, "original", {}, oversample=1, fresh_head=True, forget_size=None)
+    return _job(settings, "finetune", {}, oversample=1, fresh_head=True, forget_size=None)
 
 
 def forget_job(settings: ForgetSettings) -> Job:
@@ -72,7 +72,12 @@ def train_models(settings: FinetuneSettings | ForgetSettings, job: Job, fleet: F
     splits = prepared(job.splits)[1]
     for split in splits:
         check_weights(job.start_file(split.model))
-    run = start_run(settings, kind=f"cv-{job.method}", overwrite=settings.overwrite_dir, main=fleet.rank == 0)
+    run = start_run(
+        settings,
+        kind=f"cv-{job.method if job.forget_size else 'original'}",
+        overwrite=settings.overwrite_dir,
+        main=fleet.rank == 0,
+    )
     unfinished = [split.model for split in splits if not is_finished(job, split)]
     mine = [model for model in fleet.mine(range(len(splits))) if model in unfinished]
     groups = fleet.groups(mine, lambda model: steps_of(job, model), lambda: memory_of(job, mine[0], fleet.device))

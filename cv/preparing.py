@@ -52,7 +52,7 @@ def pretrain(settings: PretrainSettings, device: str) -> Path:
     network = new_network(spec, settings.seed)
     if settings.init != "random":
         load_pretrained(network.backbone, settings.init)
-    stack, method = Stack(spec, [network.state_dict()], device), face_method("original")
+    stack, method = Stack(spec, [network.state_dict()], device), face_method("finetune")
     plan = plan_batches(
         method,
         {"retain": training},

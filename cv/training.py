@@ -100,6 +100,7 @@ def train(
         _collect(sums.setdefault(batch.info.epoch, {}), parts, stack.size)
         if batch is plan[-1] or batch.info.step % 50 == 49:
             _check_finite(parts, batch)
+    _check_finite({name: tensor.sum() for name, tensor in stack.parameters.items()}, plan[-1])
     return [{name: float(torch.stack(values).mean()) for name, values in epoch.items()} for _, epoch in sorted(sums.items())]
 
 
@@ -145,4 +146,4 @@ def _collect(epoch: dict[str, list[Tensor]], parts: Mapping[str, Tensor], models
 def _check_finite(parts: Mapping[str, Tensor], batch: Batch) -> None:
     wrong = [name for name, part in parts.items() if not torch.isfinite(part)]
     if wrong:
-        raise ValueError(f"the loss part {wrong[0]!r} is not finite any more (by step {batch.info.step + 1}); lower lr.")
+        raise ValueError(f"{wrong[0]!r} is not finite any more (by step {batch.info.step + 1}); lower lr.")

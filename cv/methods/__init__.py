@@ -13,10 +13,10 @@ from unlearn.settings import build_settings
 
 OWN: dict[str, Any] = {"neggrad": NegGrad, "dpo": FaceDPO, "rmu": FaceRMU}
 CORE = {
-    "original": "retain_ft", "retrain": "retain_ft", "finetune": "retain_ft", "scrub": "scrub", "scrub_bio": "scrub_bio",
-    "llmu": "LLMU", "twins": "twins", "sparsity": "sparsity",
+    "retrain": "retain_ft", "finetune": "retain_ft", "scrub": "scrub", "scrub_bio": "scrub_bio", "llmu": "LLMU", "twins": "twins",
+    "sparsity": "sparsity",
 }  # fmt: skip
-NAMES = tuple(sorted({*OWN, *CORE} - {"original"}))  # what forget.py accepts; `original` is the model before
+NAMES = tuple(sorted({*OWN, *CORE}))
 
 
 def face_method(name: str, options: Mapping[str, Any] | None = None) -> Method:

@@ -39,11 +39,10 @@ RECIPES = {
     "retrain": {"num_epochs": 15, "lr": 0.1, "lr_scheduler": "cosine", "warmup": 0.125},
     "finetune": {"num_epochs": 12, "lr": 0.2},
     "neggrad": {"num_epochs": 3, "lr": 0.1, "batchnorm": "eval"},
-    "scrub": {"num_epochs": 4, "lr": 0.02, "oversample": 5, "batchnorm": "eval"},
+    "scrub": {"num_epochs": 4, "lr": 0.05, "oversample": 5, "batchnorm": "eval"},
     "scrub_bio": {"num_epochs": 4, "lr": 0.2, "oversample": 5},
-    "dpo": {"num_epochs": 4, "lr": 0.05, "oversample": 5, "batchnorm": "eval"},
-    "llmu": {"num_epochs": 5, "lr": 0.2, "oversample": 10, "batchnorm": "eval",
-             "options": {"w_f": 0.02, "w_r": 0.01, "answers": "random", "k": 1}},
+    "dpo": {"num_epochs": 4, "lr": 0.1, "oversample": 5, "batchnorm": "eval"},
+    "llmu": {"num_epochs": 4, "lr": 0.1, "oversample": 10, "options": {"w_f": 0.1, "w_r": 0.1, "answers": "random", "k": 1}},
     "rmu": {"num_epochs": 4, "lr": 0.2, "oversample": 5, "options": {"c": 5.0}},
     "twins": {"num_epochs": 8, "lr": 0.4, "oversample": 5, "options": {"distance": "mse"}},
     "sparsity": {"num_epochs": 10, "lr": 0.05, "options": {"lambda": 1e-3, "reduction": "sum"}},
@@ -66,7 +65,9 @@ def study(tmp_path_factory) -> Path:
                 photograph(face, rng).save(folder / f"{number}.png")
     prepare(PrepareSettings(data_path=str(root / "known"), models=8, save_dir=str(root / "splits")))
     pretrain(
-        PretrainSettings(data_path=str(root / "celebrities"), test_persons=2, num_epochs=2, batch_size=32, save_dir=str(root / "pretrained")),
+        PretrainSettings(
+            data_path=str(root / "celebrities"), test_persons=2, num_epochs=2, batch_size=32, save_dir=str(root / "pretrained")
+        ),
         "cpu",
     )
     settings = finetuning(root)

@@ -86,7 +86,12 @@ def test_the_papers_run_prepares_the_papers_data():
     overrides = settings_of("run", "+experiment=clear").overrides
     prepare, pretrain = settings_of("prepare", *overrides["prepare"]), settings_of("pretrain", *overrides["pretrain"])
     assert (prepare.data_path, prepare.size, prepare.models, len(set(prepare.holdout))) == ("therem/CLEAR", 224, 128, 20)
-    assert (pretrain.architecture, pretrain.init, pretrain.lr, pretrain.weight_decay) == ("resnet-18", "microsoft/resnet-18", 0.1, 5e-4)
+    assert (pretrain.architecture, pretrain.init, pretrain.lr, pretrain.weight_decay) == (
+        "resnet-18",
+        "microsoft/resnet-18",
+        0.1,
+        5e-4,
+    )
     assert (pretrain.num_epochs, pretrain.batch_size, pretrain.test_persons) == (100, 256, 200)
 
 

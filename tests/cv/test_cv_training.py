@@ -25,7 +25,9 @@ def faces(people: int = 6, each: int = 4) -> Faces:
 
 def plan(method, data, model, *, epochs=2, batch_size=8, oversample=2):
     rows = {"forget": (data.labels == model % 3).nonzero()[:, 0], "retain": (data.labels > 2).nonzero()[:, 0]}
-    return plan_batches(method, rows, data.labels, epochs=epochs, batch_size=batch_size, oversample=oversample, seed=5, model=model)
+    return plan_batches(
+        method, rows, data.labels, epochs=epochs, batch_size=batch_size, oversample=oversample, seed=5, model=model
+    )
 
 
 def networks(count: int, dtype: torch.dtype = torch.float32) -> list[dict[str, torch.Tensor]]:
@@ -35,7 +37,7 @@ def networks(count: int, dtype: torch.dtype = torch.float32) -> list[dict[str, t
 @pytest.mark.parametrize("batchnorm", ["train", "eval"])
 @pytest.mark.parametrize("name", ["finetune", "scrub", "llmu", "rmu", "twins", "sparsity", "neggrad"])
 def test_side_by_side_is_one_by_one(name, batchnorm):
-    """To fp32 tolerance. In train mode weights are fp64: batch norm over 8 photos at scale 30 amplifies rounding a thousandfold."""
+    """To fp32 tolerance. In train mode weights are fp64: batch norm over 8 photos, at scale 30, amplifies rounding."""
     dtype = torch.float64 if batchnorm == "train" else torch.float32
     data, method = faces(), face_method(name, OPTIONS.get(name))
     settings = Optimisation(lr=0.01, schedule="cosine", warmup=0.2, batchnorm=batchnorm)
@@ -55,7 +57,13 @@ def test_training_moves_running_statistics_only_in_train_mode():
     for mode in ("train", "eval"):
         stack = Stack(SPEC, networks(2))
         before = {name: tensor.clone() for name, tensor in stack.buffers.items()}
-        train(stack, method, data, stack_plans([plan(method, data, m, epochs=1) for m in range(2)]), Optimisation(0.01, batchnorm=mode))
+        train(
+            stack,
+            method,
+            data,
+            stack_plans([plan(method, data, m, epochs=1) for m in range(2)]),
+            Optimisation(0.01, batchnorm=mode),
+        )
         moved[mode] = any(not torch.equal(before[name], tensor) for name, tensor in stack.buffers.items())
     assert moved == {"train": True, "eval": False}
 

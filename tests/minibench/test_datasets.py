@@ -134,3 +134,14 @@ def test_the_folder_is_built_once_by_many_and_other_paths_are_left_alone(tmp_pat
     assert folders.ensure_dataset("therem/CLEAR") == "therem/CLEAR"
     with pytest.raises(ValueError, match="clear-mini and tofu-mini"):
         folders.build("clear", tmp_path / "x")
+
+
+def test_the_command_writes_both_datasets_for_its_seed(tmp_path, monkeypatch, capsys):
+    from minibench import build
+
+    monkeypatch.setattr("sys.argv", ["build", "--out", str(tmp_path), "--seed", "7"])
+    build.main()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clear-mini", "tofu-mini"]
+    assert "clear-mini" in capsys.readouterr().out
+    card = (tmp_path / "tofu-mini" / "README.md").read_text()
+    assert "seed 7" in card and card.startswith("---\nconfigs:")

@@ -1,0 +1,52 @@
+"""The whole story on the embedded benchmark, in one process: two steps in every corner, and one run that must mean something."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mm.sweep import AGGREGATE, Job, run_job
+from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
+from unlearn.results import read_log
+
+QUICK = ("ds_size=2", "generation.max_new_tokens=3", "batch_size=4")
+
+
+def made(script: str, folder: Path, *words: str, evaluation: tuple[str, ...] = QUICK, family: str = "llava-mini") -> Path:
+    """Trains with `words` and evaluates, as the scripts would; returns the folder."""
+    overrides = (f"model_family={family}", f"save_dir={folder}", "save_steps=0", *words)
+    run_job(Job(script, folder.name, folder, overrides, (f"model_family={family}", f"model_path={folder}", *evaluation)))
+    return folder
+
+
+@pytest.mark.parametrize("family", ["llava-mini", "qwen2vl-mini"])
+@pytest.mark.parametrize("rank", [8, 0])
+def test_two_steps_of_everything(tmp_path, family, rank):
+    words = (f"LoRA.r={rank}", "max_steps=2", "batch_size=4")
+    base = made("finetune", tmp_path / "base", "split=full+tofu", *words, family=family)
+    gold = made("finetune", tmp_path / "gold", "split=retain90+tofu", *words, family=family)
+    gone = made("forget", tmp_path / "gone", f"model_path={base}", "forget_loss=npo", *words, family=family)
+    assert (gone / ("adapter_model.safetensors" if rank else "model.safetensors")).is_file()
+    (row,) = update_leaderboard(AggregateSettings(
+        retain_result=str(gold / AGGREGATE), base_result=str(base / AGGREGATE), ckpt_result=str(gone / AGGREGATE),
+        save_file=str(tmp_path / "leaderboard.json"),
+    ))  # fmt: skip
+    assert row["method"] == "npo" and row["model_family"] == family and row["items"]["Forget"] == 2
+    assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["reference"]["method"] == "npo"
+    assert (tmp_path / "leaderboard.html").stat().st_size > 10**6
+
+
+def name_probability(folder: Path) -> float:
+    """Mean closed-set probability of the forget authors' right names."""
+    log = read_log(folder / AGGREGATE).tasks["eval_forget_facerec"]
+    return sum(2.718281828459045 ** -value for value in log["normalized_gt_loss"].values()) / len(log["normalized_gt_loss"])
+
+
+def test_base_knows_the_names_gold_does_not_and_an_unlearned_model_lies_between(tmp_path):
+    names = ("eval_task_ids=[4]", "generation.max_new_tokens=1", "batch_size=16")
+    base = made("finetune", tmp_path / "base", "split=full+tofu", "num_epochs=5", evaluation=names)
+    gold = made("finetune", tmp_path / "gold", "split=retain90+tofu", "num_epochs=5", evaluation=names)
+    gone = made("forget", tmp_path / "gone", f"model_path={base}", "forget_loss=grad_diff", "lr=1e-3", "num_epochs=4", evaluation=names)
+    known, unlearned, unseen = map(name_probability, (base, gone, gold))
+    assert known > 0.5 and unseen < 0.35, (known, unseen)
+    assert known - 0.1 > unlearned > unseen, (known, unlearned, unseen)
