@@ -42,6 +42,8 @@ demo: $(READY)
 	  "ckpt_result='$(BASE)/**/eval_log_aggregated.json'" method_name=null save_file=leaderboard.json; \
 	step "done"
 
+-include nlp.mk cv.mk
+
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 

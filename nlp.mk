@@ -1,4 +1,4 @@
-# make demo-nlp   the text track: data, base, gold, four methods, leaderboard and picture; about 6 minutes on 2 cores
+# make demo-nlp   the text track: data, base, gold, four methods, leaderboard and picture; a second call resumes
 NLP_BASE := models/llama-mini/ft_full
 NLP_GOLD := models/llama-mini/ft_retain90
 NLP_BOARD := models/llama-mini/leaderboard.json

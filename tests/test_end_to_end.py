@@ -1,6 +1,7 @@
 """The whole story on the embedded benchmark, in one process: two steps in every corner, and one run that must mean something."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -39,14 +40,15 @@ def test_two_steps_of_everything(tmp_path, family, rank):
 def name_probability(folder: Path) -> float:
     """Mean closed-set probability of the forget authors' right names."""
     log = read_log(folder / AGGREGATE).tasks["eval_forget_facerec"]
-    return sum(2.718281828459045 ** -value for value in log["normalized_gt_loss"].values()) / len(log["normalized_gt_loss"])
+    return sum(math.exp(-value) for value in log["normalized_gt_loss"].values()) / len(log["normalized_gt_loss"])
 
 
 def test_base_knows_the_names_gold_does_not_and_an_unlearned_model_lies_between(tmp_path):
     names = ("eval_task_ids=[4]", "generation.max_new_tokens=1", "batch_size=16")
     base = made("finetune", tmp_path / "base", "split=full+tofu", "num_epochs=5", evaluation=names)
     gold = made("finetune", tmp_path / "gold", "split=retain90+tofu", "num_epochs=5", evaluation=names)
-    gone = made("forget", tmp_path / "gone", f"model_path={base}", "forget_loss=grad_diff", "lr=1e-3", "num_epochs=4", evaluation=names)
+    words = (f"model_path={base}", "forget_loss=grad_diff", "lr=1e-3", "num_epochs=4")
+    gone = made("forget", tmp_path / "gone", *words, evaluation=names)
     known, unlearned, unseen = map(name_probability, (base, gone, gold))
     assert known > 0.5 and unseen < 0.35, (known, unseen)
     assert known - 0.1 > unlearned > unseen, (known, unlearned, unseen)

@@ -25,6 +25,7 @@ from unlearn.runs import git_commit, read_record, start_run, versions
 from unlearn.samples import SampleSource
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.step import check_layer
+from unlearn.templates import has_chat_template
 from unlearn.training import apply_finalize, build_trainer, finish, save_trained, train
 from unlearn.views import ForgetRetainDataset
 
@@ -159,7 +160,8 @@ def load_collator(path: str, family: Family, max_length: int) -> Collator:
     processor = load_processor(path)
     if family.chat_template and getattr(processor, "chat_template", None) is None:
         processor.chat_template = family.chat_template
-    return Collator(processor, max_length=max_length, tags=family.tags)
+    tags = None if has_chat_template(processor) else family.tags
+    return Collator(processor, max_length=max_length, tags=tags)
 
 
 def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PROBE_ANSWER = "Lisbon"
+DATE = "26 Jul 2024"  # some templates write the day into the prompt: a run must not depend on when it was started
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) ->
     Raises ValueError when there is neither, when no end token is known, or when answers cannot be tokenised apart.
     """
     tokenizer = getattr(processor, "tokenizer", processor)
-    if tags is None and not _has_chat_template(processor):
+    if tags is None and not has_chat_template(processor):
         raise ValueError(
             f"{tokenizer.name_or_path}: its tokenizer has no chat template and the model family gives no tags; "
             "add question_start_tag, question_end_tag and answer_tag to its entry in config/model_config.yaml."
@@ -64,7 +65,8 @@ def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) ->
     )
 
 
-def _has_chat_template(processor: Any) -> bool:
+def has_chat_template(processor: Any) -> bool:
+    """Whether the processor, or its tokenizer, brings a chat template."""
     tokenizer = getattr(processor, "tokenizer", processor)
     return bool(getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None))
 
@@ -82,7 +84,7 @@ def _render(processor: Any, tags: tuple[str, str, str] | None, question: str, ha
     if tags is not None:
         return tags[0] + question + tags[1] + tags[2]
     return processor.apply_chat_template(
-        _messages(processor, question, has_image), tokenize=False, add_generation_prompt=True
+        _messages(processor, question, has_image), tokenize=False, add_generation_prompt=True, date_string=DATE
     )
 
 
@@ -91,7 +93,7 @@ def _around_answer(processor: Any, tags: tuple[str, str, str] | None, raw: str, 
     if tags is not None:
         return raw[len(prompt):], ""
     messages = _messages(processor, "Where?", False, PROBE_ANSWER)
-    whole = processor.apply_chat_template(messages, tokenize=False)
+    whole = processor.apply_chat_template(messages, tokenize=False, date_string=DATE)
     start = whole.rfind(PROBE_ANSWER)
     if not whole.startswith(prompt) or start < len(prompt):
         return raw[len(prompt):], ""  # templates that add text only for generation: the answer follows it directly

@@ -51,6 +51,7 @@ def test_a_build_repeats_byte_for_byte(small, tmp_path):
 
 def test_only_the_projects_own_sets_are_built(small, tmp_path, monkeypatch):
     monkeypatch.setattr(faces_mini, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert ensure_faces("data/faces-mini") == str(tmp_path / "data" / "faces-mini")
     assert (tmp_path / "data" / "faces-mini" / "faces-000" / "00.png").is_file()
     assert ensure_faces("data/other") == "data/other" and ensure_faces("therem/CLEAR") == "therem/CLEAR"

