@@ -70,7 +70,7 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     finetuning = study.read(
         FinetuneSettings, "finetune", [splits, f"model_path={pretrained}", f"save_dir={original}"], "finetune_models"
     )
-    _timed("finetune", lambda: train_models(finetuning, finetune_job(finetuning), fleet))
+    _timed("original", lambda: train_models(finetuning, finetune_job(finetuning), fleet))
     rows = [judged(study, "original", original)]
     for name, chosen in forgetting.items():
         _timed(name, lambda chosen=chosen: train_models(chosen, forget_job(chosen), fleet))  # type: ignore[misc]
