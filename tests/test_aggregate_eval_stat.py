@@ -45,7 +45,7 @@ def test_the_command(tmp_path, models):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file() and path not in before}
-    files = {"leaderboard.json", "leaderboard.png", "leaderboard.md", "out/table.tex", ".leaderboard.json.lock"}
+    files = {"leaderboard.json", "leaderboard.png", "leaderboard.html", "leaderboard.md", "out/table.tex", ".leaderboard.json.lock"}
     assert written == files, "hydra writes nothing"
     rows = json.loads((tmp_path / "leaderboard.json").read_text("utf-8"))
     assert sorted(row["method"] for row in rows) == ["full+tofu", "npo", "npo", "retain90+tofu", "theirs"]
@@ -83,7 +83,7 @@ def test_a_second_run_merges(models, tmp_path):
     rows = update_leaderboard(settings("theirs", base_result=log_of(models, "base"), picture=str(tmp_path / "p.png")))
     assert [row["method"] for row in rows] == ["theirs", "npo"]
     assert [row["memorised"] for row in rows] == [True, None]
-    assert {path.name for path in tmp_path.iterdir()} == {"models", "l.json", ".l.json.lock", "p.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "l.json", ".l.json.lock", "l.html", "p.png"}
 
 
 def test_nothing_is_written_when_one_log_is_bad(models, tmp_path):
