@@ -73,9 +73,11 @@ def finetune_source(settings: FinetuneSettings) -> ClearSource:
     return load_clear(settings.data_path, settings.split, settings.data_revision)
 
 
-def forget_sources(settings: ForgetSettings) -> tuple[ClearSource, ClearSource]:
-    """(forget, retain). ValueError when they share rows."""
+def forget_sources(settings: ForgetSettings) -> tuple[ClearSource, ClearSource | None]:
+    """(forget, retain or None without a retain_split). ValueError when they share rows."""
     forget = load_clear(settings.forget_data_path, settings.forget_split, settings.data_revision)
+    if settings.retain_split is None:
+        return forget, None
     retain = load_clear(settings.retain_data_path, settings.retain_split, settings.data_revision)
     check_disjoint(forget.rows, retain.rows, CONTENT, (settings.forget_split, settings.retain_split))
     return forget, retain

@@ -57,7 +57,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
 def forget(
     settings: ForgetSettings,
     family: Family,
-    load_sources: Callable[[], tuple[SampleSource, SampleSource]],
+    load_sources: Callable[[], tuple[SampleSource, SampleSource | None]],
     refusals: Sequence[str],
 ) -> Path:
     """Unlearns the forget split with `forget_loss`; saves the adapter, or the whole model with `LoRA.r=0`. Returns the folder."""

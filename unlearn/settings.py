@@ -92,7 +92,7 @@ class ForgetSettings(TrainSettings):
     forget_data_path: str = "data/clear-mini"
     retain_data_path: str = "data/clear-mini"
     forget_split: str = "forget10+tofu"
-    retain_split: str = "retain90+tofu"
+    retain_split: str | None = "retain90+tofu"  # null for a method that needs none
     modality: str | None = choice(None, "text", "visual", "both")  # a readable way to choose the forget split
     retain_partner: str = choice("any", "same_modality")
     epoch_over: str = choice("forget", "retain")

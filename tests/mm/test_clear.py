@@ -9,8 +9,10 @@ import pytest
 from minibench.tables import png, write_dataset
 from mm.clear import CAPTION_QUESTIONS, REFUSALS, finetune_source, forget_sources, load_clear, with_modality
 from tests.models import picture
+from unlearn.registry import build_method
 from unlearn.samples import read_lines
 from unlearn.settings import FinetuneSettings, ForgetSettings
+from unlearn.views import ForgetRetainDataset
 
 CAPTIONED = {"image": "image", "caption": "text", "name": "text"}
 MIXED = {"image": "image", "caption": "text", "question": "text", "answer": "text"}
@@ -133,3 +135,11 @@ def test_modality_is_read_off_the_dataset_not_off_the_folders_around_it() -> Non
 def test_modality_needs_a_split_with_a_size() -> None:
     with pytest.raises(ValueError, match="modality=text needs a forget_split such as forget10, not 'mine'"):
         with_modality(ForgetSettings(forget_split="mine", modality="text"))
+
+
+def test_a_method_that_needs_no_retain_split_runs_without_one_and_another_says_so(data: str) -> None:
+    forget, retain = forget_sources(settings(data, forget_split="forget10", retain_split=None))
+    assert retain is None
+    ForgetRetainDataset(build_method("npo").student_views, forget=forget, retain=retain)
+    with pytest.raises(ValueError, match="set retain_split"):
+        ForgetRetainDataset(build_method("grad_diff").student_views, forget=forget, retain=retain)
