@@ -83,9 +83,14 @@ def _messages(processor: Any, question: str, has_image: bool, answer: str | None
 def _render(processor: Any, tags: tuple[str, str, str] | None, question: str, has_image: bool) -> str:
     if tags is not None:
         return tags[0] + question + tags[1] + tags[2]
-    return processor.apply_chat_template(
-        _messages(processor, question, has_image), tokenize=False, add_generation_prompt=True, date_string=DATE
-    )
+    return _apply(processor, _messages(processor, question, has_image), add_generation_prompt=True)
+
+
+def _apply(processor: Any, messages: list[dict[str, Any]], **options: Any) -> str:
+    """A conversation as text. Only language models' templates ask for the day."""
+    if processor is getattr(processor, "tokenizer", processor):
+        options["date_string"] = DATE
+    return processor.apply_chat_template(messages, tokenize=False, **options)
 
 
 def _around_answer(processor: Any, tags: tuple[str, str, str] | None, raw: str, prompt: str) -> tuple[str, str]:
@@ -93,7 +98,7 @@ def _around_answer(processor: Any, tags: tuple[str, str, str] | None, raw: str, 
     if tags is not None:
         return raw[len(prompt):], ""
     messages = _messages(processor, "Where?", False, PROBE_ANSWER)
-    whole = processor.apply_chat_template(messages, tokenize=False, date_string=DATE)
+    whole = _apply(processor, messages)
     start = whole.rfind(PROBE_ANSWER)
     if not whole.startswith(prompt) or start < len(prompt):
         return raw[len(prompt):], ""  # templates that add text only for generation: the answer follows it directly
