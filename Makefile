@@ -1,6 +1,7 @@
-# make demo   data, models, three methods, leaderboard and picture: about 10 minutes on 2 cores
+# make demo   data, models, three methods, leaderboard and picture: about 5 minutes on 2 cores
 # make test   everything that a landing must pass            make test-all   and what takes longer
 # make lint   ruff and mypy                                  make bench      speed and memory as ratios
+# make demo-nlp, make demo-cv: the text and the face track    make methods    the table of all methods (docs/results.md)
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint methods bench clean
 
 $(READY): req.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -53,6 +54,9 @@ test-all: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+methods: $(READY)
+	$(BIN)/python run_exps.py tune=true
 
 bench: $(READY)
 	$(BIN)/python benchmarks/eval_scoring.py
