@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unlearn.leaderboard_scores import ITEMS, Resamples, Scores, known_rows, reference_losses, resample, rows_of, score_log
-from unlearn.metrics.aggregates import MM, Track, track_of
+from unlearn.metrics.aggregates import METRICS, MM, TEXT, Track, track_of
 from unlearn.metrics.bootstrap import interval
 from unlearn.metrics.forget_quality import (
     js_forget_quality,
@@ -75,6 +76,7 @@ def leaderboard_row(
         row |= _memorisation_gate(base_scores, gold_scores, resamples, track, row["intervals"])
         row["base"] = _anchor(base, base_scores, gold_scores, resamples, track, relative_to)
     row["gold"] = _anchor(gold, gold_scores, gold_scores, resamples, track, relative_to)
+    row |= _text_numbers(log)
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
     row["logs"] = {name: _relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one}
     return row
@@ -145,6 +147,13 @@ def _reference(log: EvalLog, gold: EvalLog, track: Track, method: str, submitted
     gold_forget = reference_losses(gold, track)[track.forget.label]
     numbers = reference_numbers(reference_losses(log, track), gold_forget, track)
     return {**dict(zip(names, (method, submitted_by), strict=True)), **numbers}
+
+
+def _text_numbers(log: EvalLog) -> dict[str, float]:
+    """ROUGE, probability and truth-ratio score of the optional text tasks a log has; nothing where it has none."""
+    text = replace(TEXT, tasks=tuple(task for task in TEXT.tasks if task.name in log.tasks))
+    means = score_log(log, text, known_rows([log], text), None).means
+    return {name: value for name, value in means.items() if name.startswith(tuple(f"{metric} " for metric in METRICS))}
 
 
 def _identity(

@@ -55,6 +55,16 @@ def test_paper_numbers_by_hand():
         assert row[composite] == pytest.approx(mean)
 
 
+def test_text_tasks_stand_beside_the_aggregates():
+    log = hand_log()
+    plain = row_of(log, log)
+    with_text = {**log, "eval_text_forget.json": log["eval_log.json"]}
+    row = row_of(with_text, log)
+    assert row["ROUGE Forget Text"] == pytest.approx((0.5 + 1.0) / 2) and row["Prob. Forget Text"] == row["Prob. Retain"]
+    assert {name: value for name, value in row.items() if "Forget Text" not in name} == plain, "and change none of them"
+    assert not any("Text" in name for name in plain)
+
+
 def test_what_the_composites_are_made_of():
     row = row_of(make_log(seed=1, ragged=True), make_log(seed=2, ragged=True))
     three = ("ROUGE", "Prob.", "Truth Ratio")

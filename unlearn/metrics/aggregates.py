@@ -83,6 +83,16 @@ NLP = Track(
 )
 
 
+TEXT = Track(
+    "text questions put to a vision-language model",
+    (
+        Task("eval_text_forget", "Forget Text", "Forget Text", choice=True, caption=False),
+        Task("eval_text_retain", "Retain Text", "Retain Text", choice=True, caption=False),
+    ),
+    {},
+)  # beside the mm track's numbers where a log has them; part of no aggregate
+
+
 def track_of(task_names: Collection[str], where: str = "the eval log") -> Track:
     """The track that has a task of its own in the log (three tasks are in both). ValueError if there is none."""
     shared = set(MM.task_names) & set(NLP.task_names)
