@@ -53,6 +53,8 @@ def run_sweep(sweep: Sweep) -> str:
     """Runs everything that is not finished and returns the table. ValueError if base or gold cannot be made."""
     from unlearn.leaderboard_table import text_table
 
+    if sweep.tune and len(sweep.modalities) > 1:
+        raise ValueError("tune=true chooses a setting for one modality; give modalities one entry.")
     root = Path(sweep.save_dir)
     base, gold = (finetune_job(sweep, split) for split in ("full+tofu", "retain90+tofu"))
     broken = run_jobs([base, gold], sweep.jobs)
@@ -131,14 +133,14 @@ def compose(script: str, overrides: Iterable[str]) -> dict[str, Any]:
 
 def _eval_overrides(sweep: Sweep, folder: Path, label: str) -> tuple[str, ...]:
     return (
-        f"model_family={sweep.model_family}", f"model_path={folder}", "overwrite=false", f"method_name='{label}'", *sweep.eval,
+        f"model_family={sweep.model_family}", f"model_path='{folder}'", "overwrite=false", f"method_name='{label}'", *sweep.eval,
     )
 
 
 def finetune_job(sweep: Sweep, split: str) -> Job:
     folder = Path(sweep.save_dir) / f"ft_{split}"
     label = "base" if split == "full+tofu" else "gold"
-    overrides = (f"model_family={sweep.model_family}", f"split={split}", f"seed={sweep.finetune_seed}", f"save_dir={folder}")
+    overrides = (f"model_family={sweep.model_family}", f"split={split}", f"seed={sweep.finetune_seed}", f"save_dir='{folder}'")
     return Job("finetune", label, folder, (*overrides, *sweep.finetune), _eval_overrides(sweep, folder, label))
 
 
@@ -146,10 +148,12 @@ def _variants(sweep: Sweep) -> list[tuple[str, tuple[str, ...]]]:
     """(name, overrides) of every method at its default. ValueError for an unknown name."""
     from unlearn.registry import build_method, method_names
 
-    names = [name for name in method_names() if name != "grad_diff"] if sweep.methods == "all" else list(sweep.methods)
-    for name in names:
+    every = [name for name in method_names() if name != "grad_diff"]
+    names = every if sweep.methods == "all" else [sweep.methods] if isinstance(sweep.methods, str) else sweep.methods
+    for name in (*names, *sweep.settings):
         build_method(name)
-    return [(name, tuple(sweep.settings.get(name, ()))) for name in names]
+    settings = {name.lower(): overrides for name, overrides in sweep.settings.items()}
+    return [(name, tuple(settings.get(name.lower(), ()))) for name in names]
 
 
 def _forget_jobs(sweep: Sweep, base: Job, label: str, overrides: Sequence[str], seeds: Sequence[int]) -> list[Job]:
@@ -159,7 +163,7 @@ def _forget_jobs(sweep: Sweep, base: Job, label: str, overrides: Sequence[str], 
             shown = label if len(sweep.modalities) == 1 else f"{label} ({modality})"
             folder = Path(sweep.save_dir) / f"{shown.replace(' ', '_')}_seed{seed}"
             name = label.split(" ")[0]
-            words = (f"model_family={sweep.model_family}", f"model_path={base.folder}", f"forget_loss={name}", f"seed={seed}",
+            words = (f"model_family={sweep.model_family}", f"model_path='{base.folder}'", f"forget_loss={name}", f"seed={seed}",
                      f"modality={modality}", f"save_dir='{folder}'", *sweep.forget, *overrides)
             jobs.append(Job("forget", shown, folder, words, _eval_overrides(sweep, folder, shown)))
     return jobs
@@ -170,7 +174,7 @@ def _tune(sweep: Sweep, base: Job, gold: Job) -> tuple[list[Job], dict[str, str]
     on `tune_seed`; returns the jobs that report it on `seeds`. The choices are written to tuned.json."""
     tries = {(label, setting): job
              for label, overrides in _variants(sweep) for setting in sweep.grid
-             for job in _forget_jobs(sweep, base, f"{label} [{setting}]", (*overrides, setting), [sweep.tune_seed])[:1]}
+             for job in _forget_jobs(sweep, base, f"{label} [{setting}]", (*overrides, setting), [sweep.tune_seed])}
     failures = run_jobs(list(tries.values()), sweep.jobs)
     anchor = {job.label: _row(job, gold) for job in (base, gold)}
     chosen: dict[str, str] = {}
