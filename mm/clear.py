@@ -18,7 +18,7 @@ CONTENT = ("image", "caption", "question", "answer")
 
 
 class ClearSource:
-    """One split of CLEAR or TOFU. Image rows are captioned, text rows answered; `id` is `<split>/<row>`."""
+    """One split of CLEAR or TOFU. Image rows are captioned, text rows answered; `id` is `<path>/<split>/<row>`."""
 
     def __init__(self, rows: Any, name: str, caption_questions: list[str]) -> None:
         self.rows, self.name, self.caption_questions = rows, name, caption_questions
@@ -64,7 +64,7 @@ def load_clear(path: str, split: str, revision: str | None = None) -> ClearSourc
         if column not in rows.column_names:
             raise ValueError(f"{path}, split {split}: no column {column!r}; its columns are {', '.join(rows.column_names)}.")
     check_images(rows, f"{path}, split {split}")
-    source = ClearSource(rows, split, read_lines(CAPTION_QUESTIONS))
+    source = ClearSource(rows, f"{path}/{split}", read_lines(CAPTION_QUESTIONS))
     source.check_texts()
     return source
 

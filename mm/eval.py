@@ -13,15 +13,17 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="../config", config_name="mm/eval")
 def main(config: DictConfig) -> None:
+    from mm.clear import REFUSALS
     from mm.tasks import eval_settings, load_tasks
     from unlearn import pipeline
     from unlearn.families import load_family
+    from unlearn.samples import read_lines
 
     settings = eval_settings(OmegaConf.to_container(config, resolve=True))
     log = pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
     if pipeline.is_main():
         print(f"eval log: {log}")
-        print(pipeline.compare(settings, log) or "")
+        print(pipeline.compare(settings, log, read_lines(REFUSALS)) or "")
 
 
 if __name__ == "__main__":

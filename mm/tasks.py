@@ -7,13 +7,14 @@ the same and are read as they are.
 """
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import minibench
 from mm.clear import CAPTION_QUESTIONS
 from unlearn.evaluation import EvalTask
-from unlearn.samples import FACE_PROMPT, read_lines, stable_choice
+from unlearn.samples import FACE_PROMPT, content_hash, read_lines, stable_choice
 from unlearn.settings import EvalSettings, read_settings
 from unlearn.sources import ALIASES, check_images, load_split
 from unlearn.table import TableItems, select_rows
@@ -156,4 +157,5 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequen
     )  # fmt: skip
     if task["images"] == "shuffled":
         items.shuffle_images(settings.seed)
-    return EvalTask(task["eval_task"], items, items.lengths())
+    identity = content_hash(json.dumps([dict(task), settings.data_revision, list(items.places), settings.seed], sort_keys=True))
+    return EvalTask(task["eval_task"], items, items.lengths(), identity)

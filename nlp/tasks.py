@@ -6,11 +6,13 @@ for TOFU). The published eval_everything.yaml says the same in parallel lists, w
 """
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from nlp.tofu import load_rows, rows_per_author
 from unlearn.evaluation import EvalTask
+from unlearn.samples import content_hash
 from unlearn.settings import EvalSettings, read_settings
 from unlearn.sources import ALIASES
 from unlearn.table import TableItems, select_rows
@@ -120,4 +122,5 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
         lambda row, place: row[task["question"]], name=f"{task['data_path']}/{task['split']}", answer=task["answer"],
         base_answer=task["base_answer"], wrong_answers=wrong,
     )  # fmt: skip
-    return EvalTask(task["eval_task"], items, items.lengths())
+    identity = content_hash(json.dumps([dict(task), settings.data_revision, list(items.places), settings.seed], sort_keys=True))
+    return EvalTask(task["eval_task"], items, items.lengths(), identity)

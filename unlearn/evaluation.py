@@ -6,7 +6,6 @@ Batches are made of rows of like length over the whole task and then dealt to th
 how many there were. Each finished batch is appended to a partial file; the same command continues after the last one.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from unlearn.checkpoints import weights_fingerprint
 from unlearn.collator import Collator
 from unlearn.measure import EvalItem, Row, measure_batch, task_log
 from unlearn.partial import PartialRows
@@ -44,12 +44,14 @@ class EvalTask:
     """A named list of items. `items` may be lazy: an item is made, and its picture opened, only when its turn comes.
 
     `lengths` is a rough cost of each item (say, characters, plus a large constant for a picture), by which like is batched
-    with like; None asks the items themselves, once, which opens every picture.
+    with like; None asks the items themselves, once, which opens every picture. `identity`: an earlier result is kept or
+    continued only if it has the same (which rows, questions and pictures these are).
     """
 
     name: str
     items: Sequence[EvalItem]
     lengths: Sequence[int] | None = None
+    identity: str = ""
 
 
 def evaluate_suite(
@@ -82,6 +84,7 @@ def evaluate_suite(
     meta = EvalMeta(schema_version=META_VERSION, run=facts, tasks={})
     kept: list[str] = []
     if state.is_main_process:
+        facts["items"] = _known_items(folder) | {task.name: f"{len(task.items)} rows {task.identity}" for task in tasks}
         meta["tasks"] = _earlier_tasks(folder, facts, tasks, overwrite)
         kept = [] if overwrite else list(meta["tasks"])
     kept = _from_main(kept)
@@ -118,17 +121,6 @@ def process_state() -> Any:
     return state
 
 
-def weights_fingerprint(model: Any) -> str:
-    """Sixteen hex digits that differ when any tensor was trained: up to 64 evenly spaced values of each are hashed."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if isinstance(tensor, torch.Tensor):
-            values = tensor.detach().reshape(-1)
-            sample = values[:: max(1, values.numel() // 64)][:64].contiguous().cpu()
-            digest.update(f"{name} {tuple(tensor.shape)} ".encode() + sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _evaluate_task(
     model: Any, collator: Collator, task: EvalTask, folder: Path, batch_size: int, max_new_tokens: int, weights: str
 ) -> tuple[list[Row], TaskMeta]:
@@ -138,7 +130,7 @@ def _evaluate_task(
     state = process_state()
     places = range(len(task.items))  # asked by number: a lazy sequence need not know where to stop
     lengths = [_length(task.items[place]) for place in places] if task.lengths is None else list(task.lengths)
-    key = content_hash(task.name, weights, json.dumps([max_new_tokens, lengths]))
+    key = content_hash(task.name, task.identity, weights, json.dumps([max_new_tokens, lengths]))
     partial = PartialRows(folder / PARTIAL, task.name, key)
     earlier: dict[int, Row] = partial.collect() if state.is_main_process else {}
     done = set(_from_main(list(earlier)))
@@ -193,11 +185,11 @@ def _earlier_tasks(
     fresh = not any((folder / f"{name}.json").exists() for name in names | set(known))
     same = old is not None and all(old["run"].get(key) == facts[key] for key in ("weights", "max_new_tokens"))
     if same:
-        sizes = {task.name: len(task.items) for task in tasks}
-        other = [name for name in sizes.keys() & known.keys() if len(known[name]["rows"]) != sizes[name]]
+        before = _known_items(folder)
+        other = [name for name in sorted(names & known.keys()) if before.get(name) != facts["items"][name]]
         if other and not overwrite:
-            raise ValueError(f"{folder}: {other[0]} was evaluated on {len(known[other[0]]['rows'])} rows, now it has "
-                             f"{sizes[other[0]]}; set overwrite=true or another save_dir.")  # fmt: skip
+            raise ValueError(f"{folder}: {other[0]} was evaluated on other rows, questions or pictures ({before.get(other[0])}, "
+                             f"now {facts['items'][other[0]]}); set overwrite=true or another save_dir.")  # fmt: skip
         return {name: task for name, task in known.items() if (folder / f"{name}.json").exists()}
     if fresh or (folder / PARTIAL).exists():
         return {}
@@ -209,6 +201,12 @@ def _earlier_tasks(
     for name in [*(f"{task}.json" for task in known), AGGREGATE, META]:
         (folder / name).unlink(missing_ok=True)
     return {}
+
+
+def _known_items(folder: Path) -> dict[str, str]:
+    """Which items the results in `folder` are of, by task."""
+    old = read_meta(folder)
+    return dict(old["run"].get("items", {})) if old else {}
 
 
 def _check_tasks(tasks: Sequence[EvalTask]) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from unlearn import ROOT
 
 logger = logging.getLogger(__name__)
+MODEL_FILES = ("config.json", "adapter_config.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def resolve_path(path: str) -> str:
     Raises ValueError for what can be neither: an absolute or deeper path that does not exist.
     """
     for candidate in (Path(path), ROOT / path):
-        if path and candidate.is_dir():  # an empty path would mean the working directory
+        made = any((candidate / name).is_file() for name in MODEL_FILES)  # results of a hub model lie in a folder of its name
+        if path and candidate.is_dir() and (made or path.count("/") != 1):
             return str(candidate)
     if path.count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
         raise ValueError(

@@ -21,6 +21,7 @@ from unlearn.lora import snapshot
 from unlearn.method import Method
 from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
+from unlearn.results import read_log
 from unlearn.runs import git_commit, read_record, start_run, versions
 from unlearn.samples import SampleSource
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
@@ -39,11 +40,12 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     """
     quiet()
     start = settings.model_path or family.hf_key
-    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
+    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
     if run.finished:
         return run.folder
     method = build_method("retain_ft")
-    source = load_source()
+    source = load_source()  # a mistake in the data must not leave a record behind
+    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     dataset = ForgetRetainDataset(
         method.student_views, forget=None, retain=source, seed=settings.seed, epoch_over="retain"
     )
@@ -66,7 +68,7 @@ def forget(
     resolve_path(settings.model_path)
     layers = decoder_count(settings.model_path)
     check_layer(method.hidden, family.rmu_layer, layers)
-    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
+    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
     if run.finished:
         return run.folder
     forget_source, retain_source = load_sources()
@@ -75,6 +77,7 @@ def forget(
         forget=forget_source, retain=retain_source, refusals=refusals, seed=settings.seed,
         epoch_over=settings.epoch_over, retain_partner=settings.retain_partner,
     )
+    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     collator = load_collator(settings.model_path, family, settings.max_length)
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
@@ -88,6 +91,8 @@ def forget(
 def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], list[EvalTask]]) -> Path:
     """Scores and generates over the tasks; writes the eval log and its meta file. Returns the aggregated log's path."""
     quiet()
+    if settings.retain_result is not None:
+        read_log(settings.retain_result)  # a wrong path is found now, not after the last row
     tasks = load_tasks()
     path = resolve_path(settings.model_path or family.hf_key)
     collator = load_collator(settings.processor_path or path, family, settings.max_length)
@@ -105,11 +110,11 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     )
 
 
-def compare(settings: EvalSettings, log: Path) -> str | None:
+def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str | None:
     """The leaderboard row of a log against `retain_result`, saved beside the log and returned as a table; None without one."""
     if settings.retain_result is None:
         return None
-    row = leaderboard_row(log, settings.retain_result, relative_to=log.parent)
+    row = leaderboard_row(log, settings.retain_result, refusals=refusals, relative_to=log.parent)
     write_json(log.parent / "leaderboard_row.json", [row])
     return text_table([row])
 
@@ -147,6 +152,8 @@ def choose_method(settings: ForgetSettings) -> Method:
     if settings.l1_lambda:
         method = with_l1(method, settings.l1_lambda, settings.l_norm_from)
     contract.check_adapter(method, lora)
+    if settings.stop_when is not None and "forget" not in {view.name for view in method.student_views}:
+        raise ValueError(f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null.")
     if reference := contract.reference_path(method):
         resolve_path(reference)
     return method

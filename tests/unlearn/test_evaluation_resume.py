@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,18 @@ def test_finished_tasks_are_kept_and_stay_in_the_aggregate(reference, tmp_path):
     same_log(log, reference[0])
     again = run(tmp_path, suite=tasks(names=("eval_forget_facerec",)), overwrite=True)
     assert list(again) == ["eval_log_forget.json", "eval_forget_facerec.json"]
-    with pytest.raises(ValueError, match="was evaluated on 7 rows, now it has 5"):
+    with pytest.raises(ValueError, match="evaluated on other rows, questions or pictures .7 rows .*now 5 rows"):
         run(tmp_path, suite=tasks(5), overwrite=False)
+
+
+def test_results_under_other_questions_or_pictures_are_not_kept(tmp_path):
+    (own,) = tasks(names=("eval_log_forget",))
+    run(tmp_path, suite=[own])
+    (shuffled,) = tasks(names=("eval_log_forget",))
+    with pytest.raises(ValueError, match="evaluated on other rows, questions or pictures"):
+        run(tmp_path, suite=[replace(shuffled, identity="shuffled")], overwrite=False)
+    run(tmp_path, suite=[replace(shuffled, identity="shuffled")])
+    assert len(shuffled.items.made) == len(shuffled.items)
 
 
 def test_results_of_another_model_are_refused_or_replaced_whole(tmp_path):
@@ -97,6 +108,7 @@ def test_results_of_another_model_are_refused_or_replaced_whole(tmp_path):
 
 TWO = """
 import sys
+from dataclasses import replace
 from accelerate import PartialState
 from tests.eval_suite import run
 state = PartialState(cpu=True)

@@ -62,7 +62,7 @@ def test_paths_are_taken_from_here_or_from_the_project(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     assert resolve_path("mine") == "mine"
-    assert Path(resolve_path("config/mm")).is_absolute() and resolve_path("owner/name") == "owner/name"
+    assert Path(resolve_path("data")).is_absolute() and resolve_path("owner/name") == "owner/name"
 
 
 @pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl, tiny_qwen25vl, tiny_llama])
