@@ -3,9 +3,10 @@
     python benchmarks/cv_shadow.py                    # small networks on a CPU; ResNet-18 at 224 pixels on a GPU
     python benchmarks/cv_shadow.py --models 8 --steps 20 --repeats 3
 
-`one by one` trains the models in turn in this process (on a CPU with all its threads); `vmap` stacks them in one forward
-(torch.func); `processes` gives each core a single-threaded process, start-up left out of the time. All train the same
-batches, and the weights of the first two are compared.
+`one by one` trains the models in turn in this process, with one thread on a CPU; `all threads` is the same with as many as
+there are cores; `vmap` stacks the models in one forward (torch.func), with all threads; `processes` gives each core a
+single-threaded process, start-up left out of the time. All train the same
+batches; the weights of two models are compared after a step (later, batch norm amplifies rounding).
 """
 
 import argparse
@@ -101,23 +102,28 @@ def main() -> None:
     setting |= {"size": options.size, "architecture": options.architecture}
     size, cores = options.models_per_batch or options.models, len(os.sched_getaffinity(0))
     groups = [list(range(i, min(i + size, options.models))) for i in range(0, options.models, size)]
-    _, alone = one_by_one(setting, 2)  # also warms up
-    _, together = seconds(setting, [0, 1])
+    _, alone = one_by_one(setting | {"steps": 1}, 2)  # also warms up
+    _, together = seconds(setting | {"steps": 1}, [0, 1])
     apart = max(
         (together.network(m)[name] - alone[m].network(0)[name]).abs().max().item() for m in (0, 1) for name in together.parameters
     )
-    plain = measure(options.repeats, lambda: one_by_one(setting, options.models)[0])
-    stacked = measure(options.repeats, lambda: sum(seconds(setting, group)[0] for group in groups))
+    times = {}
+    if not gpu:
+        torch.set_num_threads(1)
+    times["one by one"] = measure(options.repeats, lambda: one_by_one(setting, options.models)[0])
+    if not gpu:
+        torch.set_num_threads(cores)
+        times["all threads"] = measure(options.repeats, lambda: one_by_one(setting, options.models)[0])
+    times[f"vmap of {size}"] = measure(options.repeats, lambda: sum(seconds(setting, group)[0] for group in groups))
+    if not gpu:
+        times["processes"] = measure(options.repeats, lambda: by_processes(setting, options.models, cores))
     device = torch.cuda.get_device_name() if gpu else f"{cores} CPU cores"
     print(
         f"{options.models} x {options.architecture}, {options.size} px, {options.steps} steps of {options.batch_size}, {device}"
     )
-    print(f"one by one  {plain / options.models:7.2f} s a model   1.00 x")
-    print(f"vmap        {stacked / options.models:7.2f} s a model   {plain / stacked:.2f} x   ({size} at once)")
-    print(f"            largest difference of a weight of the first two models: {apart:.1e}")
-    if not gpu:
-        spread = measure(options.repeats, lambda: by_processes(setting, options.models, cores))
-        print(f"processes   {spread / options.models:7.2f} s a model   {plain / spread:.2f} x   ({cores} of one thread)")
+    for name, took in times.items():
+        print(f"{name:12} {took / options.models:7.2f} s a model   {times['one by one'] / took:5.2f} x")
+    print(f"largest difference of a weight after a step, vmap against one by one: {apart:.1e}")
 
 
 if __name__ == "__main__":
