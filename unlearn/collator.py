@@ -1,7 +1,7 @@
 """Samples -> padded tensors. Prompt and answer are tokenised apart, so labels cannot drift from the answer."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class Collator:
         self.image_token_id: int | None = getattr(processor, "image_token_id", None)
         self._images: OrderedDict[str, tuple[int, dict[str, Tensor]]] = OrderedDict()
         self._image_bytes = 0
+        self._tokens_of_size: dict[tuple[int, int], int] = {}
 
     @property
     def pad_id(self) -> int:
@@ -86,6 +87,23 @@ class Collator:
     def encode_answer(self, answer: str) -> list[int]:
         """Ids of an answer, its end token last."""
         return self.template.answer_ids(answer)
+
+    def check(self, samples: Iterable[Sample]) -> None:
+        """ValueError for the first sample that will not fit max_length: found before a model loads. Nothing is kept but how many
+        tokens a picture of each size takes, so the processor sees one picture of each."""
+        for sample in samples:
+            image, extra = sample["image"], 0
+            text = self.template.render(sample["question"], image is not None)
+            if image is not None:
+                if self.image_token_id is None:
+                    self.encode_prompt(sample)  # raises: a text-only model
+                if image.size not in self._tokens_of_size:
+                    self._tokens_of_size[image.size] = self._encode_image(text, image)[0]
+                extra = self._tokens_of_size[image.size] - 1
+            answers = [sample["answer"]] if isinstance(sample["answer"], str) else sample["answer"]
+            prompt = Prompt(self.template.token_ids(text) + [self.pad_id] * extra)
+            for answer in answers:
+                self._fit(sample, prompt, self.encode_answer(answer))
 
     # ---- a batch ----------------------------------------------------------------------------------------------------
 

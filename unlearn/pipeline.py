@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
 from unlearn.results import read_log
 from unlearn.runs import git_commit, read_record, start_run, versions
-from unlearn.samples import SampleSource
+from unlearn.samples import Sample, SampleSource, draw
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.step import check_layer
 from unlearn.templates import has_chat_template
@@ -45,11 +45,12 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
         return run.folder
     method = build_method("retain_ft")
     source = load_source()  # a mistake in the data must not leave a record behind
-    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     dataset = ForgetRetainDataset(
         method.student_views, forget=None, retain=source, seed=settings.seed, epoch_over="retain"
     )
     collator = load_collator(start, family, settings.max_length)
+    collator.check(samples_of(source))
+    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, start, method, dataset, collator)
     train(trainer, run, settings)
     save_trained(trainer, run.folder, collator, merge=True)
@@ -77,8 +78,9 @@ def forget(
         forget=forget_source, retain=retain_source, refusals=refusals, seed=settings.seed,
         epoch_over=settings.epoch_over, retain_partner=settings.retain_partner,
     )
-    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     collator = load_collator(settings.model_path, family, settings.max_length)
+    collator.check(samples_of(forget_source, retain_source))
+    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
     train(trainer, run, settings)
@@ -96,6 +98,10 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     tasks = load_tasks()
     path = resolve_path(settings.model_path or family.hf_key)
     collator = load_collator(settings.processor_path or path, family, settings.max_length)
+    collator.check(
+        {**item.sample, "answer": [str(item.sample["answer"]), item.base_answer, *item.wrong_answers]}
+        for task in tasks for item in (task.items[place] for place in range(len(task.items)))
+    )
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
@@ -131,6 +137,14 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\b")
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
+
+
+def samples_of(*sources: SampleSource | None) -> Iterator[Sample]:
+    """Every row of the splits that are there, once."""
+    for source in sources:
+        for index in range(len(source) if source is not None else 0):
+            assert source is not None
+            yield source.sample(index, draw(0, index))
 
 
 def is_main() -> bool:

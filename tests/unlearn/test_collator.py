@@ -222,3 +222,22 @@ def test_rows_without_an_answer_are_bare_prompts() -> None:
     rows = collator.pad([(prompt, []) for prompt in prompts])
     equal(rows["inputs"]["input_ids"], [[1, 1, 1, 0, 3, 5, 10, 12, 4, 5], [0, 3, 5, 8, 9, 10, 11, 12, 4, 5]])
     assert (rows["labels"] == N).all() and rows["answer_length"] == 0
+
+
+@pytest.mark.parametrize("make", [tiny_llava, tiny_qwen2vl])
+def test_the_check_before_a_run_agrees_with_the_batch_and_processes_one_picture_of_a_size(make: Any) -> None:
+    samples = [
+        item("Who is this?", "Ana Lima.", picture(1, 16), "a"),
+        item("Who?", ["Bo.", "Somebody whose name is far longer."], picture(2, 16), "b"),
+    ]
+    processor = make()[1]
+    needed = max(int(part["inputs"]["attention_mask"].sum(1).max()) for s in samples
+                 for name, part in Collator(processor).rows([s]).items() if name != "order")  # fmt: skip
+    Collator(processor, max_length=needed).check(samples)
+    with pytest.raises(ValueError, match=f"max_length={needed - 1}"):
+        Collator(processor, max_length=needed - 1).check(samples)
+    counting = Collator(processor)
+    calls: list[Any] = []
+    counting._encode_image = lambda *given, real=counting._encode_image: calls.append(given) or real(*given)  # type: ignore
+    counting.check(samples)
+    assert len(calls) == 1
