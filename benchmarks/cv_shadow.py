@@ -1,12 +1,12 @@
 """Training shadow models side by side against one by one: seconds per model, as ratios of one run.
 
     python benchmarks/cv_shadow.py                    # small networks on a CPU; ResNet-18 at 224 pixels on a GPU
-    python benchmarks/cv_shadow.py --models 8 --steps 20 --repeats 3
+    python benchmarks/cv_shadow.py --models 8 --steps 100 --repeats 3
 
 `one by one` trains the models in turn in this process, with one thread on a CPU; `all threads` is the same with as many as
 there are cores; `vmap` stacks the models in one forward (torch.func), with all threads; `processes` gives each core a
-single-threaded process, start-up left out of the time. All train the same
-batches; the weights of two models are compared after a step (later, batch norm amplifies rounding).
+single-threaded process, start-up left out of the time. All train the same batches; the weights of two models are compared
+after a step (later, batch norm amplifies rounding).
 """
 
 import argparse
@@ -64,15 +64,16 @@ def in_process(setting: dict, model: int) -> float:
     return seconds(dict(setting), [model])[0]
 
 
-def warm(_: int) -> None:
-    """Something for every process to do before the clock starts: importing torch is most of it."""
-    time.sleep(0.5)
+def warm(setting: dict) -> None:
+    """What every process does before the clock starts: imports, a first step, and a wait until all have one."""
+    in_process(setting | {"steps": 1}, 0)
+    time.sleep(1)
 
 
 def by_processes(setting: dict, models: int, cores: int) -> float:
     """Wall time over `cores` single-threaded processes."""
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        list(pool.map(warm, range(cores)))
+        list(pool.map(warm, [setting] * cores))
         start = time.perf_counter()
         list(pool.map(in_process, [setting] * models, range(models)))
         return time.perf_counter() - start
@@ -91,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     gpu = torch.cuda.is_available()
     parser.add_argument("--models", type=int, default=32 if gpu else 4)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--size", type=int, default=224 if gpu else 32)
