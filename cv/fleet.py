@@ -1,7 +1,7 @@
 """Many independent models at once: groups of models, over processes, over the ranks of `accelerate launch`.
 
-On a CPU vmap over small networks is slower than one by one (benchmarks/cv_shadow.py), so each core gets a process of one
-thread that trains one model after the other. On a GPU one process trains as many models in a stack as its memory holds.
+On a CPU each core gets a process of one thread that trains one model after the other, which is faster there than vmap
+(benchmarks/cv_shadow.py). On a GPU one process trains as many models in a stack as its memory holds.
 """
 
 from __future__ import annotations
