@@ -16,6 +16,7 @@ from typing import Any
 from unlearn import ROOT
 from unlearn.atomic import write_json
 from unlearn.checkpoints import remove_checkpoints
+from unlearn.registry import options_of
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
@@ -57,12 +58,23 @@ class Run:
 def settings_hash(settings: Any, leave_out: frozenset[str] = frozenset()) -> str:
     """Twelve hex digits over every setting that can change a result, and over the run that made the start model.
 
+    Of `method_args` the chosen method's options count; `logging_steps` counts where `stop_when` looks at the log lines.
+
     `leave_out={"seed", "model_path"}` is the variant that runs of several seeds share.
     """
-    values = {k: v for k, v in dataclasses.asdict(settings).items() if k not in NOT_IDENTITY | leave_out}
+    values = {key: value for key, value in _identity(settings).items() if key not in leave_out}
     if "model_path" in values:
         values["start"] = _start_hash(settings)
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _identity(settings: Any) -> dict[str, Any]:
+    """The settings that can change this run's result."""
+    values = dataclasses.asdict(settings)
+    kept = {"logging_steps"} if values.get("stop_when") is not None else set()
+    if "method_args" in values:
+        values["method_args"] = options_of(values["forget_loss"], values["method_args"])
+    return {key: value for key, value in values.items() if key not in NOT_IDENTITY - kept}
 
 
 def _start_hash(settings: Any) -> str | None:
@@ -138,8 +150,8 @@ def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:
     if known.get("kind") != kind:
         return f"a {known.get('kind')} run"
     old, new = known.get("settings", {}), dataclasses.asdict(settings)
-    changed = [f"{key}: {old.get(key)!r} there, {new[key]!r} here" for key in new
-               if key not in NOT_IDENTITY and json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)]
+    changed = [f"{key}: {old.get(key)!r} there, {new[key]!r} here" for key in _identity(settings)
+               if json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)]
     if not changed:
         return f"{settings.model_path} was made anew with other settings"
     return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")

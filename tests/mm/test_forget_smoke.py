@@ -55,7 +55,7 @@ def test_three_steps_with_lora(tmp_path: Path, family: str, name: str, options: 
 
 
 @pytest.mark.parametrize("family", list(TINY))
-@pytest.mark.parametrize("name", ["retain_ft", "npo", "scrub", "RMU", "sparsity", "SKU"])
+@pytest.mark.parametrize("name", method_names())
 def test_three_steps_of_full_finetuning(tmp_path: Path, family: str, name: str) -> None:
     trainer, start = run(tmp_path, build_method(name), tiny=TINY[family], lora=0)
     after = trained_weights(trainer)

@@ -40,7 +40,8 @@ def test_the_same_settings_resume_and_then_are_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("change", "words"), [
     ({"lr": 0.5}, "lr: 1e-05 there, 0.5 here"),
     ({"forget_loss": "npo", "seed": 3}, "seed: 42 there, 3 here; forget_loss: 'grad_diff_forget_ce_retain_ce' there, 'npo' here"),
-    ({"method_args": {"npo": {"beta": 0.1}}}, "method_args: {} there"),
+    ({"method_args": {"grad_diff_forget_ce_retain_ce": {"beta": 0.1}}}, "method_args: {} there"),
+    ({"stop_when": 4.0, "logging_steps": 1}, "logging_steps: 10 there, 1 here"),
 ])  # fmt: skip
 def test_other_settings_are_refused_by_name_of_the_difference(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     open_run(settings(tmp_path)).finish()
@@ -152,3 +153,18 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
 def test_the_commit_is_short_or_absent() -> None:
     commit = git_commit()
     assert commit is None or len(commit.rstrip("+")) >= 12
+
+
+def test_options_of_other_methods_are_no_part_of_a_run(tmp_path: Path) -> None:
+    other = {"method_args": {"npo": {"beta": 0.1}}}
+    assert settings_hash(settings(tmp_path, **other)) == settings_hash(settings(tmp_path))
+    for spelling in ("npo", "NPO"):
+        assert settings_hash(settings(tmp_path, forget_loss=spelling, **other)) != settings_hash(
+            settings(tmp_path, forget_loss=spelling)
+        )
+
+
+def test_the_log_interval_is_part_of_a_run_that_stops_by_the_log(tmp_path: Path) -> None:
+    often, seldom = ({"stop_when": 4.0, "logging_steps": steps} for steps in (1, 10))
+    assert settings_hash(settings(tmp_path, **often)) != settings_hash(settings(tmp_path, **seldom))
+    assert settings_hash(settings(tmp_path, logging_steps=1)) == settings_hash(settings(tmp_path, logging_steps=10))
