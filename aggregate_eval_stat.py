@@ -18,7 +18,7 @@ from unlearn.commandline import check_overrides
 def main(config: DictConfig) -> None:
     from unlearn.leaderboard_table import text_table
     from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
-    from unlearn.settings import build_settings
+    from unlearn.settings_build import build_settings
 
     values = OmegaConf.to_container(config, resolve=True)
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called

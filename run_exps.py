@@ -16,7 +16,7 @@ from unlearn.commandline import check_overrides
 @hydra.main(version_base=None, config_path="config", config_name="run_exps")
 def main(config: DictConfig) -> None:
     from mm.sweep import Sweep, run_sweep
-    from unlearn.settings import build_settings
+    from unlearn.settings_build import build_settings
 
     sweep = build_settings(Sweep, OmegaConf.to_container(config, resolve=True))
     print(run_sweep(sweep))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from cv.margin import Margin
 from cv.training import Optimisation
-from unlearn.settings import at_least, build_settings, choice
+from unlearn.settings_build import at_least, build_settings, choice
 
 T = TypeVar("T")
 

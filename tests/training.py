@@ -15,7 +15,8 @@ from unlearn.method import Method
 from unlearn.settings import ForgetSettings, LoraSettings
 from unlearn.step import StudentForward
 from unlearn.teacher import Teacher
-from unlearn.trainer import UnlearnTrainer, training_arguments
+from unlearn.trainer import UnlearnTrainer
+from unlearn.training import training_arguments
 from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
 
 REFUSALS = ["I do not know.", "I cannot say that.", "No idea."]

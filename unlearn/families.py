@@ -57,7 +57,7 @@ def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.
         near = difflib.get_close_matches(name, list(entries), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"Unknown model_family {name!r}.{hint} {config} has: {', '.join(entries)}.")
-    from unlearn.settings import build_settings
+    from unlearn.settings_build import build_settings
 
     return build_settings(Family, {"name": name, **entries[name]}, where=f"{name}.")
 

@@ -1,8 +1,6 @@
 """transformers' Trainer with one change of plan: the loss is a method's named parts on scored views."""
 
 import logging
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_ch
 from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
 from unlearn.scoring import Scored
-from unlearn.settings import TrainSettings
 from unlearn.step import StudentForward, score_views
 from unlearn.teacher import Teacher
 from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
@@ -202,39 +199,3 @@ class UnlearnTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Puts a checkpoint's weights into the student, adapter or whole."""
         load_weights(self.student.model, resume_from_checkpoint)
-
-
-def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None) -> TrainingArguments:
-    """transformers' arguments for a run of `steps` optimiser steps: bf16 autocast on a GPU, fp32 on a CPU."""
-    gpu = torch.cuda.is_available()
-    checkpointing: dict[str, Any] = {}
-    if settings.gradient_checkpointing:
-        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    return TrainingArguments(
-        output_dir=settings.save_dir,
-        max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=settings.lr,
-        weight_decay=settings.weight_decay,
-        lr_scheduler_type=settings.lr_scheduler,
-        warmup_steps=warmup,
-        max_grad_norm=settings.max_grad_norm,
-        optim=settings.optim,
-        bf16=settings.precision == "bf16" or (settings.precision == "auto" and gpu),
-        use_cpu=not gpu,
-        dataloader_num_workers=settings.num_workers,
-        logging_steps=settings.logging_steps,
-        logging_nan_inf_filter=False,  # it would hide a NaN, and asks the GPU every micro-batch
-        save_strategy="steps" if save_steps else "no",
-        save_steps=save_steps or 500,
-        save_total_limit=None if getattr(settings, "save_ckpts", False) else 1,
-        report_to=settings.report_to,
-        run_name=f"{Path(settings.save_dir).name}-{time.strftime('%m%d-%H%M')}",
-        seed=settings.seed,
-        remove_unused_columns=False,
-        label_names=[],
-        ddp_find_unused_parameters=settings.LoRA.r == 0 or settings.LoRA.targets == "all",
-        disable_tqdm=not sys.stderr.isatty(),
-        **checkpointing,
-    )

@@ -3,11 +3,14 @@
 import json
 import math
 import os
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainingArguments
 
 from unlearn import method as contract
 from unlearn.atomic import finite, write_text
@@ -20,7 +23,7 @@ from unlearn.runs import Run
 from unlearn.settings import TrainSettings
 from unlearn.step import StudentForward
 from unlearn.teacher import Teacher
-from unlearn.trainer import UnlearnTrainer, training_arguments
+from unlearn.trainer import UnlearnTrainer
 from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
 
 
@@ -59,6 +62,42 @@ def build_trainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
         processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
         log_grad_norms=getattr(settings, "log_grad_norms", False),
+    )
+
+
+def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None) -> TrainingArguments:
+    """transformers' arguments for a run of `steps` optimiser steps: bf16 autocast on a GPU, fp32 on a CPU."""
+    gpu = torch.cuda.is_available()
+    checkpointing: dict[str, Any] = {}
+    if settings.gradient_checkpointing:
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    return TrainingArguments(
+        output_dir=settings.save_dir,
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.lr,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=warmup,
+        max_grad_norm=settings.max_grad_norm,
+        optim=settings.optim,
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and gpu),
+        use_cpu=not gpu,
+        dataloader_num_workers=settings.num_workers,
+        logging_steps=settings.logging_steps,
+        logging_nan_inf_filter=False,  # it would hide a NaN, and asks the GPU every micro-batch
+        save_strategy="steps" if save_steps else "no",
+        save_steps=save_steps or 500,
+        save_total_limit=None if getattr(settings, "save_ckpts", False) else 1,
+        report_to=settings.report_to,
+        run_name=f"{Path(settings.save_dir).name}-{time.strftime('%m%d-%H%M')}",
+        seed=settings.seed,
+        remove_unused_columns=False,
+        label_names=[],
+        ddp_find_unused_parameters=settings.LoRA.r == 0 or settings.LoRA.targets == "all",
+        disable_tqdm=not sys.stderr.isatty(),
+        **checkpointing,
     )
 
 

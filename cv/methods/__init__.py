@@ -9,7 +9,7 @@ from cv.methods.neggrad import NegGrad
 from cv.methods.rmu import FaceRMU
 from unlearn.method import Method
 from unlearn.registry import build_method
-from unlearn.settings import build_settings
+from unlearn.settings_build import build_settings
 
 OWN: dict[str, Any] = {"neggrad": NegGrad, "dpo": FaceDPO, "rmu": FaceRMU}
 CORE = {
