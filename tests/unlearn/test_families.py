@@ -77,6 +77,7 @@ def test_a_saved_model_comes_back_in_eval_mode_through_its_own_class(tmp_path: P
 
 
 def test_an_adapter_is_merged_into_the_model_it_was_trained_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     tiny_llava()[0].save_pretrained(tmp_path / "base")
     base = load_model(str(tmp_path / "base"))
     adapted = prepare_trainable(base, LoraSettings(r=2, init_noise=0.5), freeze_vision=True)
@@ -87,7 +88,7 @@ def test_an_adapter_is_merged_into_the_model_it_was_trained_on(tmp_path: Path) -
     assert decoder_count(str(tmp_path / "adapter")) == 2
     merged = load_model(str(tmp_path / "adapter"))
     assert not hasattr(merged, "disable_adapter") and not merged.training
-    torch.testing.assert_close(logits(merged), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
     assert (expected - logits(tiny_llava()[0])).abs().max() > 0.1
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(ValueError, match="adapter of a model that is missing"):
