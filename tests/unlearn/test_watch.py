@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_looking_on_changes_neither_the_weights_nor_the_log(base: Path, tmp_path
 @pytest.mark.parametrize("lora", [2, 0])
 def test_the_best_weights_are_saved(base: Path, tmp_path: Path, lora: int) -> None:
     """A run that ends at the best epoch has the weights that the longer run has to save."""
-    options = {"LoRA": LoraSettings(r=lora), **({} if lora else {"lr": 3e-4})}
+    options = {"LoRA": LoraSettings(r=lora), **({} if lora else {"lr": 1e-3})}
     folder = forget(base, tmp_path / "long", keep_best=True, **options)
     curve, best = lines(folder / "watch.jsonl"), record(folder)["best"]
     assert 0 < best["step"] < 12 and best in curve and record(folder)["saved"] == "best"
@@ -232,7 +233,8 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("moment", "save_steps"), [
-    ("step 5", None), ("step 8", 0), ("evaluation 6", 2), ("best 6", None), ("checkpoint 6", None), ("saving", None)])  # fmt: skip
+    ("step 5", None), ("step 8", 0), ("evaluation 6", 2), ("best 6", None), ("checkpoint 6", None), ("saving", None),
+])  # fmt: skip
 def test_a_killed_run_keeps_the_same_best(
     base: Path, whole: Path, tmp_path: Path, moment: str, save_steps: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,8 +271,6 @@ def test_a_checkpoint_without_its_best_weights_is_refused(base: Path, tmp_path: 
         patch.setattr(pipeline, "save_trained", _die)
         run()
     (best,) = (tmp_path / "run").glob("best-*")
-    best.rename(tmp_path / "moved")
+    shutil.rmtree(best)
     with pytest.raises(ValueError, match=rf"{best.name} is gone, the best weights so far"):
         run()
-    (tmp_path / "moved").rename(best)
-    assert tensors(run())
