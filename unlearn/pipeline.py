@@ -182,7 +182,7 @@ def choose_method(settings: ForgetSettings) -> Method:
 def load_collator(path: str, family: Family, max_length: int) -> Collator:
     """The processor saved with a model (for an adapter without one, its base model's), as a collator."""
     path = resolve_path(path)
-    if is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
+    while is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
         path = adapter_base(path)
     processor = load_processor(path)
     if family.chat_template and getattr(processor, "chat_template", None) is None:
