@@ -31,10 +31,10 @@ class Card:
     record: Mapping[str, Any]
     name: str
     base: str | None
+    rows: Sequence[Mapping[str, Any]]
     adapter: bool
     merged: bool
     license: str | None
-    rows: Sequence[Mapping[str, Any]]
 
 
 def model_card(card: Card) -> str:
@@ -98,7 +98,8 @@ def _facts(card: Card) -> str:
         "data": data, "data revision": settings.get("data_revision"), "model family": settings["model_family"],
         "trained": f"LoRA r={lora['r']}, alpha={lora['alpha']:g}, {lora['targets']}" if lora["r"] else "all weights",
         "steps": record.get("steps"), "epochs": settings["num_epochs"], "lr": settings["lr"],
-        "batch per device": settings["batch_size"], "accumulation": settings["gradient_accumulation_steps"], "stopped": record.get("stopped"), "seed": record["seed"],
+        "batch per device": settings["batch_size"], "accumulation": settings["gradient_accumulation_steps"],
+        "stopped": record.get("stopped"), "seed": record["seed"],
         "weights of": f"step {record['best']['step']} (keep_best)" if record.get("saved") == "best" else None,
         "settings hash": record["settings_hash"], "variant": record.get("variant"), "commit": record.get("commit"),
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),

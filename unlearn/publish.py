@@ -65,7 +65,8 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
         load_processor(source if own else adapter_base(str(source))).save_pretrained(staging)
         write_json(staging / "run.json", public)
         name = settings.repo or folder.resolve().name
-        card = Card(public, name, base or origin(source), is_adapter(str(staging)), settings.merge, settings.license, rows_of(source))
+        card = Card(public, name, base or origin(source), rows_of(source), adapter=is_adapter(str(staging)),
+                    merged=settings.merge, license=settings.license)  # fmt: skip
         write_text(staging / "README.md", model_card(card))
         try:
             check_private(staging, source)
