@@ -12,7 +12,7 @@ ROOMS = ("mm", "nlp", "cv")
 PACKAGES = (*ROOMS, "unlearn", "minibench")
 HEAVY = {"deepspeed", "bitsandbytes", "flash_attn", "wandb", "matplotlib"}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SCRIPTS = [ROOT / "aggregate_eval_stat.py", ROOT / "run_exps.py"]
+SCRIPTS = [ROOT / "aggregate_eval_stat.py", ROOT / "run_exps.py", ROOT / "publish.py"]
 
 
 def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:

@@ -68,7 +68,7 @@ def test_another_run_in_the_folder_is_refused(models):
     assert "holds another run" in said and "max_steps" in said and "overwrite_dir" in said
 
 
-@pytest.mark.parametrize("script", ["mm/finetune.py", "mm/forget.py", "mm/eval.py", "aggregate_eval_stat.py"])
+@pytest.mark.parametrize("script", ["mm/finetune.py", "mm/forget.py", "mm/eval.py", "aggregate_eval_stat.py", "publish.py"])
 def test_help_and_config_answer_without_heavy_imports(script):
     said = run(sys.executable, "-X", "importtime", script, "--cfg", "job")
     assert "torch" not in {line.rsplit("|", 1)[-1].strip() for line in said.splitlines()}

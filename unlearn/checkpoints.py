@@ -13,6 +13,7 @@ import torch
 from unlearn.families import inner_model
 
 INCOMPLETE = ".incomplete"
+BEST = "best"  # best-<step>: the best weights so far (watch.py)
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -69,7 +70,7 @@ def load_weights(model: Any, folder: str | Path) -> None:
 
 def remove_checkpoints(folder: Path) -> None:
     """Checkpoints and half-written folders of a finished run."""
-    for entry in [*folder.glob("checkpoint-*"), *folder.glob(f"{INCOMPLETE}*")]:
+    for entry in [*folder.glob("checkpoint-*"), *folder.glob(f"{BEST}-*"), *folder.glob(f"{INCOMPLETE}*")]:
         shutil.rmtree(entry)
 
 

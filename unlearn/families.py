@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from unlearn import ROOT
+from unlearn.hub import MODEL_FILES, pulled, split_revision
 
 logger = logging.getLogger(__name__)
-MODEL_FILES = ("config.json", "adapter_config.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,27 @@ def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.
 
 
 def resolve_path(path: str) -> str:
-    """A folder given relative to the working directory or to the project; a hub id passes through.
+    """A folder given relative to the working directory or to the project; a hub id passes through, that of an adapter or of a
+    pinned revision (`user/name@v1`) as its snapshot in the hub's cache.
 
     Raises ValueError for what can be neither: an absolute or deeper path that does not exist.
     """
-    for candidate in (Path(path), ROOT / path):
-        made = any((candidate / name).is_file() for name in MODEL_FILES)  # results of a hub model lie in a folder of its name
-        if path and candidate.is_dir() and (made or path.count("/") != 1):
-            return str(candidate)
-    if path.count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
+    if (folder := _local_folder(path)) is not None:
+        return folder
+    if split_revision(path)[0].count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
         raise ValueError(
             f"model_path={path!r} does not exist. Run the step that makes it (mm/finetune.py writes models/<family>/ft_<split>), "
             "or give a folder or a hub id such as llava-hf/llava-1.5-7b-hf."
         )
-    return path
+    return pulled(path)
+
+
+def _local_folder(path: str) -> str | None:
+    for candidate in (Path(path), ROOT / path):
+        made = any((candidate / name).is_file() for name in MODEL_FILES)  # results of a hub model lie in a folder of its name
+        if path and candidate.is_dir() and (made or path.count("/") != 1):
+            return str(candidate)
+    return None
 
 
 def is_adapter(path: str) -> bool:
@@ -86,8 +93,9 @@ def is_adapter(path: str) -> bool:
 def adapter_base(path: str) -> str:
     """The model that an adapter folder was trained on. ValueError if that model is not there."""
     config = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+    base, revision = config["base_model_name_or_path"], config.get("revision")
     try:
-        return resolve_path(config["base_model_name_or_path"])
+        return resolve_path(f"{base}@{revision}" if revision and _local_folder(base) is None else base)
     except ValueError as error:
         raise ValueError(f"{path} is an adapter of a model that is missing: {error}") from None
 
@@ -105,13 +113,14 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+    name = _local_folder(path) or path  # what an adapter trained on this model will call it
     path = resolve_path(path)
     if is_adapter(path):
         from peft import PeftModel
 
         base = load_model(adapter_base(path), dtype=dtype, attn_implementation=attn_implementation, quantization=quantization)
         model = PeftModel.from_pretrained(base, path)
-        return model.eval() if quantization else model.merge_and_unload().eval()
+        return model.eval() if quantization else _called(model.merge_and_unload().eval(), name)
     config = AutoConfig.from_pretrained(path)
     vision = type(config) in AutoModelForImageTextToText._model_mapping
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
@@ -123,7 +132,13 @@ def load_model(
             load_in_4bit=quantization == "4bit", load_in_8bit=quantization == "8bit", bnb_4bit_compute_dtype=torch.bfloat16,
             bnb_4bit_quant_type="nf4",
         )
-    return auto.from_pretrained(path, attn_implementation=choose_attention(attn_implementation), **options).eval()
+    return _called(auto.from_pretrained(path, attn_implementation=choose_attention(attn_implementation), **options).eval(), name)
+
+
+def _called(model: Any, name: str) -> Any:
+    """The model under the name that PEFT writes into adapters trained on it: never a merged adapter's base, or a cache folder."""
+    model.name_or_path = name
+    return model
 
 
 def choose_attention(name: str) -> str:
@@ -170,5 +185,7 @@ def decoder_count(path: str) -> int:
     from transformers import AutoConfig
 
     path = resolve_path(path)
-    config = AutoConfig.from_pretrained(adapter_base(path) if is_adapter(path) else path)
+    while is_adapter(path):
+        path = adapter_base(path)
+    config = AutoConfig.from_pretrained(path)
     return int(config.get_text_config().num_hidden_layers)

@@ -29,6 +29,7 @@ from unlearn.step import check_layer
 from unlearn.templates import has_chat_template
 from unlearn.training import apply_finalize, build_trainer, finish, save_trained, train
 from unlearn.views import ForgetRetainDataset
+from unlearn.watch import Watch, check_watch
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +83,15 @@ def forget(
     collator.check(samples_of(forget_source, retain_source))
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
+    watch = Watch(trainer, collator, settings) if settings.eval_while_train else None
+    if watch is not None:
+        trainer.add_callback(watch)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
     train(trainer, run, settings)
     apply_finalize(method, trainer.student, original)
     if settings.save_model:
-        save_trained(trainer, run.folder, collator, merge=False)
+        save_trained(trainer, run.folder, collator, merge=False, best=watch.best_folder if watch else None)
+    run.record.update(watch.facts() if watch else {})
     return finish(run, trainer)
 
 
@@ -135,6 +140,7 @@ def quiet() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\b")
+    warnings.filterwarnings("ignore", message="Could not find a config file")  # PEFT's, of a base that is an adapter or pinned
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
 
@@ -166,6 +172,7 @@ def choose_method(settings: ForgetSettings) -> Method:
     if settings.l1_lambda:
         method = with_l1(method, settings.l1_lambda, settings.l_norm_from)
     contract.check_adapter(method, lora)
+    check_watch(settings, method)
     if settings.stop_when is not None and "forget" not in {view.name for view in method.student_views}:
         raise ValueError(f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null.")
     if reference := contract.reference_path(method):
@@ -176,7 +183,7 @@ def choose_method(settings: ForgetSettings) -> Method:
 def load_collator(path: str, family: Family, max_length: int) -> Collator:
     """The processor saved with a model (for an adapter without one, its base model's), as a collator."""
     path = resolve_path(path)
-    if is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
+    while is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
         path = adapter_base(path)
     processor = load_processor(path)
     if family.chat_template and getattr(processor, "chat_template", None) is None:

@@ -22,8 +22,10 @@ logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 # What does not change the result: two runs that differ only here are the same run.
 NOT_IDENTITY = {"save_dir", "overwrite_dir", "overwrite", "resume_from_checkpoint", "report_to", "logging_steps", "save_steps",
-                "save_ckpts", "num_workers", "log_grad_norms"}
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "train_log.jsonl")
+                "save_ckpts", "num_workers", "log_grad_norms",
+                "eval_while_train", "eval_while_train_items", "keep_retain", "forget_target"}
+CHOOSES = {"eval_while_train_items", "keep_retain", "forget_target"}  # what counts once keep_best or stop_early looks at it
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "train_log.jsonl", "watch.*")
 
 
 @dataclass
@@ -72,6 +74,8 @@ def _identity(settings: Any) -> dict[str, Any]:
     """The settings that can change this run's result."""
     values = dataclasses.asdict(settings)
     kept = {"logging_steps"} if values.get("stop_when") is not None else set()
+    if values.get("keep_best") or values.get("stop_early"):
+        kept |= CHOOSES
     if "method_args" in values:
         values["method_args"] = options_of(values["forget_loss"], values["method_args"])
     return {key: value for key, value in values.items() if key not in NOT_IDENTITY - kept}

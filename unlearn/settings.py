@@ -84,7 +84,12 @@ class ForgetSettings(TrainSettings):
     log_grad_norms: bool = False
     save_ckpts: bool = False  # keep every checkpoint after the run, not only while it is unfinished
     save_model: bool = True
-    eval_while_train: bool = inert(False, "evaluate a checkpoint with mm/eval.py instead")
+    eval_while_train: bool = False  # forget and retain metrics of a subset, before training and after each epoch
+    eval_while_train_items: int = at_least(32, 1)  # rows of each split
+    keep_best: bool = False  # save the best evaluation's weights instead of the last (the rule: unlearn/watch.py)
+    stop_early: int | None = at_least(None, 1)  # stop after so many evaluations without a new best
+    keep_retain: float = at_least(0.95, 0)  # an evaluation counts while retain keeps this share of its start
+    forget_target: float | None = at_least(None, 0)  # the best forget probability to end at; null: the lowest
 
 
 @dataclass(frozen=True)

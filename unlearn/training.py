@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -129,8 +130,13 @@ def apply_finalize(method: Method, student: StudentForward, original: Mapping[st
             parameter.copy_(final[name])
 
 
-def save_trained(trainer: UnlearnTrainer, folder: Path, collator: Collator, *, merge: bool) -> None:
-    """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in."""
+def save_trained(
+    trainer: UnlearnTrainer, folder: Path, collator: Collator, *, merge: bool, best: Path | None = None
+) -> None:
+    """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in.
+
+    `best` is a folder with other weights of this run, in the form they are saved in, to take instead of the last ones.
+    """
     trainer.accelerator.wait_for_everyone()
     if not trainer.args.should_save:
         return
@@ -138,8 +144,11 @@ def save_trained(trainer: UnlearnTrainer, folder: Path, collator: Collator, *, m
     if merge and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     with whole_folder(folder / "model") as staging:
-        model.save_pretrained(staging)
-        collator.processor.save_pretrained(staging)
+        if best is not None:
+            shutil.copytree(best, staging, dirs_exist_ok=True)
+        else:
+            model.save_pretrained(staging)
+            collator.processor.save_pretrained(staging)
     for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
         os.replace(file, folder / file.name)
     (folder / "model").rmdir()

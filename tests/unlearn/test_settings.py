@@ -128,7 +128,8 @@ def test_wrong_types_name_the_key_and_the_value(key: str, value: Any) -> None:
     ({"modality": "audio"}, "modality='audio' is not one of None, text, visual, both"),
     ({"retain_partner": "same"}, "retain_partner='same' is not one of any, same_modality"),
     ({"report_to": "mlflow"}, "report_to='mlflow' is not one of none, wandb, tensorboard"),
-    ({"eval_while_train": True}, "eval_while_train=True has no effect here (evaluate a checkpoint with mm/eval.py"),
+    ({"eval_while_train_items": 0}, "eval_while_train_items=0 is too small; it must be at least 1"),
+    ({"stop_early": 0}, "stop_early=0 is too small; it must be at least 1"),
     ({"loss_beta": -1}, "loss_beta=-1.0 is too small"),
 ])  # fmt: skip
 def test_what_is_refused_says_what_to_do(values: dict[str, Any], message: str) -> None:

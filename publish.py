@@ -1,0 +1,29 @@
+"""A finished run for others: adapter or merged model with its processor and a model card, in a folder and on the hub.
+
+    python publish.py model_path=models/llava/ft_full+tofu/npo export=out/npo merge=true     # a folder only
+    python publish.py model_path=models/llava/ft_full+tofu repo=me/clear-full private=true   # the base, then its adapter:
+    python publish.py model_path=models/llava/ft_full+tofu/npo repo=me/clear-npo base=me/clear-full private=true
+
+The login is that of `hf auth login` (or HF_TOKEN). Evaluate it by id: accelerate launch mm/eval.py model_path=me/clear-npo
+"""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from unlearn.commandline import check_overrides
+
+
+@hydra.main(version_base=None, config_path="config", config_name="publish")
+def main(config: DictConfig) -> None:
+    from unlearn.publish import PublishSettings, publish
+    from unlearn.settings_build import build_settings
+
+    folder, address = publish(build_settings(PublishSettings, OmegaConf.to_container(config, resolve=True)))
+    print(f"exported: {folder}")
+    if address is not None:
+        print(f"published: {address}")
+
+
+if __name__ == "__main__":
+    check_overrides("publish")
+    main()
