@@ -93,7 +93,7 @@ def newest_usable(folder: Path, processes: int = 1) -> Path | None:
     Raises:
         ValueError: all that are there have a fault.
     """
-    faults = []
+    faults: list[str] = []
     for checkpoint in reversed(_whole_checkpoints(folder)):
         wrong = fault(checkpoint, processes)
         if wrong is None:

@@ -134,7 +134,11 @@ def _with_adapter(base: Any, path: str, below: str) -> Any:
     """`base`, which is the model under `below`, with the adapter in `path`. ValueError if they do not fit each other."""
     from peft import PeftModel
 
+    config = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+    trained_on = (config.get("auto_mapping") or {}).get("base_model_class", type(base).__name__)
     try:
+        if trained_on != type(base).__name__:
+            raise ValueError(f"trained on a {trained_on}, that is a {type(base).__name__}")
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             return PeftModel.from_pretrained(base, path)
