@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+REMEDY = "make room or choose a folder that can be written, and run the same command again: what is finished is kept"
+
 
 def finite(value: Any) -> Any:
     """`value` with every NaN or infinity replaced by None, so that the JSON is valid for every reader."""
@@ -20,19 +22,26 @@ def finite(value: Any) -> Any:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Replaces `path` by `text` in one step; creates the folder. A killed process leaves the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Replaces `path` by `text` in one step; creates the folder. A killed process leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written (a full disk, a folder without permission), naming the file.
+    """
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".incomplete-{path.name}.", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes private files; results are meant to be shared
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, f"{path} could not be written ({error.strerror}); {REMEDY}") from error
         raise
 
 

@@ -1,6 +1,8 @@
 """Folders that are either whole or absent, finding the newest one to resume from, and reading its weights."""
 
 import hashlib
+import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,8 +12,11 @@ from typing import Any
 
 import torch
 
-from unlearn.families import inner_model
+from unlearn.atomic import write_json
+from unlearn.families import first_line, inner_model
 
+logger = logging.getLogger(__name__)
+SEAL = "files.json"  # what a checkpoint consists of: copied in part, it is told from a whole one
 INCOMPLETE = ".incomplete"
 BEST = "best"  # best-<step>: the best weights so far (watch.py)
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -23,7 +28,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     staging = path.parent / f"{INCOMPLETE}-{path.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    yield staging
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)  # on a full disk its space is wanted
+        raise
     replace_folder(staging, path)
 
 
@@ -50,6 +59,54 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return next(reversed(_whole_checkpoints(folder)), None)
 
 
+def seal(checkpoint: Path, processes: int) -> None:
+    """Notes every file with its size, and how many processes trained; by it `fault` knows a whole checkpoint."""
+    files = {str(file.relative_to(checkpoint)): file.stat().st_size for file in sorted(checkpoint.rglob("*")) if file.is_file()}
+    write_json(checkpoint / SEAL, {"processes": processes, "files": files})
+
+
+def fault(checkpoint: Path, processes: int = 1) -> str | None:
+    """Why a run of `processes` cannot go on from `checkpoint` ("is damaged: ..."), or None. Weights are not read."""
+    state = checkpoint / "trainer_state.json"
+    if not state.is_file():
+        return "is not a checkpoint folder (it has no trainer_state.json)"
+    read = {}
+    for file in (state, checkpoint / SEAL):
+        if not file.is_file():
+            return f"is damaged: {file.name} is missing"
+        try:
+            read[file.name] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            return f"is damaged: {file.name} is no JSON ({error})"
+    for name, size in read[SEAL]["files"].items():
+        found = (checkpoint / name).stat().st_size if (checkpoint / name).is_file() else None
+        if found != size:
+            return f"is damaged: {name} " + ("is missing" if found is None else f"has {found} of {size} bytes")
+    made_by = read[SEAL]["processes"]
+    if made_by != processes:
+        return f"was made by {made_by} processes, this run has {processes}: each step would see other items"
+    return None
+
+
+def newest_usable(folder: Path, processes: int = 1) -> Path | None:
+    """The newest checkpoint under `folder` without a fault; None where there is no checkpoint at all.
+
+    Raises:
+        ValueError: all that are there have a fault.
+    """
+    faults: list[str] = []
+    for checkpoint in reversed(_whole_checkpoints(folder)):
+        wrong = fault(checkpoint, processes)
+        if wrong is None:
+            for words in faults:
+                logger.warning("%s; going on from %s", words, checkpoint.name)
+            return checkpoint
+        faults.append(f"{checkpoint} {wrong}")
+    if faults:
+        raise ValueError(f"{'; '.join(faults)}. Remove it, or start afresh with resume_from_checkpoint=false.")
+    return None
+
+
 def keep_newest(folder: Path, count: int | None) -> None:
     """Removes all but the `count` newest checkpoints; None keeps them all."""
     for old in _whole_checkpoints(folder)[: -count if count else 0]:
@@ -57,21 +114,39 @@ def keep_newest(folder: Path, count: int | None) -> None:
 
 
 def load_weights(model: Any, folder: str | Path) -> None:
-    """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class."""
-    if hasattr(model, "disable_adapter"):
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
+    """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class.
 
-        set_peft_model_state_dict(model, load_file(Path(folder) / "adapter_model.safetensors"))
-        return
-    saved = type(inner_model(model)).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    model.load_state_dict(saved.state_dict())
+    Raises:
+        ValueError: weights of another model, or of a model of other sizes.
+    """
+    try:
+        if hasattr(model, "disable_adapter"):
+            _load_adapter(model, Path(folder))
+        else:
+            saved = type(inner_model(model)).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+            model.load_state_dict(saved.state_dict())
+    except (RuntimeError, OSError) as error:  # the first: sizes differ; the second: no such file
+        raise ValueError(f"The weights in {folder} do not fit this run's model: {first_line(error)}.") from error
+
+
+def _load_adapter(model: Any, folder: Path) -> None:
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = model.peft_config["default"].base_model_name_or_path
+    if saved and base and Path(saved).resolve() != Path(base).resolve():
+        raise ValueError(f"{folder} holds an adapter of {saved}, but this run starts from {base}; use the same model_path.")
+    loaded: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    lost = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if ".lora_" in name)]
+    if lost:
+        raise ValueError(f"{folder} and this run's adapter are of different layers, e.g. {lost[0]}; use the same LoRA.targets.")
 
 
 def remove_checkpoints(folder: Path) -> None:
     """Checkpoints and half-written folders of a finished run."""
     for entry in [*folder.glob("checkpoint-*"), *folder.glob(f"{BEST}-*"), *folder.glob(f"{INCOMPLETE}*")]:
-        shutil.rmtree(entry)
+        entry.unlink() if entry.is_file() else shutil.rmtree(entry)
 
 
 def weights_fingerprint(model: Any) -> str:

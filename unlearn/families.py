@@ -4,11 +4,13 @@ import difflib
 import importlib.util
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from unlearn import ROOT
@@ -116,10 +118,9 @@ def load_model(
     name = _local_folder(path) or path  # what an adapter trained on this model will call it
     path = resolve_path(path)
     if is_adapter(path):
-        from peft import PeftModel
-
-        base = load_model(adapter_base(path), dtype=dtype, attn_implementation=attn_implementation, quantization=quantization)
-        model = PeftModel.from_pretrained(base, path)
+        below = adapter_base(path)
+        base = load_model(below, dtype=dtype, attn_implementation=attn_implementation, quantization=quantization)
+        model = _with_adapter(base, path, below)
         return model.eval() if quantization else _called(model.merge_and_unload().eval(), name)
     config = AutoConfig.from_pretrained(path)
     vision = type(config) in AutoModelForImageTextToText._model_mapping
@@ -132,13 +133,46 @@ def load_model(
             load_in_4bit=quantization == "4bit", load_in_8bit=quantization == "8bit", bnb_4bit_compute_dtype=torch.bfloat16,
             bnb_4bit_quant_type="nf4",
         )
-    return _called(auto.from_pretrained(path, attn_implementation=choose_attention(attn_implementation), **options).eval(), name)
+    try:
+        model = auto.from_pretrained(path, attn_implementation=choose_attention(attn_implementation), **options)
+    except torch.OutOfMemoryError:
+        raise
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"The weights in {path} cannot be read ({first_line(error)}); copy or make them again.") from error
+    return _called(model.eval(), name)
 
 
 def _called(model: Any, name: str) -> Any:
     """The model under the name that PEFT writes into adapters trained on it: never a merged adapter's base, or a cache folder."""
     model.name_or_path = name
     return model
+
+
+def _with_adapter(base: Any, path: str, below: str) -> Any:
+    """`base`, which is the model under `below`, with the adapter in `path`. ValueError if they do not fit each other."""
+    from peft import PeftModel
+
+    config = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+    trained_on = (config.get("auto_mapping") or {}).get("base_model_class", type(base).__name__)
+    try:
+        if trained_on != type(base).__name__:
+            raise ValueError(f"trained on a {trained_on}, that is a {type(base).__name__}")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(base, path)
+    except SafetensorError as error:
+        raise ValueError(f"The adapter {path} cannot be read ({first_line(error)}); copy or make it again.") from error
+    except (RuntimeError, ValueError, UserWarning) as error:
+        raise ValueError(
+            f"The adapter {path} does not fit the model it names, {below} ({first_line(error)}); correct "
+            "base_model_name_or_path in its adapter_config.json, or train the adapter again."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Of torch's list of every tensor that does not fit, the first; of any other error its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def choose_attention(name: str) -> str:

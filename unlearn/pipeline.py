@@ -17,14 +17,16 @@ from unlearn.evaluation import EvalTask, evaluate_suite
 from unlearn.families import Family, adapter_base, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.leaderboard import leaderboard_row
 from unlearn.leaderboard_table import text_table
+from unlearn.locks import hold
 from unlearn.lora import snapshot
 from unlearn.method import Method
 from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
 from unlearn.results import read_log
-from unlearn.runs import git_commit, read_record, start_run, versions
+from unlearn.runs import check_start, git_commit, read_record, start_run, versions
 from unlearn.samples import Sample, SampleSource, draw
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
+from unlearn.signals import deferred
 from unlearn.step import check_layer
 from unlearn.templates import has_chat_template
 from unlearn.training import apply_finalize, build_trainer, finish, save_trained, train
@@ -53,9 +55,10 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     collator.check(samples_of(source))
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, start, method, dataset, collator)
-    train(trainer, run, settings)
-    save_trained(trainer, run.folder, collator, merge=True)
-    return finish(run, trainer)
+    with deferred() as stop:
+        train(trainer, run, settings, stop)
+        save_trained(trainer, run.folder, collator, merge=True)
+        return finish(run, trainer)
 
 
 def forget(
@@ -87,12 +90,13 @@ def forget(
     if watch is not None:
         trainer.add_callback(watch)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
-    train(trainer, run, settings)
-    apply_finalize(method, trainer.student, original)
-    if settings.save_model:
-        save_trained(trainer, run.folder, collator, merge=False, best=watch.best_folder if watch else None)
-    run.record.update(watch.facts() if watch else {})
-    return finish(run, trainer)
+    with deferred() as stop:
+        train(trainer, run, settings, stop)
+        apply_finalize(method, trainer.student, original)
+        if settings.save_model:
+            save_trained(trainer, run.folder, collator, merge=False, best=watch.best_folder if watch else None)
+        run.record.update(watch.facts() if watch else {})
+        return finish(run, trainer)
 
 
 def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], list[EvalTask]]) -> Path:
@@ -107,6 +111,9 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         {**item.sample, "answer": [str(item.sample["answer"]), item.base_answer, *item.wrong_answers]}
         for task in tasks for item in (task.items[place] for place in range(len(task.items)))
     )
+    if is_adapter(path):
+        check_start(path)
+    lock = hold(Path(settings.save_dir)) if is_main() else None
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
@@ -115,10 +122,13 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     )
     if gpu and not settings.quantization:
         model = model.to(f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}")
-    return evaluate_suite(
+    log = evaluate_suite(
         model, collator, tasks, save_dir=settings.save_dir, batch_size=settings.batch_size,
         max_new_tokens=settings.generation.max_new_tokens, overwrite=settings.overwrite, run=describe_run(settings, path),
     )
+    if lock is not None:
+        lock.release()
+    return log
 
 
 def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from typing import Any
 from unlearn import ROOT
 from unlearn.atomic import write_json
 from unlearn.checkpoints import remove_checkpoints
+from unlearn.families import adapter_base
+from unlearn.locks import FolderLock, hold
 from unlearn.registry import options_of
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,12 @@ MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json
 
 @dataclass
 class Run:
-    """A folder with its `run.json`. Only the main process writes."""
+    """A folder with its `run.json`. Only the main process writes, and no other run may meanwhile."""
 
     folder: Path
     record: dict[str, Any]
     main: bool
+    lock: FolderLock | None = None
 
     @property
     def finished(self) -> bool:
@@ -51,6 +53,8 @@ class Run:
         self._write()
         if self.main and not self.record["settings"].get("save_ckpts"):
             remove_checkpoints(self.folder)
+        if self.lock is not None:
+            self.lock.release()
 
     def _write(self) -> None:
         if self.main:
@@ -94,7 +98,8 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
     """Opens `settings.save_dir`: a new run, the same one to be resumed, or one that is already finished.
 
     Raises:
-        ValueError: no save_dir, a folder that cannot be written, or one that holds another run and may not be overwritten.
+        ValueError: no save_dir, a folder that cannot be written, one that another process is writing to, or one that holds
+            another run and may not be overwritten.
     """
     if not settings.save_dir:
         raise ValueError("save_dir is empty; say where the run's files should go.")
@@ -105,19 +110,22 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
     digest = settings_hash(settings)
     known = read_record(folder)
     if known and known.get("settings_hash") == digest and known.get("kind") == kind and not overwrite:
-        logger.info("%s: %s", folder, "done (same settings)" if known["status"] == "finished" else "resuming")
-        return Run(folder, known, main)
+        done = known["status"] == "finished"
+        logger.info("%s: %s", folder, "done (same settings)" if done else "resuming")
+        return Run(folder, known, main, hold(folder) if main and not done else None)
     if known and not overwrite:
         raise ValueError(
             f"{folder} holds another run ({_difference(known, kind, settings)}); choose "
             "another save_dir, or set overwrite_dir=true to replace it."
         )
-    if main:
-        _prepare(folder, overwrite and known is not None)
+    lock = hold(folder) if main else None
+    if main and overwrite and known:
+        _remove_old(folder)
     record = {"kind": kind, "status": "running", "settings_hash": digest,
-              "variant": settings_hash(settings, frozenset({"seed", "model_path"})), "settings": dataclasses.asdict(settings),
-              "seed": settings.seed, "commit": git_commit(), "versions": versions(), "command": " ".join(sys.argv)}
-    run = Run(folder, record, main)
+              "variant": settings_hash(settings, frozenset({"seed", "model_path"})), "start": _start_hash(settings),
+              "settings": dataclasses.asdict(settings), "seed": settings.seed, "commit": git_commit(), "versions": versions(),
+              "command": " ".join(sys.argv)}
+    run = Run(folder, record, main, lock)
     run._write()
     return run
 
@@ -133,20 +141,24 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{file} is damaged ({error}); remove it or choose another save_dir.") from None
 
 
-def _prepare(folder: Path, replace: bool) -> None:
-    """An existing, writable folder; of an old run its models and logs go, whatever else lies there stays."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("not writable")
-    except OSError as error:
-        raise ValueError(f"save_dir={folder} cannot be written ({error}).") from None
-    if replace:
-        remove_checkpoints(folder)
-        shutil.rmtree(folder / "eval_results", ignore_errors=True)  # they belong to the model that is replaced
-        for pattern in MODEL_FILES:  # an adapter left behind would be taken for part of a new full model
-            for file in folder.glob(pattern):
-                file.unlink()
+def check_start(adapter: str) -> None:
+    """ValueError if the model under an adapter is not the one it was trained on: made anew since, with other settings."""
+    base = adapter_base(adapter)
+    wanted, found = (read_record(Path(folder)) or {} for folder in (adapter, base))
+    if wanted.get("start") and found.get("settings_hash") and wanted["start"] != found["settings_hash"]:
+        raise ValueError(
+            f"{adapter} is an adapter of {base} as run {wanted['start']} had made it, but run {found['settings_hash']} has "
+            "replaced that model: make the old one again, or train the adapter again (overwrite_dir=true)."
+        )
+
+
+def _remove_old(folder: Path) -> None:
+    """Of an old run its models and logs go, whatever else lies there stays."""
+    remove_checkpoints(folder)
+    shutil.rmtree(folder / "eval_results", ignore_errors=True)  # they belong to the model that is replaced
+    for pattern in MODEL_FILES:  # an adapter left behind would be taken for part of a new full model
+        for file in folder.glob(pattern):
+            file.unlink()
 
 
 def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:

@@ -47,7 +47,7 @@ class TrainSettings:
     data_revision: str | None = None
     logging_steps: int = at_least(10, 1)
     save_steps: int | None = at_least(None, 0)  # steps between checkpoints; null: one an epoch; 0: none
-    resume_from_checkpoint: bool | str = True  # true: the newest checkpoint in save_dir; a path; false: start afresh
+    resume_from_checkpoint: bool | str = "auto"  # auto (or true): the newest in save_dir that is whole; a path; false: none
     overwrite_dir: bool = False
     report_to: str = choice("none", "wandb", "tensorboard")
     save_dir: str = ""

@@ -1,25 +1,29 @@
 """transformers' Trainer with one change of plan: the loss is a method's named parts on scored views."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from unlearn import method as contract
-from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder
+from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder, seal
 from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
 from unlearn.scoring import Scored
 from unlearn.step import StudentForward, score_views
 from unlearn.teacher import Teacher
-from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator, UpTo
 
 logger = logging.getLogger(__name__)
+WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk looks like to Python, torch and safetensors
 
 
 class UnlearnTrainer(Trainer):
@@ -138,10 +142,12 @@ class UnlearnTrainer(Trainer):
     # ---- data, logging ----------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
-        """Our sampler is already this rank's share, so accelerate must not shard it again."""
+        """Our sampler is already this rank's share, so accelerate must not shard it again. It ends where training does: a run
+        resumed from its last step would train one more."""
         workers = self.args.dataloader_num_workers
+        batches = UpTo(self.sampler, self.args.max_steps * self.args.gradient_accumulation_steps)
         return DataLoader(
-            self.dataset, batch_sampler=self.sampler, collate_fn=self.data_collator, num_workers=workers,
+            self.dataset, batch_sampler=batches, collate_fn=self.data_collator, num_workers=workers,
             persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
         )
 
@@ -153,9 +159,7 @@ class UnlearnTrainer(Trainer):
             means = self.accelerator.reduce(means, reduction="mean")
             logs = {**logs, **{f"parts/{name}": round(value, 6) for name, value in zip(names, means.tolist(), strict=True)}}
             self._sums, self._calls = {}, {}
-            if self.stop_when is not None and logs.get("parts/forget_nll", 0.0) > self.stop_when:
-                nll = logs["parts/forget_nll"]
-                self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {self.state.global_step}"
+            if self._says_stop(logs, self.state.global_step):
                 self.control.should_training_stop = True
         done = self.state.global_step * self.args.gradient_accumulation_steps / max(1, len(self.sampler))
         self.state.epoch = min(1.0, done) * len(self.sampler.counts)
@@ -174,16 +178,27 @@ class UnlearnTrainer(Trainer):
         self._staging = True
         try:
             super()._save_checkpoint(model, trial)
+        except WRITING as error:
+            shutil.rmtree(self.folder / INCOMPLETE, ignore_errors=True)  # on a full disk its space is wanted
+            raise OSError(self._lost(error)) from error
         finally:
             self._staging = False
         self.accelerator.wait_for_everyone()
         folder = self.folder
         if self.args.should_save:
             name = f"checkpoint-{self.state.global_step}"
+            seal(folder / INCOMPLETE / name, self.args.world_size)
             replace_folder(folder / INCOMPLETE / name, folder / name)
             (folder / INCOMPLETE).rmdir()
             keep_newest(folder, self.args.save_total_limit)  # the Trainer's own rotation has seen the staging folder only
         self.accelerator.wait_for_everyone()
+
+    def _lost(self, error: Exception) -> str:
+        """What to say when a checkpoint could not be written: what is left, and what to do."""
+        last = newest_checkpoint(self.folder)
+        kept = f"training will go on from {last.name}" if last else "training will begin anew"
+        return (f"checkpoint-{self.state.global_step} could not be written to {self.folder}: {str(error).strip()}. Is the disk "
+                f"full? Make room and run the same command again: {kept}.")
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The inner model (or its adapter) in the form `from_pretrained` reads; no pickled arguments."""
@@ -195,6 +210,21 @@ class UnlearnTrainer(Trainer):
         self.student.model.save_pretrained(folder, state_dict=state_dict)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Before `train(resume_from_checkpoint=...)`: a run that `stop_when` had ended by then trains no further."""
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        last = state.log_history[-1] if state.log_history else {}
+        if last.get("step") == state.global_step and self._says_stop(last, state.global_step):
+            self.args.max_steps = state.global_step
+
+    def _says_stop(self, logs: dict[str, float], step: int) -> bool:
+        """Whether a log line is above `stop_when`; `stopped` then says so."""
+        nll = logs.get("parts/forget_nll", 0.0)
+        if self.stop_when is None or nll <= self.stop_when:
+            return False
+        self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {step}"
+        return True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Puts a checkpoint's weights into the student, adapter or whole."""

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from unlearn import method as contract
 from unlearn.atomic import finite, write_text
-from unlearn.checkpoints import newest_checkpoint, whole_folder
+from unlearn.checkpoints import fault, newest_usable, whole_folder
 from unlearn.collator import Collator
 from unlearn.families import Family, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
 from unlearn.runs import Run
 from unlearn.settings import TrainSettings
+from unlearn.signals import Stop
 from unlearn.step import StudentForward
 from unlearn.teacher import Teacher
 from unlearn.trainer import UnlearnTrainer
@@ -103,19 +104,45 @@ def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save
 
 
 def resume_point(settings: TrainSettings) -> Path | None:
-    """The checkpoint to go on from, or None. ValueError for one that was named and is not there."""
+    """The checkpoint to go on from, or None.
+
+    Raises:
+        ValueError: one that was named and is not there, is damaged or was made by another number of processes.
+    """
     wanted = settings.resume_from_checkpoint
-    if isinstance(wanted, bool):
-        return newest_checkpoint(Path(settings.save_dir)) if wanted else None
-    if not (Path(wanted) / "trainer_state.json").is_file():
-        raise ValueError(f"resume_from_checkpoint={wanted} is not a checkpoint folder (it has no trainer_state.json).")
+    if wanted is False:
+        return None
+    if wanted is True or wanted == "auto":
+        return newest_usable(Path(settings.save_dir), world_size())
+    if wrong := fault(Path(wanted), world_size()):
+        raise ValueError(f"resume_from_checkpoint={wanted} {wrong}.")
     return Path(wanted)
 
 
-def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings) -> None:
-    """Trains, from the newest checkpoint if there is one and resuming is on."""
+class StopAtStep(TrainerCallback):
+    """After the step in which a signal came: a checkpoint, and the end of training."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop, self.stopped = stop, False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.stop.asked():
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop) -> None:
+    """Trains, from the newest checkpoint if there is one and resuming is on.
+
+    Raises SystemExit with the signal's code, after a checkpoint, when a signal came during training.
+    """
     checkpoint = resume_point(settings)
+    if checkpoint:
+        trainer.go_on_from(checkpoint)
+    at_step = StopAtStep(stop)
+    trainer.add_callback(at_step)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if at_step.stopped:
+        stop.exit()
     trainer.check_finite(weights=True)
 
 

@@ -1,6 +1,7 @@
 """What a training step looks at: forget and retain items under the views a method declares, and in which order."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -210,6 +211,19 @@ class EpochSampler(Sampler):
                 rows += (rows * self.world_size)[:missing]
             batches += [rows[start : start + size] for start in range(0, len(rows), size)]
         return [batches[position] for position in rng.permutation(len(batches))]
+
+
+class UpTo:
+    """The first `count` batches of a sampler."""
+
+    def __init__(self, batches: Any, count: int) -> None:
+        self.batches, self.count = batches, count
+
+    def __len__(self) -> int:
+        return min(len(self.batches), self.count)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return islice(self.batches, len(self))
 
 
 class StepCollator:
