@@ -1,11 +1,16 @@
-"""Sweeps: base and gold once, then forget + evaluate per method, modality and seed, then the leaderboard and its report.
+"""Sweeps: base and gold once, then forget + evaluate per job, then the leaderboard, its report and a table of the paper.
 
     python run_exps.py                                  # all methods, 3 seeds, the embedded benchmark
     python run_exps.py tune=true                        # also each method's best setting, chosen on a seed not reported
-    python run_exps.py methods='[npo]' modalities='[text,visual,both]'
+    python run_exps.py methods='[npo]' modalities='[text,visual,both]' splits='[forget05,forget10]'
+    python run_exps.py +table=1                         # in the form of the paper's Table 1 (also 3, 4, 5, 6, fig5)
+    python run_exps.py +table=1 +experiment=llava executor=slurm slurm.partition=gpu
 
 Finished jobs are kept (by the hash of their settings), interrupted ones go on, a failed one is reported and the rest go on.
 """
+
+import re
+import sys
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -15,13 +20,14 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="config", config_name="run_exps")
 def main(config: DictConfig) -> None:
-    from mm.sweep import Sweep, run_sweep
+    from sweeps.settings import Sweep
+    from sweeps.study import run_sweep
     from unlearn.settings_build import build_settings
 
-    sweep = build_settings(Sweep, OmegaConf.to_container(config, resolve=True))
-    print(run_sweep(sweep))
+    print(run_sweep(build_settings(Sweep, OmegaConf.to_container(config, resolve=True))))
 
 
 if __name__ == "__main__":
     check_overrides("run_exps")
+    sys.argv[1:] = [re.sub(r"^(\+?table=)(\d+)$", r"\1'\2'", word) for word in sys.argv[1:]]  # Hydra takes no number for a file
     main()

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mm.sweep import AGGREGATE, Job, Sweep, finetune_job, run_job, run_jobs
+from sweeps.jobs import AGGREGATE, Job, base_job, gold_jobs
+from sweeps.runner import plans, run_jobs
+from sweeps.settings import Sweep
+from sweeps.work import carry_out, plan
 from unlearn.atomic import write_text
 from unlearn.leaderboard import leaderboard_row
 from unlearn.metrics.probability import choice_probability
@@ -27,9 +30,9 @@ def shuffled_name_probability(job: Job) -> float:
     """Mean closed-set probability of the right name when the picture shows somebody else."""
     folder = job.folder / "eval_shuffled"
     control = dataclasses.replace(
-        job, evaluation=(*job.evaluation, "images=shuffled", "eval_task_ids=[4]", f"save_dir={folder}")
+        job, evaluations=((*job.evaluations[0], "images=shuffled", "eval_task_ids=[4]", f"save_dir={folder}"),)
     )
-    run_job(control)  # the model is there already: this evaluates
+    carry_out(plan(control, folder.parent.parent / "jobs"))  # the model is there already: this evaluates
     log = read_log(folder / "eval_log_aggregated.json").tasks["eval_forget_facerec"]
     rows = list(log["avg_gt_loss"])
     right = np.array([log["avg_gt_loss"][row] for row in rows])
@@ -39,8 +42,8 @@ def shuffled_name_probability(job: Job) -> float:
 def measure(family: str, seed: int, root: Path) -> dict[str, float]:
     """The signal of one finetuning seed."""
     sweep = Sweep(model_family=family, save_dir=str(root / f"seed{seed}"), finetune_seed=seed)
-    base, gold = (finetune_job(sweep, split) for split in ("full+tofu", "retain90+tofu"))
-    failed = run_jobs([base, gold], 2)
+    base, gold = base_job(sweep), gold_jobs(sweep)["forget10"]
+    failed = [one for one in run_jobs(plans([base, gold], sweep), sweep) if not one.usable]
     if failed:
         raise SystemExit(f"seed {seed}: {failed}")
     rows: dict[str, Any] = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mm.clear import forget_sources
-from mm.sweep import compose
 from mm.tasks import eval_settings, load_tasks
+from sweeps.rooms import compose
 from unlearn import pipeline, registry
 from unlearn.families import load_family
 from unlearn.results import read_log

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mm.sweep import AGGREGATE, Job, run_job
+from sweeps.jobs import AGGREGATE, Job
+from sweeps.work import carry_out, plan
 from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
 from unlearn.results import read_log
 
@@ -16,7 +17,8 @@ QUICK = ("ds_size=2", "generation.max_new_tokens=3", "batch_size=4")
 def made(script: str, folder: Path, *words: str, evaluation: tuple[str, ...] = QUICK, family: str = "llava-mini") -> Path:
     """Trains with `words` and evaluates, as the scripts would; returns the folder."""
     overrides = (f"model_family={family}", f"save_dir={folder}", "save_steps=0", *words)
-    run_job(Job(script, folder.name, folder, overrides, (f"model_family={family}", f"model_path={folder}", *evaluation)))
+    evaluations = ((f"model_family={family}", f"model_path={folder}", *evaluation),)
+    carry_out(plan(Job(script, folder.name, folder, overrides, evaluations), folder.parent / "jobs"))
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("mm", "nlp", "cv")
-PACKAGES = (*ROOMS, "unlearn", "minibench")
+PACKAGES = (*ROOMS, "unlearn", "minibench", "sweeps")
 HEAVY = {"deepspeed", "bitsandbytes", "flash_attn", "wandb", "matplotlib"}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 SCRIPTS = [ROOT / "aggregate_eval_stat.py", ROOT / "run_exps.py", ROOT / "publish.py"]
@@ -49,6 +49,11 @@ def test_the_core_knows_no_modality_no_benchmark_and_no_hydra() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_do_not_import_one_another(room: str) -> None:
     assert not offenders(room, {*ROOMS} - {room})
+
+
+def test_nobody_imports_the_sweeps() -> None:
+    for package in (*ROOMS, "unlearn", "minibench"):
+        assert not offenders(package, {"sweeps"})
 
 
 def test_methods_see_torch_and_the_contract_only() -> None:

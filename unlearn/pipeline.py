@@ -24,7 +24,7 @@ from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
 from unlearn.results import read_log
 from unlearn.runs import check_start, git_commit, read_record, start_run, versions
-from unlearn.samples import Sample, SampleSource, draw
+from unlearn.samples import Sample, SampleSource, draw, part_of
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.signals import deferred
 from unlearn.step import check_layer
@@ -47,7 +47,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     if run.finished:
         return run.folder
     method = build_method("retain_ft")
-    source = load_source()  # a mistake in the data must not leave a record behind
+    source = part_of(load_source(), settings.data_fraction, settings.seed)  # a mistake in the data must leave no record
     dataset = ForgetRetainDataset(
         method.student_views, forget=None, retain=source, seed=settings.seed, epoch_over="retain"
     )

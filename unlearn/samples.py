@@ -35,6 +35,39 @@ class SampleSource(Protocol):
         """The person a row is about, where the row says so; None otherwise."""
 
 
+class PartOfSource:
+    """A seeded share of a split's rows in their own order. Of one seed the smaller shares lie within the larger ones."""
+
+    def __init__(self, source: SampleSource, fraction: float, seed: int) -> None:
+        self.source = source
+        shuffled = np.random.default_rng(seed).permutation(len(source))
+        self.rows = sorted(int(row) for row in shuffled[: round(fraction * len(source))])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        return self.source.sample(self.rows[index], rng)
+
+    def has_image(self, index: int) -> bool:
+        return self.source.has_image(self.rows[index])
+
+    def subject(self, index: int) -> str | None:
+        return self.source.subject(self.rows[index])
+
+
+def part_of(source: SampleSource, fraction: float, seed: int) -> SampleSource:
+    """`source` itself for a fraction of 1. ValueError outside (0, 1], or where no row is left."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"data_fraction={fraction:g} must be above 0 and at most 1.")
+    if fraction == 1:
+        return source
+    part = PartOfSource(source, fraction, seed)
+    if not len(part):
+        raise ValueError(f"data_fraction={fraction:g} leaves none of {len(source)} rows; raise it.")
+    return part
+
+
 def draw(*key: int) -> np.random.Generator:
     """The generator of one place in a run, e.g. `draw(seed, epoch, index, purpose)`: the same on every worker and rank."""
     return np.random.default_rng([abs(int(part)) for part in key])

@@ -60,6 +60,7 @@ class FinetuneSettings(TrainSettings):
     model_path: str | None = None  # start from this checkpoint instead of the family's own
     data_path: str = "data/clear-mini"
     split: str = "full+tofu"
+    data_fraction: float = at_least(1.0, 0)  # of the split's rows, drawn by seed; 0.2 holds all of 0.1
 
 
 @dataclass(frozen=True)

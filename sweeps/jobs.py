@@ -1,0 +1,151 @@
+"""The jobs of a sweep: which runs its axes name, where each goes, and which overrides make it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.settings import Sweep, as_overrides
+
+AGGREGATE = "eval_results/eval_log_aggregated.json"
+DEFAULT_SPLIT = "forget10"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run and the evaluations that follow it. `script` is finetune or forget (of the face track: run).
+
+    `label` is the row's name in the leaderboard; method, modality, split and seed say where it belongs in a table.
+    """
+
+    script: str
+    label: str
+    folder: Path
+    overrides: tuple[str, ...]
+    evaluations: tuple[tuple[str, ...], ...] = ()
+    track: str = "mm"
+    method: str = ""
+    modality: str = ""
+    split: str = DEFAULT_SPLIT
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def log(self, split: str = DEFAULT_SPLIT) -> Path:
+        """The aggregated log of the evaluation on a forget split."""
+        return results_of(self.folder, split) / "eval_log_aggregated.json"
+
+
+def results_of(folder: Path, split: str) -> Path:
+    """Base and gold are asked about each forget split; forget10 has the folder that the scripts use."""
+    return folder / "eval_results" if split == DEFAULT_SPLIT else folder / "eval_results" / split
+
+
+def base_job(sweep: Sweep) -> Job:
+    """The model before unlearning, evaluated on every forget split of the sweep."""
+    return finetune_job(sweep, "full" + _tofu(sweep), "base", sweep.splits)
+
+
+def gold_jobs(sweep: Sweep) -> dict[str, Job]:
+    """By forget split: the model that never saw it."""
+    return {split: finetune_job(sweep, retain_of(split) + _tofu(sweep), "gold", [split]) for split in sweep.splits}
+
+
+def finetune_job(
+    sweep: Sweep, split: str, label: str, forget_splits: Sequence[str] = (DEFAULT_SPLIT,), *, fraction: float = 1.0,
+    evaluation: tuple[str, ...] = (),
+) -> Job:  # fmt: skip
+    """Finetuning on `fraction` of a split. `evaluation`: overrides of this job's evaluations alone."""
+    folder = Path(sweep.save_dir) / (f"ft_{split}" + ("" if fraction == 1 else f"_part{fraction:g}"))
+    part = () if fraction == 1 else (f"data_fraction={fraction:g}",)
+    words = (f"split={split}", f"seed={sweep.finetune_seed}", *part)
+    evaluations = tuple((*_evaluation(sweep, folder, label, asked), *evaluation) for asked in forget_splits)
+    return Job("finetune", label, folder, (*_common(sweep, folder), *words, *sweep.finetune), evaluations, sweep.track,
+               seed=sweep.finetune_seed)  # fmt: skip
+
+
+def forget_jobs(sweep: Sweep, base: Job) -> list[Job]:
+    """Every point of the sweep's axes."""
+    return [
+        forget_job(sweep, base, Variant(label, method, (*own, *more)), modality, split, seed)
+        for split in sweep.splits for more in sweep.option_lists for method, own in variants(sweep)
+        for label in [f"{method} [{','.join(more)}]" if more else method]
+        for modality in sweep.modalities for seed in sweep.seeds
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with overrides of its own, under the name that its rows bear."""
+
+    label: str
+    method: str
+    overrides: tuple[str, ...] = ()
+
+
+def forget_job(sweep: Sweep, base: Job, variant: Variant, modality: str, split: str, seed: int) -> Job:
+    words = [variant.label, *([modality] if modality != "both" and sweep.track == "mm" else []),
+             *([split] if split != DEFAULT_SPLIT else []), f"seed{seed}"]  # fmt: skip
+    folder = Path(sweep.save_dir) / "_".join(words).replace(" ", "_").replace("/", "-")
+    data = (f"forget_split={split}+tofu", f"retain_split={retain_of(split)}+tofu", f"modality={modality}")
+    overrides = (
+        *_common(sweep, folder), f"model_path='{base.folder}'", f"forget_loss={variant.method}", f"seed={seed}",
+        *(data if sweep.track == "mm" else (f"split={split}",)), *sweep.forget, *variant.overrides,
+    )  # fmt: skip
+    return Job("forget", variant.label, folder, overrides, (_evaluation(sweep, folder, variant.label, split),), sweep.track,
+               variant.method, modality, split, seed)  # fmt: skip
+
+
+def study_job(sweep: Sweep) -> Job:
+    """The face track's whole study, which spreads its many models over the machine by itself."""
+    folder = Path(sweep.save_dir)
+    methods = () if sweep.methods == "all" else (f"methods=[{','.join(_names(sweep))}]",)
+    preset = (f"+experiment={sweep.experiment}",) if sweep.experiment else ()
+    words = (f"root='{folder}'", f"leaderboard='{folder}/cv_leaderboard.json'", f"forget_size='{sweep.splits[0][-2:]}'")
+    return Job("run", "faces", folder, (*preset, *methods, *words, *sweep.forget), (), "cv")
+
+
+def variants(sweep: Sweep) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(name, its own overrides) of every method of the sweep. ValueError for an unknown name."""
+    from unlearn.registry import build_method
+
+    for name in (*sweep.settings, *sweep.grid_more):
+        build_method(name)
+    settings = {name.lower(): as_overrides(overrides) for name, overrides in sweep.settings.items()}
+    for name in _names(sweep):
+        build_method(name)
+        yield name, settings.get(name.lower(), ())
+
+
+def _names(sweep: Sweep) -> list[str]:
+    if sweep.methods == "all":
+        from unlearn.registry import method_names
+
+        return [name for name in method_names() if name != "grad_diff"]  # short for one of the six that are there
+    return [sweep.methods] if isinstance(sweep.methods, str) else list(sweep.methods)
+
+
+def retain_of(split: str) -> str:
+    """`retain90` for `forget10`. ValueError for a name that says no size."""
+    size = split.removeprefix("forget")
+    if not split.startswith("forget") or len(size) != 2 or not size.isdigit():
+        raise ValueError(f"splits has {split!r}; a forget split is called forget01, forget05, forget10.")
+    return f"retain{100 - int(size):02d}"
+
+
+def _tofu(sweep: Sweep) -> str:
+    return "+tofu" if sweep.track == "mm" else ""
+
+
+def _common(sweep: Sweep, folder: Path) -> tuple[str, ...]:
+    preset = (f"+experiment={sweep.experiment}",) if sweep.experiment else ()
+    return (*preset, f"model_family={sweep.model_family}", f"save_dir='{folder}'")
+
+
+def _evaluation(sweep: Sweep, folder: Path, label: str, split: str) -> tuple[str, ...]:
+    preset = (f"+experiment={sweep.experiment}",) if sweep.experiment else ()
+    return (
+        *preset, f"model_family={sweep.model_family}", f"model_path='{folder}'", f"save_dir='{results_of(folder, split)}'",
+        f"split={split}_perturbed", "overwrite=false", f"method_name='{label}'", *sweep.eval,
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""What a sweep may be told: config/run_exps.yaml, key by key, and what of it cannot go together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unlearn import ROOT
+from unlearn.settings_build import at_least, choice
+
+TABLES = ("1", "3", "4", "5", "6", "fig5")
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """What a job asks of SLURM. `time` in minutes: a job that needs longer is requeued and goes on from its checkpoint."""
+
+    partition: str | None = None
+    time: int = at_least(240, 1)
+    gpus: int = at_least(1, 0)
+    cpus: int = at_least(8, 1)
+    mem: str = "64GB"
+    setup: list[str] = field(default_factory=list)  # shell lines before the job: module load cuda
+    options: dict[str, Any] = field(default_factory=dict)  # any other key of submitit's SlurmExecutor: account, qos, ...
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """config/run_exps.yaml. Axes: methods, modalities, splits, options, seeds."""
+
+    embedded_family: str = "llava-mini"
+    model_family: str = "llava-mini"
+    track: str = choice("mm", "nlp", "cv")
+    experiment: str | None = None
+    save_dir: str = "runs/llava-mini"
+    methods: list[str] | str = "all"
+    modalities: list[str] = field(default_factory=lambda: ["both"])
+    splits: list[str] = field(default_factory=lambda: ["forget10"])
+    options: list[Any] = field(default_factory=lambda: [[]])
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    finetune_seed: int = 42
+    executor: str = choice("local", "slurm", "debug")
+    jobs: int | None = at_least(None, 1)
+    slurm: SlurmSettings = field(default_factory=SlurmSettings)
+    overwrite: bool = False
+    finetune: list[str] = field(default_factory=list)
+    forget: list[str] = field(default_factory=list)
+    eval: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    tune: bool = False
+    tune_seed: int = 0
+    grid: list[Any] = field(default_factory=list)
+    grid_more: dict[str, Any] = field(default_factory=dict)
+    keep_retain: float = 0.95
+    table: str | None = choice(None, *TABLES)
+    transfer: dict[str, Any] = field(default_factory=dict)
+    fractions: list[float] = field(default_factory=lambda: [tenth / 10 for tenth in range(1, 11)])
+
+    @property
+    def option_lists(self) -> list[tuple[str, ...]]:
+        """The axis `options`, each entry as a tuple of overrides."""
+        return [as_overrides(entry) for entry in self.options]
+
+    def check(self) -> None:
+        """ValueError for what cannot go together, before anything runs."""
+        for name in ("modalities", "splits", "options", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: a sweep needs at least one entry in each axis.")
+        if self.tune and len(self.modalities) * len(self.splits) * len(self.options) > 1:
+            raise ValueError("tune=true chooses a setting for one modality and one split; give modalities, splits and options "
+                             "one entry each.")  # fmt: skip
+        presets = sorted(file.stem for file in (ROOT / "config" / self.track / "experiment").glob("*.yaml"))
+        if self.experiment is not None and self.experiment not in presets:
+            raise ValueError(f"experiment={self.experiment} is not one of the {self.track} track's ({', '.join(presets)}).")
+        if self.table is not None:
+            from sweeps.paper import table_track
+
+            if self.track != (wanted := table_track(self.table)) and self.table != "fig5":
+                raise ValueError(f"table={self.table} is of the {wanted} track, not of {self.track}; leave one of the two out.")
+        if self.table == "fig5" and (self.track == "cv" or len(self.fractions) < 2 or max(self.fractions) != 1):
+            raise ValueError("table=fig5 needs track mm or nlp and at least two fractions, the largest of them 1.")
+        if self.track == "cv" and (self.tune or self.settings or self.finetune or self.eval):
+            raise ValueError("The face track takes overrides of config/cv/run.yaml under forget; finetune, eval, settings and "
+                             "tune are of the other tracks.")  # fmt: skip
+
+
+def as_overrides(entry: Any) -> tuple[str, ...]:
+    """One entry of `options`, `grid` or `settings.<method>` as overrides: a word, a list of words, or null for none."""
+    if entry is None:
+        return ()
+    if isinstance(entry, str):
+        return (entry,)
+    if isinstance(entry, Sequence) and all(isinstance(word, str) for word in entry):
+        return tuple(entry)
+    raise ValueError(f"{entry!r} is not a list of overrides such as [lr=1e-3, num_epochs=3].")

@@ -1,0 +1,161 @@
+"""One job as it is carried out: planned from its overrides, recorded in `<save_dir>/jobs/<name>.json`, run under a lock.
+
+A record's status is waiting, running, interrupted, finished or failed. What is finished under the same digest is not run
+again; everything else is, and the pipeline itself goes on from its checkpoints.
+"""
+
+import dataclasses
+import gc
+import hashlib
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sweeps import rooms
+from sweeps.jobs import Job
+from unlearn.atomic import write_json
+from unlearn.runs import read_record, settings_hash
+
+logger = logging.getLogger(__name__)
+TRACEBACK_LINES = 12
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job with its settings read and checked. `overwrite`: a run of other settings in its folder is redone."""
+
+    job: Job
+    training: Any
+    evaluations: tuple[Any, ...]
+    records: Path
+    overwrite: bool = False
+
+    @property
+    def record_file(self) -> Path:
+        return self.records / f"{self.job.name}.json"
+
+    def digest(self) -> str:
+        """Over every setting of the training and of the evaluations, and over the run that made the start model."""
+        if self.job.track == "cv":
+            return _hash(self.training[0])
+        return _hash([settings_hash(self.training), *map(_identity, self.evaluations)])
+
+    def record(self) -> dict[str, Any]:
+        """What is known of the job; empty for one that was never planned. A damaged record counts as none."""
+        try:
+            return json.loads(self.record_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def note(self, status: str, **facts: Any) -> None:
+        """Writes the record. `stale` stays in it until the job is done: its folder holds results of other settings."""
+        stale = self.stale() and status != "finished"
+        facts = {"stale": True, **facts} if stale else facts
+        write_json(self.record_file, {"job": self.job.name, "status": status, "digest": self.digest(), **facts})
+
+    def stale(self) -> bool:
+        """Whether the job was finished with other settings (of the evaluation, it may be, where the model is the same)."""
+        record = self.record()
+        return bool(record.get("stale")) or (record.get("status") == "finished" and record.get("digest") != self.digest())
+
+    def finished(self) -> bool:
+        """Whether the same job was done before and its files are still there."""
+        record = self.record()
+        if record.get("status") != "finished" or record.get("digest") != self.digest():
+            return False
+        if self.job.track == "cv":
+            return Path(self.training[0].leaderboard).is_file()
+        run = read_record(self.job.folder) or {}
+        same = run.get("status") == "finished" and run.get("settings_hash") == settings_hash(self.training)
+        return same and all((Path(one.save_dir) / "eval_log_aggregated.json").is_file() for one in self.evaluations)
+
+    def lock(self) -> FileLock:
+        """Who holds it works on the job: a lock of the operating system, which ends with its process."""
+        self.records.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.records / f".{self.job.name}.lock")
+
+    def busy(self) -> bool:
+        try:
+            with self.lock().acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+def plan(job: Job, records: Path, overwrite: bool = False) -> Work:
+    """Reads and checks the job's settings. ValueError names the job and what is wrong with its overrides."""
+    from hydra.errors import HydraException
+
+    try:
+        training = rooms.training_settings(job.track, job.script, job.overrides)
+        evaluations = tuple(rooms.evaluation_settings(job.track, words) for words in job.evaluations)
+    except (ValueError, HydraException) as error:
+        raise ValueError(f"{job.name}: {error}") from error
+    return Work(job, training, evaluations, records, overwrite)
+
+
+def carry_out(work: Work) -> dict[str, float]:
+    """Trains and evaluates in this process; returns the seconds of each part."""
+    _fresh_memory()
+    training, job, started = work.training, work.job, time.monotonic()
+    other_model = work.overwrite and _other_run(work)
+    again = other_model or (work.overwrite and work.stale())
+    if other_model:
+        logger.info("%s: made with other settings before; it is redone", job.name)
+        training = dataclasses.replace(training, overwrite_dir=True)
+    rooms.train(job.track, job.script, training)
+    trained = time.monotonic()
+    for evaluation in work.evaluations:
+        rooms.evaluate(job.track, dataclasses.replace(evaluation, overwrite=True) if again else evaluation)
+    return {"train_seconds": trained - started, "eval_seconds": time.monotonic() - trained}
+
+
+def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) -> None:
+    """Runs the job and records how it ended. Only what stops the whole process (a signal, SystemExit) is raised."""
+    started = time.monotonic()
+    work.note("running")
+    try:
+        seconds = body(work)
+    except Exception as error:  # whatever a job dies of, the others go on
+        lines = "".join(traceback.format_exception(error)).strip().splitlines()
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning("%s failed: %s", work.job.name, reason)
+        work.note("failed", error=reason, traceback=lines[-TRACEBACK_LINES:], seconds=time.monotonic() - started)
+    except BaseException:
+        work.note("interrupted", seconds=time.monotonic() - started)
+        raise
+    else:
+        work.note("finished", seconds=time.monotonic() - started, **seconds)
+
+
+def _other_run(work: Work) -> bool:
+    """Whether the folder holds a run of other settings."""
+    run = None if work.job.track == "cv" else read_record(work.job.folder)
+    return run is not None and run.get("settings_hash") != settings_hash(work.training)
+
+
+def _fresh_memory() -> None:
+    """What the job before has left behind must not count as this one's."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _identity(evaluation: Any) -> dict[str, Any]:
+    ours = {"overwrite", "batch_size", "submitted_by"}  # change no result
+    return {key: value for key, value in dataclasses.asdict(evaluation).items() if key not in ours}
+
+
+def _hash(value: Any) -> str:
+    value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
