@@ -59,7 +59,7 @@ def make_trainer(
     )  # fmt: skip
     sampler = EpochSampler(
         dataset, batch_size=run.batch_size, epochs=run.num_epochs, seed=run.seed, rank=rank, world_size=world_size,
-        passes=lambda epoch: contract.passes(method, epoch),
+        passes=lambda epoch: contract.passes(method, epoch), accumulation=run.gradient_accumulation_steps,
     )  # fmt: skip
     steps = steps or -(-len(sampler) // run.gradient_accumulation_steps)
     args = training_arguments(run, steps, warmup, save_steps=save_steps)

@@ -84,7 +84,7 @@ def forget(
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
     train(trainer, run, settings)
-    apply_finalize(method, trainer.student, original)
+    apply_finalize(method, trainer, original)
     if settings.save_model:
         save_trained(trainer, run.folder, collator, merge=False)
     return finish(run, trainer)

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from unlearn import method as contract
 from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder
+from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32_sums
 from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
 from unlearn.scoring import Scored
@@ -49,18 +50,21 @@ class UnlearnTrainer(Trainer):
         log_grad_norms: bool = False,
     ) -> None:
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
+        check_needs(check_engine(self.accelerator), penalty=contract.has_penalty(method), grad_norms=log_grad_norms)
+        keep_fp32_sums(self.accelerator)
         self.dataset, self.folder = dataset, Path(str(args.output_dir))
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
         self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
         self.model_accepts_loss_kwargs = False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
         self.student = student
         self.initial = snapshot(student.model) if contract.needs_initial(method) else None
+        self.final: dict[str, Tensor] | None = None  # what to save instead of the weights, where an engine holds them in parts
         self.stopped: str | None = None
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
         self._bad: tuple[int, dict[str, Tensor]] | None = None
         if teacher is not None:
-            teacher.to(args.device)
+            teacher.prepare(self.accelerator, bf16=args.bf16)
 
     # ---- one step ---------------------------------------------------------------------------------------------------
 
@@ -74,7 +78,8 @@ class UnlearnTrainer(Trainer):
         step = self._step_info(inputs)
         outputs = model({name: views[name] for name in names})
         student = score_views(outputs)
-        teacher = self.teacher.score({name: views[name] for name in taught}) if self.teacher is not None else {}
+        through = None if isinstance(model, DistributedDataParallel) else model  # whose inside is whole, without a broadcast
+        teacher = self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
         parts = self.method.loss(student, teacher, step)
         if contract.has_penalty(self.method):
             parts = {**parts, **contract.penalty(self.method, trained_view(self.student.model, self.initial), step)}
@@ -185,17 +190,26 @@ class UnlearnTrainer(Trainer):
             keep_newest(folder, self.args.save_total_limit)  # the Trainer's own rotation has seen the staging folder only
         self.accelerator.wait_for_everyone()
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Every process must call this: weights that lie in parts are gathered for the one that writes."""
+        self._save(output_dir, gather_weights(self.accelerator, self.model_wrapped, self.student))
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The inner model (or its adapter) in the form `from_pretrained` reads; no pickled arguments."""
         if not self.args.should_save:
             return
         folder = output_dir or self.args.output_dir
-        if state_dict is not None:
-            state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
         self.student.model.save_pretrained(folder, state_dict=state_dict)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+        """transformers' training. Under FSDP a checkpoint's weights go in before they are cut up."""
+        if isinstance(resume_from_checkpoint, str) and self.is_fsdp_enabled:
+            load_weights(self.student.model, resume_from_checkpoint)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Puts a checkpoint's weights into the student, adapter or whole."""
-        load_weights(self.student.model, resume_from_checkpoint)
+        """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them already."""
+        if model is None:
+            load_weights(self.student.model, resume_from_checkpoint)
