@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def check_launch(environment: Mapping[str, str] = os.environ, *, gpu: bool) -> N
     """ValueError, before a model loads, for a launch that would silently become another one."""
     wanted = wanted_engine(environment)
     if wanted == "FSDP1":
-        raise ValueError("The launcher asks for FSDP1, which no longer exists here; set fsdp_version: 2 (config/accelerate/fsdp2.yaml).")
+        raise ValueError("The launcher asks for FSDP1; set fsdp_version: 2, as config/accelerate/fsdp2.yaml does.")
     if wanted is not None and not gpu:
         raise ValueError(
             f"The launcher asks for {wanted}, but torch sees no GPU, and accelerate shards on GPUs only: it would run DDP or "
@@ -74,7 +75,7 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
 def check_needs(engine: str, *, penalty: bool, grad_norms: bool) -> None:
     """ValueError for what needs whole weights, or a graph that reaches them, under an engine that has neither."""
     if penalty and engine in CUT:
-        raise ValueError(f"A penalty on the weights (l1_lambda) needs them whole, and {engine} cuts them up; use ddp.yaml or zero2.yaml.")
+        raise ValueError(f"A penalty on the weights (l1_lambda) needs them whole; {engine} holds parts. Use zero2.yaml.")
     if grad_norms and engine.startswith(("FSDP", "ZeRO")):
         raise ValueError(f"log_grad_norms=true is not possible under {engine}; use ddp.yaml or set it to false.")
 
@@ -116,7 +117,7 @@ def gather_weights(accelerator: Any, wrapped: Any, student: Any) -> Weights | No
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=not whole)
-        found = get_model_state_dict(wrapped, options=options)
+        found: dict[str, Any] = get_model_state_dict(wrapped, options=options)
         return {name.removeprefix("model."): tensor for name, tensor in found.items()}
     if engine.startswith("ZeRO"):
         return _gather_zero(accelerator.is_main_process, student.model, whole)
@@ -138,6 +139,31 @@ def _gather_zero(main: bool, model: nn.Module, whole: bool) -> Weights:
     if main and whole:
         weights |= {name: buffer for name, buffer in model.state_dict().items() if name not in weights and buffer.numel()}
     return weights
+
+
+def save_states(trainer: Any, folder: Path) -> None:
+    """Optimiser and scheduler of an FSDP2 run, whole, in one file each: any number of processes can go on from them.
+
+    accelerate's own would write all frozen weights beside them, or, sharded, files that are read back with pickle.
+    """
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    states = get_optimizer_state_dict(trainer.model_wrapped, trainer.optimizer, options=options)
+    if trainer.args.should_save:
+        torch.save(states, folder / "optimizer.pt")
+        torch.save(trainer.lr_scheduler.state_dict(), folder / "scheduler.pt")
+
+
+def load_states(trainer: Any, folder: Path) -> None:
+    """What `save_states` wrote, into a prepared run. A weight without a state had no gradient yet, and that is no mistake."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+
+    states = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    if states["state"]:
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_optimizer_state_dict(trainer.model_wrapped, trainer.optimizer, states, options=options)
+    trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from unlearn import method as contract
 from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder
-from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32_sums
+from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32_sums, load_states, save_states
 from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
 from unlearn.scoring import Scored
@@ -203,11 +203,23 @@ class UnlearnTrainer(Trainer):
         if self.processor is not None:
             self.processor.save_pretrained(folder)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            save_states(self, Path(output_dir))
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.is_fsdp_enabled:
+            load_states(self, Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *options: Any, **more: Any) -> Any:
         """transformers' training. Under FSDP a checkpoint's weights go in before they are cut up."""
         if isinstance(resume_from_checkpoint, str) and self.is_fsdp_enabled:
             load_weights(self.student.model, resume_from_checkpoint)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        return super().train(resume_from_checkpoint, *options, **more)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them already."""

@@ -17,7 +17,7 @@ from unlearn import method as contract
 from unlearn.atomic import finite, write_text
 from unlearn.checkpoints import INCOMPLETE, newest_checkpoint, whole_folder
 from unlearn.collator import Collator
-from unlearn.engines import check_launch, gather_weights, loads_in_parts, whole_loading
+from unlearn.engines import CUT, check_launch, gather_weights, loads_in_parts, wanted_engine, whole_loading
 from unlearn.families import Family, inner_model, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
@@ -44,7 +44,7 @@ def build_trainer(
     sampler = EpochSampler(
         dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
         rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
-        accumulation=settings.gradient_accumulation_steps,
+        accumulation=settings.gradient_accumulation_steps, alike=wanted_engine() in CUT,
     )
     if len(sampler) == 0:
         raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")

@@ -172,9 +172,10 @@ class EpochSampler(Sampler):
     """Batches of `Draw`s for the whole run, epoch after epoch, for one rank.
 
     Every batch holds rows of one modality, and at each step all ranks hold the same modality and the same number of
-    rows, so no rank waits for an image another one does not have. With several ranks the partners of a batch have one
-    modality too: rows are grouped by what was drawn for them, so the draws are those of one process. One process sees the
-    union of what n processes see.
+    rows, so no rank waits for an image another one does not have. One process sees the union of what n processes see.
+
+    With `alike` the partners of a batch have one modality too, which engines need that gather weights as they are used:
+    rows are grouped by what is drawn for them, so every draw stays, and only which rows share a step changes.
 
     With `accumulation` micro-batches to a step, a pass of a method that alternates is filled up to whole steps by at most
     `accumulation` - 1 batches of its own, seen twice: ascent and descent never share a step.
@@ -191,9 +192,11 @@ class EpochSampler(Sampler):
         world_size: int = 1,
         passes: Callable[[int], tuple[str, ...] | None] = lambda epoch: None,
         accumulation: int = 1,
+        alike: bool = False,
     ) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rank, self.world_size, self.passes, self.accumulation = rank, world_size, passes, accumulation
+        self.rank, self.world_size, self.passes = rank, world_size, passes
+        self.accumulation, self.alike = accumulation, alike
         whole = int(epochs)
         counts = [self.batches_in_epoch(epoch) for epoch in range(whole + (epochs > whole))]
         if epochs > whole:
@@ -234,9 +237,7 @@ class EpochSampler(Sampler):
         return batches + (batches * self.accumulation)[:missing]
 
     def _group(self, epoch: int, index: int, name: str | None) -> tuple[bool, ...]:
-        if self.world_size == 1:
-            return (self.dataset.has_image(index, name),)
-        return self.dataset.modalities(epoch, index, name)
+        return self.dataset.modalities(epoch, index, name) if self.alike else (self.dataset.has_image(index, name),)
 
 
 class StepCollator:
