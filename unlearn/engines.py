@@ -160,9 +160,13 @@ def load_states(trainer: Any, folder: Path) -> None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     states = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-    if states["state"]:
+    known = set(states["state"])
+    if known:
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_optimizer_state_dict(trainer.model_wrapped, trainer.optimizer, states, options=options)
+    for name, parameter in trainer.model_wrapped.named_parameters():
+        if name not in known:  # torch has made one up, a step ahead
+            trainer.optimizer.state.pop(parameter, None)
     trainer.lr_scheduler.load_state_dict(torch.load(folder / "scheduler.pt", weights_only=True))
 
 
