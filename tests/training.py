@@ -46,6 +46,7 @@ def make_trainer(
     rank: int = 0,
     world_size: int = 1,
     warmup: int = 0,
+    alike: bool = False,
     **settings: Any,
 ) -> UnlearnTrainer:
     """`forget` and `retain` are (images, texts); further keywords are settings of the run."""
@@ -59,7 +60,7 @@ def make_trainer(
     )  # fmt: skip
     sampler = EpochSampler(
         dataset, batch_size=run.batch_size, epochs=run.num_epochs, seed=run.seed, rank=rank, world_size=world_size,
-        passes=lambda epoch: contract.passes(method, epoch),
+        passes=lambda epoch: contract.passes(method, epoch), accumulation=run.gradient_accumulation_steps, alike=alike,
     )  # fmt: skip
     steps = steps or -(-len(sampler) // run.gradient_accumulation_steps)
     args = training_arguments(run, steps, warmup, save_steps=save_steps)

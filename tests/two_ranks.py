@@ -1,19 +1,24 @@
-"""What tests/test_processes.py runs on two ranks: `torchrun --nproc_per_node 2 tests/two_ranks.py OUT`.
+"""What tests/test_processes.py runs on two ranks: `torchrun --nproc_per_node 2 tests/two_ranks.py OUT [ENGINE]`.
 
-Each rank writes the weights it ends with and what it saw to OUT, for the test to compare.
+ENGINE is ddp (which also does the FSDP2 cases), zero2 or zero3. Each rank writes the weights it ends with and what it
+saw to OUT, for the test to compare.
 """
 
 import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
 
-from tests.training import make_trainer, trained_weights
+from tests.training import make_trainer
+from unlearn.engines import engine_of, gather_weights
 from unlearn.registry import build_method
 from unlearn.trainer import UnlearnTrainer
 
@@ -22,12 +27,31 @@ SHARED: dict[str, Any] = {
     "forget": (4, 4), "retain": (5, 5), "batch_size": 2, "num_epochs": 1, "optim": "sgd", "max_grad_norm": 0.0, "lr": 1e-3,
     "init_noise": 0.1, "save_steps": 1,
 }  # fmt: skip
-CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "npo": ("npo", {}, {}),
-    "npo, full": ("npo", {}, {"lora": 0}),
-    "rmu": ("RMU", {"preset": "sane", "layer": 0}, {}),
-    "rmu, full": ("RMU", {"preset": "sane", "layer": 0}, {"lora": 0}),
-    "scrub, alternating": ("scrub", {"schedule": "alternating", "msteps": 1}, {"retain": (4, 4)}),
+
+
+@dataclass(frozen=True)
+class Case:
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)  # of the method
+    extra: dict[str, Any] = field(default_factory=dict)  # of the trainer
+    engine: str = "ddp"
+    resumed: bool = False  # also trained with AdamW, whole and from the first step's checkpoint on
+
+
+RMU = {"preset": "sane", "layer": 0}
+CASES: dict[str, Case] = {
+    "npo": Case("npo"),  # a mean over sequences
+    "npo, full": Case("npo", extra={"lora": 0}),
+    "grad_diff": Case("grad_diff"),  # means over tokens, as KL's
+    "KL": Case("KL"),
+    "rmu": Case("RMU", RMU),
+    "rmu, full": Case("RMU", RMU, {"lora": 0}),
+    "scrub, alternating": Case("scrub", {"schedule": "alternating", "msteps": 1}, {"retain": (4, 4)}),
+    "fsdp2, npo": Case("npo", engine="fsdp2", resumed=True),
+    "fsdp2, KL, full": Case("KL", {}, {"lora": 0}, "fsdp2", resumed=True),
+    "zero2, KL": Case("KL", engine="zero2", resumed=True),
+    "zero3, npo": Case("npo", engine="zero3", resumed=True),
+    "zero3, KL, full": Case("KL", {}, {"lora": 0}, "zero3", resumed=True),
 }
 
 
@@ -46,29 +70,73 @@ class BothRanks:
 
 
 def run(case: str, folder: Path, rank: int, world_size: int, **options: Any) -> UnlearnTrainer:
-    name, method_options, extra = CASES[case]
-    trainer = make_trainer(
-        folder, build_method(name, method_options), rank=rank, world_size=world_size, **{**SHARED, **extra, **options}
-    )  # fmt: skip
-    return trainer
+    this = CASES[case]
+    method = build_method(this.method, this.options)
+    return make_trainer(folder, method, rank=rank, world_size=world_size, alike=this.engine in ("fsdp2", "zero3"),
+                        **{**SHARED, **this.extra, **options})  # fmt: skip
 
 
-def main(out: Path) -> None:
+def trained(trainer: UnlearnTrainer) -> dict[str, torch.Tensor]:
+    """What is trained, whole, on the main process at least."""
+    names = [name for name, p in trainer.student.model.named_parameters() if p.requires_grad]
+    weights = gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
+    if weights is None:
+        weights = {name: p.detach().clone() for name, p in trainer.student.model.named_parameters() if p.requires_grad}
+    return {name: weights[name].contiguous() for name in names if name in weights}
+
+
+@contextmanager
+def sharding_on_cpus(engine: str) -> Iterator[None]:
+    """accelerate shards on GPUs only. Told that these CPUs are some, it takes the very path that it takes there."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    environment = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+                   "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # fmt: skip
+    if engine != "fsdp2":
+        environment = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": engine[-1], "DS_ACCELERATOR": "cpu"}
+    answer = ("gloo", DistributedType.MULTI_GPU)
+    environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    with mock.patch.dict(os.environ, environment), mock.patch.object(PartialState, "_prepare_backend", lambda *_: answer):
+        yield
+
+
+def train(case: str, out: Path, rank: int, world: int) -> None:
+    trainer = run(case, out / case / "run", rank, world)
+    trainer.train()
+    seen = {
+        "world_size": trainer.accelerator.num_processes,
+        "engine": engine_of(trainer.accelerator),
+        "wrapper": type(trainer.model_wrapped).__name__,
+        "steps": trainer.state.global_step,
+        "own": sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in trainer.student.parameters()),
+        "log": [entry for entry in trainer.state.log_history if "loss" in entry],
+    }
+    (out / case / f"rank{rank}.json").write_text(json.dumps(seen))
+    save(trained(trainer), out / case / f"rank{rank}.safetensors")
+    if CASES[case].resumed:  # with AdamW, whose states have to come back too
+        for name, checkpoint in (("whole", None), ("resumed", out / case / "adam" / "checkpoint-1")):
+            trainer = run(case, out / case / "adam", rank, world, optim="adamw_torch", save_ckpts=True)
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+            save(trained(trainer), out / case / f"{name}.safetensors")
+
+
+def save(weights: dict[str, torch.Tensor], file: Path) -> None:
+    if weights:  # of gathered ones only the main process has any
+        save_file(weights, file)
+
+
+def main(out: Path, engine: str) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    for case in CASES:
-        trainer = run(case, out / case / "run", rank, world)
-        trainer.train()
-        seen = {
-            "world_size": trainer.accelerator.num_processes,
-            "kind": str(trainer.accelerator.distributed_type),
-            "wrapper": type(trainer.model_wrapped).__name__,
-            "steps": trainer.state.global_step,
-            "log": [entry for entry in trainer.state.log_history if "loss" in entry],
-        }
-        (out / case / f"rank{rank}.json").write_text(json.dumps(seen))
-        save_file(trained_weights(trainer), out / case / f"rank{rank}.safetensors")
+    torch.distributed.init_process_group("gloo")
+    for case, this in CASES.items():
+        if this.engine == "ddp" == engine:
+            train(case, out, rank, world)
+        elif this.engine == engine or (this.engine, engine) == ("fsdp2", "ddp"):
+            with sharding_on_cpus(this.engine):
+                train(case, out, rank, world)
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "ddp")

@@ -92,7 +92,7 @@ def forget(
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
     with deferred() as stop:
         train(trainer, run, settings, stop)
-        apply_finalize(method, trainer.student, original)
+        apply_finalize(method, trainer, original)
         if settings.save_model:
             save_trained(trainer, run.folder, collator, merge=False, best=watch.best_folder if watch else None)
         run.record.update(watch.facts() if watch else {})

@@ -34,6 +34,16 @@ class StudentForward(nn.Module):
         """The inner model's: the Trainer and its engines ask for it."""
         return self.model.config
 
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Class names of the blocks that a sharding engine gathers one at a time: the inner model's own list."""
+        present = {type(module).__name__ for module in self.model.modules()}
+        return sorted(set(inner_model(self.model)._no_split_modules or ()) & present)
+
+    def tie_weights(self) -> None:
+        """Shared weights become one again; engines that replace weights ask for it."""
+        inner_model(self.model).tie_weights()
+
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Called by the Trainer. The embedding output must require grad, or a frozen base would cut the chain to LoRA."""
         self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})

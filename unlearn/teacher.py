@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unlearn.engines import prepare_frozen
 from unlearn.scoring import Scored
 from unlearn.step import StudentForward, score_views
 
@@ -17,7 +18,7 @@ class Teacher:
     With LoRA no second copy is loaded: the adapter is switched off for the call. Otherwise `frozen` holds a copy.
     """
 
-    def __init__(self, student: StudentForward, frozen: StudentForward | None = None) -> None:
+    def __init__(self, student: StudentForward, frozen: Any | None = None) -> None:
         self.student = student
         self.frozen = frozen
 
@@ -33,22 +34,26 @@ class Teacher:
             frozen = copy.deepcopy(student)
         return cls(student, frozen.requires_grad_(False).eval())
 
-    def to(self, device: torch.device) -> None:
-        """Moves a frozen copy next to the student; the adapter form is there already."""
+    def prepare(self, accelerator: Any, *, bf16: bool) -> None:
+        """Puts a frozen copy where the engine wants it; the adapter form is there already."""
         if self.frozen is not None:
-            self.frozen.to(device)
+            self.frozen = prepare_frozen(accelerator, self.frozen, bf16=bf16)
 
     @torch.no_grad()
-    def score(self, views: Mapping[str, Any]) -> dict[str, Scored]:
-        """The scored views, without gradient. An empty mapping costs nothing."""
+    def score(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
+        """The scored views, without gradient. An empty mapping costs nothing.
+
+        `through` is the student as its engine wrapped it: only by that way are weights that lie in parts gathered.
+        """
         if not views:
             return {}
         if self.frozen is not None:
             return score_views(self.frozen(views))
+        forward = self.student if through is None else through
         training = self.student.training
-        self.student.eval()
+        forward.eval()
         try:
             with getattr(self.student.model, "disable_adapter", contextlib.nullcontext)():
-                return score_views(self.student(views))
+                return score_views(forward(views))
         finally:
-            self.student.train(training)
+            forward.train(training)

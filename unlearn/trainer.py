@@ -15,8 +15,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from unlearn import method as contract
 from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder, seal
+from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32_sums, load_states, save_states
+from unlearn.gradient_norms import gradient_norms
 from unlearn.lora import all_finite, snapshot, trained_view
-from unlearn.method import FORGET_PARTS, RETAIN_PARTS, Method, StepInfo
+from unlearn.method import Method, StepInfo
 from unlearn.scoring import Scored
 from unlearn.step import StudentForward, score_views
 from unlearn.teacher import Teacher
@@ -53,18 +55,21 @@ class UnlearnTrainer(Trainer):
         log_grad_norms: bool = False,
     ) -> None:
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
+        check_needs(check_engine(self.accelerator), penalty=contract.has_penalty(method), grad_norms=log_grad_norms)
+        keep_fp32_sums(self.accelerator)
         self.dataset, self.folder = dataset, Path(str(args.output_dir))
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
         self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
         self.model_accepts_loss_kwargs = False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
         self.student = student
         self.initial = snapshot(student.model) if contract.needs_initial(method) else None
+        self.final: dict[str, Tensor] | None = None  # what to save instead of the weights, where an engine holds them in parts
         self.stopped: str | None = None
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
         self._bad: tuple[int, dict[str, Tensor]] | None = None
         if teacher is not None:
-            teacher.to(args.device)
+            teacher.prepare(self.accelerator, bf16=args.bf16)
 
     # ---- one step ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +83,8 @@ class UnlearnTrainer(Trainer):
         step = self._step_info(inputs)
         outputs = model({name: views[name] for name in names})
         student = score_views(outputs)
-        teacher = self.teacher.score({name: views[name] for name in taught}) if self.teacher is not None else {}
+        through = None if isinstance(model, DistributedDataParallel) else model  # whose inside is whole, without a broadcast
+        teacher = self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
         parts = self.method.loss(student, teacher, step)
         if contract.has_penalty(self.method):
             parts = {**parts, **contract.penalty(self.method, trained_view(self.student.model, self.initial), step)}
@@ -122,22 +128,11 @@ class UnlearnTrainer(Trainer):
 
     def _extras(self, student: dict[str, Scored], parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
-        extras = self._gradient_norms(parts) if self.log_grad_norms else {}
+        extras = gradient_norms(parts, self.student) if self.log_grad_norms else {}
         if "forget" in student:
             with torch.no_grad():
                 extras["forget_nll"] = student["forget"].cross_entropy()
         return extras
-
-    def _gradient_norms(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        parameters = [p for p in self.student.parameters() if p.requires_grad]
-        norms = {}
-        for side, names in (("forget", FORGET_PARTS), ("retain", RETAIN_PARTS)):
-            chosen = [part for name, part in parts.items() if name in names and part.requires_grad]
-            if chosen:
-                total = torch.stack(chosen).sum()
-                gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-                norms[f"grad_norm_{side}"] = torch.stack([g.float().norm() for g in gradients if g is not None]).norm()
-        return norms
 
     # ---- data, logging ----------------------------------------------------------------------------------------------
 
@@ -199,14 +194,15 @@ class UnlearnTrainer(Trainer):
         kept = f"training will go on from {last.name}" if last else "training will begin anew"
         return (f"checkpoint-{self.state.global_step} could not be written to {self.folder}: {str(error).strip()}. Is the disk "
                 f"full? Make room and run the same command again: {kept}.")
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Every process must call this: weights that lie in parts are gathered for the one that writes."""
+        self._save(output_dir, gather_weights(self.accelerator, self.model_wrapped, self.student))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The inner model (or its adapter) in the form `from_pretrained` reads; no pickled arguments."""
         if not self.args.should_save:
             return
         folder = output_dir or self.args.output_dir
-        if state_dict is not None:
-            state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
         self.student.model.save_pretrained(folder, state_dict=state_dict)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
@@ -225,7 +221,25 @@ class UnlearnTrainer(Trainer):
             return False
         self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {step}"
         return True
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            save_states(self, Path(output_dir))
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.is_fsdp_enabled:
+            load_states(self, Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *options: Any, **more: Any) -> Any:
+        """transformers' training. Under FSDP a checkpoint's weights go in before they are cut up."""
+        if isinstance(resume_from_checkpoint, str) and self.is_fsdp_enabled:
+            load_weights(self.student.model, resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, *options, **more)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Puts a checkpoint's weights into the student, adapter or whole."""
-        load_weights(self.student.model, resume_from_checkpoint)
+        """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them already."""
+        if model is None:
+            load_weights(self.student.model, resume_from_checkpoint)

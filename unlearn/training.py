@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +16,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from unlearn import method as contract
 from unlearn.atomic import finite, write_text
-from unlearn.checkpoints import fault, newest_usable, whole_folder
+from unlearn.checkpoints import INCOMPLETE, fault, newest_usable, whole_folder
 from unlearn.collator import Collator
-from unlearn.families import Family, load_model
+from unlearn.engines import CUT, check_launch, gather_weights, loads_in_parts, wanted_engine, whole_loading
+from unlearn.families import Family, inner_model, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
 from unlearn.runs import Run
@@ -39,10 +41,12 @@ def build_trainer(
     """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
     from transformers import set_seed
 
+    check_launch(gpu=torch.cuda.is_available())
     resume_point(settings)
     sampler = EpochSampler(
         dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
         rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
+        accumulation=settings.gradient_accumulation_steps, alike=wanted_engine() in CUT,
     )
     if len(sampler) == 0:
         raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")
@@ -59,6 +63,8 @@ def build_trainer(
     reference = contract.reference_path(method)
     teacher = None
     if method.teacher_views:
+        if reference is None and settings.LoRA.r == 0 and loads_in_parts():
+            reference = start
         teacher = Teacher.of(student, load_model(reference, dtype=dtype) if reference else None)
     return UnlearnTrainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
@@ -97,6 +103,7 @@ def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save
         seed=settings.seed,
         remove_unused_columns=False,
         label_names=[],
+        ddp_timeout=7200,  # seconds that the others wait while one merges and writes a large model
         ddp_find_unused_parameters=settings.LoRA.r == 0 or settings.LoRA.targets == "all",
         disable_tqdm=not sys.stderr.isatty(),
         **checkpointing,
@@ -146,11 +153,19 @@ def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop
     trainer.check_finite(weights=True)
 
 
-def apply_finalize(method: Method, student: StudentForward, original: Mapping[str, torch.Tensor]) -> None:
-    """Lets the method transform the trained weights in place (SKU negates the task vector)."""
+def apply_finalize(method: Method, trainer: UnlearnTrainer, original: Mapping[str, torch.Tensor]) -> None:
+    """Lets the method transform the trained weights (SKU negates the task vector): in place, or, where an engine holds
+    them in parts, on their way into the saved model."""
     if not contract.has_finalize(method):
         return
-    trained = {name: p for name, p in student.model.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in trainer.student.model.named_parameters() if p.requires_grad}
+    weights = gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
+    if weights is not None:
+        if trainer.args.should_save:
+            start = {name: tensor.to("cpu") for name, tensor in original.items()}
+            weights |= contract.finalize(method, start, {name: weights[name] for name in trained})
+        trainer.final = weights
+        return
     final = contract.finalize(method, original, {name: p.detach() for name, p in trained.items()})
     with torch.no_grad():
         for name, parameter in trained.items():
@@ -162,25 +177,38 @@ def save_trained(
 ) -> None:
     """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in.
 
-    `best` is a folder with other weights of this run, in the form they are saved in, to take instead of the last ones.
+    Every process must call this: one writes, all help to gather weights that lie in parts. `best` is a folder with other
+    weights of this run, in the form they are saved in, to take instead of the last ones.
     """
     trainer.accelerator.wait_for_everyone()
+    weights = trainer.final or gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
     if not trainer.args.should_save:
         return
     model = trainer.student.model
-    if merge and hasattr(model, "merge_and_unload"):
+    merge = merge and hasattr(model, "merge_and_unload")
+    if merge and weights is None:
         model = model.merge_and_unload()
+    elif merge:
+        model, weights = merged_afresh(model, weights, folder), None
     with whole_folder(folder / "model") as staging:
         if best is not None:
             shutil.copytree(best, staging, dirs_exist_ok=True)
         else:
-            model.save_pretrained(staging)
+            model.save_pretrained(staging, state_dict=weights)
             collator.processor.save_pretrained(staging)
     for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
         os.replace(file, folder / file.name)
     (folder / "model").rmdir()
     lines = [json.dumps(finite(entry)) + "\n" for entry in trainer.state.log_history]
     write_text(folder / "train_log.jsonl", "".join(lines))
+
+
+def merged_afresh(model: Any, weights: Mapping[str, torch.Tensor] | None, folder: Path) -> Any:
+    """The start model, loaded whole in this process, with the gathered adapter folded in: the one in training is in parts."""
+    dtype = next(inner_model(model).parameters()).dtype
+    with tempfile.TemporaryDirectory(dir=folder, prefix=INCOMPLETE) as adapter, whole_loading():
+        model.save_pretrained(adapter, state_dict=weights)
+        return load_model(adapter, dtype=dtype)
 
 
 def finish(run: Run, trainer: UnlearnTrainer) -> Path:

@@ -88,13 +88,26 @@ class ForgetRetainDataset(Dataset):
         assert source is not None
         return source.has_image(index)
 
+    def modalities(self, epoch: int, index: int, pass_name: str | None) -> tuple[bool, bool]:
+        """Whether the item an epoch draws for a row, and its partner, have an image: what its step runs."""
+        image = self.has_image(index, pass_name)
+        over = pass_name or self.epoch_over
+        other = "retain" if over == "forget" else "forget"
+        source = self.sources[other]
+        if source is None or not self._has_partner(over, pass_name):
+            return image, image
+        return image, source.has_image(self._partner(epoch, index, over, other))
+
+    def _has_partner(self, over: str, pass_name: str | None) -> bool:
+        return any((name == "retain") != (over == "retain") for name in ([pass_name] if pass_name else self.views))
+
     def __getitem__(self, key: Draw) -> dict[str, Any]:
         epoch, index, pass_name = key
         over = pass_name or self.epoch_over
         names = [pass_name] if pass_name else list(self.views)
         rows = {over: index}
         other = "retain" if over == "forget" else "forget"
-        if any((name == "retain") != (over == "retain") for name in names):
+        if self._has_partner(over, pass_name):
             rows[other] = self._partner(epoch, index, over, other)
         items = {name: self._view(name, epoch, index, rows) for name in names}
         return {"views": items, "epoch": epoch, "pass_name": pass_name}
@@ -161,6 +174,12 @@ class EpochSampler(Sampler):
 
     Every batch holds rows of one modality, and at each step all ranks hold the same modality and the same number of
     rows, so no rank waits for an image another one does not have. One process sees the union of what n processes see.
+
+    With `alike` the partners of a batch have one modality too, which engines need that gather weights as they are used:
+    rows are grouped by what is drawn for them, so every draw stays, and only which rows share a step changes.
+
+    With `accumulation` micro-batches to a step, a pass of a method that alternates is filled up to whole steps by at most
+    `accumulation` - 1 batches of its own, seen twice: ascent and descent never share a step.
     """
 
     def __init__(
@@ -173,9 +192,12 @@ class EpochSampler(Sampler):
         rank: int = 0,
         world_size: int = 1,
         passes: Callable[[int], tuple[str, ...] | None] = lambda epoch: None,
+        accumulation: int = 1,
+        alike: bool = False,
     ) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rank, self.world_size, self.passes = rank, world_size, passes
+        self.accumulation, self.alike = accumulation, alike
         whole = int(epochs)
         counts = [self.batches_in_epoch(epoch) for epoch in range(whole + (epochs > whole))]
         if epochs > whole:
@@ -204,13 +226,19 @@ class EpochSampler(Sampler):
         order = rng.permutation(self.dataset.length(name)).tolist()
         size = self.batch_size * self.world_size
         batches = []
-        for image in (False, True):
-            rows = [index for index in order if self.dataset.has_image(index, name) == image]
-            if rows:
-                missing = -len(rows) % self.world_size
-                rows += (rows * self.world_size)[:missing]
+        groups: dict[tuple[bool, ...], list[int]] = {}
+        for index in order:
+            groups.setdefault(self._group(epoch, index, name), []).append(index)
+        for _, rows in sorted(groups.items()):
+            missing = -len(rows) % self.world_size
+            rows += (rows * self.world_size)[:missing]
             batches += [rows[start : start + size] for start in range(0, len(rows), size)]
-        return [batches[position] for position in rng.permutation(len(batches))]
+        batches = [batches[position] for position in rng.permutation(len(batches))]
+        missing = -len(batches) % self.accumulation if name else 0
+        return batches + (batches * self.accumulation)[:missing]
+
+    def _group(self, epoch: int, index: int, name: str | None) -> tuple[bool, ...]:
+        return self.dataset.modalities(epoch, index, name) if self.alike else (self.dataset.has_image(index, name),)
 
 
 class UpTo:
