@@ -20,7 +20,8 @@ from unlearn.families import adapter_base, is_adapter, load_family, load_model, 
 from unlearn.hub import check_repo, is_hub_id, push, split_revision
 from unlearn.model_card import Card, model_card
 from unlearn.processors import load_processor
-from unlearn.runs import NOT_IDENTITY, read_record
+from unlearn.registry import options_of
+from unlearn.runs import CHOOSES, NOT_IDENTITY, read_record
 from unlearn.settings_build import choice
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
@@ -162,7 +163,11 @@ def origin(source: Path) -> str | None:
 
 def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """What may be known of a run: its settings that change results, without the folders of this machine."""
-    settings = {key: value for key, value in record["settings"].items() if key not in NOT_IDENTITY}
+    settings = dict(record["settings"])
+    chooses = CHOOSES if settings.get("keep_best") or settings.get("stop_early") else set()
+    settings = {key: value for key, value in settings.items() if key not in NOT_IDENTITY - chooses}
+    if method := settings.get("forget_loss"):
+        settings["method_args"] = {method: options_of(method, settings["method_args"])}
     facts = {key: record[key] for key in PUBLIC if key in record}
     return {**facts, "settings": _without_folders(settings), "exported": True}
 

@@ -162,8 +162,7 @@ class Watch(TrainerCallback):
         should_log = control.should_log
         self.trainer.log({f"eval_{name}": value for name, value in values.items()})
         control.should_log = should_log  # a log line resets it, and the loss of this step is still to be logged
-        said = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        logger.info("step %d: %s (%.1f s)", step, said, time.perf_counter() - began)
+        logger.info("step %d: evaluated in %.1f s", step, time.perf_counter() - began)
         if self.trainer.args.should_save:
             write_text(self.folder / CURVE, "".join(json.dumps(finite(dict(record))) + "\n" for record in self.history))
         if self.keep_best and self.rule.best(self.history)["step"] == step:

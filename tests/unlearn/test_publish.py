@@ -113,6 +113,7 @@ def test_an_adapter_goes_out_with_its_base_by_id_and_nothing_private(runs: Any, 
             assert secret.encode() not in content, f"{name} tells of {secret}"
     record, source = json.loads(files["run.json"]), json.loads((runs["adapter"] / "run.json").read_text())
     assert "command" not in record and "save_dir" not in record["settings"] and record["settings"]["model_path"] == "base"
+    assert record["settings"]["method_args"] == {"npo": {"beta": 0.3}} and record["settings"]["lr"] == 3e-2
     assert all(record[key] == source[key] for key in ("settings_hash", "variant", "seed", "commit", "versions", "kind"))
 
 

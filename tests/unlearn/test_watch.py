@@ -19,6 +19,7 @@ from unlearn.families import Family
 from unlearn.metrics.rouge import rouge_recall
 from unlearn.prefix import score_plain
 from unlearn.registry import build_method
+from unlearn.report.curves import quantities_of
 from unlearn.runs import settings_hash
 from unlearn.settings import ForgetSettings, LoraSettings
 from unlearn.subset import Subset, measure_subset
@@ -183,6 +184,9 @@ def test_looking_on_changes_neither_the_weights_nor_the_log(base: Path, tmp_path
     curve = lines(watched / "watch.jsonl")
     assert [e["step"] for e in curve] == [0, 3, 6, 9, 12] and [e["epoch"] for e in curve] == [0, 1, 2, 3, 4]
     assert curve == [e for e in lines(watched / "train_log.jsonl") if FORGET in e] and curve[-1][FORGET] < curve[0][FORGET]
+    seen = quantities_of(lines(watched / "train_log.jsonl"))
+    assert seen[FORGET] == {"step": [0, 3, 6, 9, 12], "value": [pytest.approx(e[FORGET], rel=1e-4) for e in curve]}
+    assert seen["loss"]["step"] == list(range(1, 13)) and "train_loss" not in seen
     assert {"eval_forget_rouge", "eval_retain_rouge", RETAIN} <= curve[0].keys()
     assert (watched / "watch.png").stat().st_size > 5000 and not (plain / "watch.jsonl").exists()
     assert record(watched)["saved"] == "last" and "best" not in record(plain)

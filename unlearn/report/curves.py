@@ -22,10 +22,10 @@ def curves(board: Board, trainings: Mapping[str, Training]) -> dict[str, Any] | 
 
 
 def quantities_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """{"loss": {"step": [...], "value": [...]}, ...} of the lines that have a loss; about MAX_POINTS points each."""
+    """{"loss": {"step": [...], "value": [...]}, ...} of the lines of a step or an evaluation; about MAX_POINTS points each."""
     found: dict[str, dict[str, list[float]]] = {}
     for place, line in enumerate(lines, start=1):
-        for name, value in line.items() if "loss" in line else ():
+        for name, value in line.items() if "loss" in line or any(key.startswith("eval_") for key in line) else ():
             if name not in _TIMES and isinstance(value, (int, float)) and not isinstance(value, bool):
                 curve = found.setdefault(name, {"step": [], "value": []})
                 curve["step"].append(line.get("step", place))
