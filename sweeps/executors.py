@@ -135,4 +135,5 @@ def _alive(process: int) -> bool:
 
 def _start_logging() -> None:
     """What a job logs goes to its worker's files; a process that has logging set up keeps it."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on every machine without a GPU
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(name)s: %(message)s")

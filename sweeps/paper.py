@@ -60,10 +60,13 @@ def paper_table(table: str, family: str = "") -> PaperTable:
 
 
 def rank_correlation(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Correlation:
-    """Spearman's rank correlation over the pairs of which both are finite numbers; ties share their mean rank."""
+    """Spearman's rank correlation over the pairs of which both are finite numbers; ties share their mean rank.
+
+    Numbers that differ by rounding alone (a mean over seeds) are ties.
+    """
     from scipy.stats import ConstantInputWarning, spearmanr
 
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True)
+    pairs = [(round(a, 9), round(b, 9)) for a, b in zip(ours, theirs, strict=True)
              if a is not None and b is not None and math.isfinite(a) and math.isfinite(b)]  # fmt: skip
     if len(pairs) < 3:
         return Correlation(None, None, len(pairs))
