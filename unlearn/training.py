@@ -57,7 +57,8 @@ def build_trainer(
     reference = contract.reference_path(method)
     teacher = None
     if method.teacher_views:
-        teacher = Teacher.of(student, load_model(reference, dtype=dtype) if reference else None)
+        other = load_model(reference, dtype=dtype) if reference else None
+        teacher = Teacher.of(student, other, sums_only=contract.sums_only(method))
     return UnlearnTrainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
         processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
