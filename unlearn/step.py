@@ -35,9 +35,10 @@ class StudentForward(nn.Module):
         return self.model.config
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Called by the Trainer. Non-reentrant checkpointing needs no input that requires grad; `enable_input_require_grads`
-        would also hook the vision tower's embeddings and so build a graph through a frozen tower."""
+        """Called by the Trainer. transformers then makes every embedding's output require grad, a vision tower's too, which
+        builds a graph through a frozen tower. Non-reentrant checkpointing needs no such inputs, so they are taken back."""
         self.model.gradient_checkpointing_enable({**(gradient_checkpointing_kwargs or {}), "use_reentrant": False})
+        inner_model(self.model).disable_input_require_grads()
 
     def forward(self, views: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
         """`views`: name -> {"text": rows, "image": rows, "order": [B]} -> name -> {"logits" [B,T,V], "labels" [B,T],

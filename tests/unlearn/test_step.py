@@ -226,7 +226,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny: Any) -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [2, 0])
 def test_no_graph_is_built_through_a_frozen_vision_tower(tiny: Any, checkpointing: bool, lora: int) -> None:
-    """Half of a picture's activations would be kept for nothing. `enable_input_require_grads` hooks the tower's embeddings too."""
+    """A picture's activations would be kept for nothing: with checkpointing, transformers hooks the tower's embeddings too."""
     from unlearn.families import vision_modules
     from unlearn.lora import prepare_trainable
     from unlearn.settings import LoraSettings
