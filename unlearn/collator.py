@@ -126,6 +126,10 @@ class Collator:
             (prompts[i], self._fit(samples[i], prompts[i], self.encode_answer(answers[i][k])))
             for k in range(len(answers[0])) for i in range(len(samples))
         ]
+        return self.arrange(flat)
+
+    def arrange(self, flat: Sequence[tuple[Prompt, Sequence[int]]]) -> dict[str, Any]:
+        """(prompt, answer ids) rows of one view as the class says: padded by modality, with their order and keys."""
         places: dict[str, list[int]] = {"text": [], "image": []}
         for place, (prompt, _) in enumerate(flat):
             places["image" if prompt.image_inputs else "text"].append(place)
