@@ -57,6 +57,7 @@ def make_trainer(
     dataset = ForgetRetainDataset(
         views_of(method), forget=ListSource(*forget, "forget"), retain=ListSource(*retain, "retain", offset=50),
         refusals=REFUSALS, seed=run.seed, epoch_over=run.epoch_over, retain_partner=run.retain_partner,
+        fixed_prompts=run.fixed_prompts,
     )  # fmt: skip
     sampler = EpochSampler(
         dataset, batch_size=run.batch_size, epochs=run.num_epochs, seed=run.seed, rank=rank, world_size=world_size,
@@ -69,8 +70,8 @@ def make_trainer(
     student = StudentForward(trained, method.hidden, default_layer=0)
     return cls(
         student, args, method=method, dataset=dataset, collator=StepCollator(Collator(processor)), sampler=sampler,
-        teacher=Teacher.of(student) if method.teacher_views else None, processor=processor, stop_when=stop_when,
-        log_grad_norms=log_grad_norms,
+        teacher=Teacher.of(student, sums_only=contract.sums_only(method)) if method.teacher_views else None,
+        processor=processor, stop_when=stop_when, log_grad_norms=log_grad_norms,
     )  # fmt: skip
 
 

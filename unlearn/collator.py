@@ -1,5 +1,6 @@
 """Samples -> padded tensors. Prompt and answer are tokenised apart, so labels cannot drift from the answer."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from unlearn.samples import Sample
 from unlearn.scoring import IGNORE_INDEX
+from unlearn.teacher_cache import KEY_BYTES
 from unlearn.templates import PromptTemplate, prompt_template
 
 IMAGE_CACHE_BYTES = 256 * 2**20
@@ -17,10 +19,11 @@ IMAGE_CACHE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Prompt:
-    """A tokenised question: ids with the image tokens expanded, and the tensors of its image (none for text)."""
+    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text) and their digest."""
 
     ids: list[int]
     image_inputs: dict[str, Tensor] = field(default_factory=dict)
+    image_key: bytes = b""
 
 
 class Collator:
@@ -30,7 +33,8 @@ class Collator:
 
         {"text": {"inputs": {"input_ids" [n,L], "attention_mask" [n,L]}, "labels" [n,L], "answer_length": int},
          "image": {"inputs": {..., "pixel_values", ...}, ...},      # only the modalities that occur
-         "order": LongTensor [B]}                                   # cat(text rows, image rows)[order] = the view's rows
+         "order": LongTensor [B],                                   # cat(text rows, image rows)[order] = the view's rows
+         "keys": [bytes, ...]}                                      # what each row holds, digested (`row_key`)
 
     Rows are padded on the left, masks come from lengths (never from `ids != pad`), labels are IGNORE_INDEX outside the
     answer and its end token. A sample with K answers becomes K rows, answer-major: all items with answer 0, then 1, ...
@@ -42,7 +46,7 @@ class Collator:
         self.template: PromptTemplate = prompt_template(processor, tags)
         self.tokenizer = self.template.tokenizer
         self.image_token_id: int | None = getattr(processor, "image_token_id", None)
-        self._images: OrderedDict[str, tuple[int, dict[str, Tensor]]] = OrderedDict()
+        self._images: OrderedDict[str, tuple[int, dict[str, Tensor], bytes]] = OrderedDict()
         self._image_bytes = 0
         self._tokens_of_size: dict[tuple[int, int], int] = {}
 
@@ -65,19 +69,23 @@ class Collator:
         key = sample["id"]
         if key not in self._images:
             self._remember(key, self._encode_image(text, image))
-        count, image_inputs = self._images[key]
+        count, image_inputs, digest = self._images[key]
         self._images.move_to_end(key)
         token = self.processor.image_token
-        return Prompt(self.template.token_ids(text.replace(token, token * count)), image_inputs)
+        return Prompt(self.template.token_ids(text.replace(token, token * count)), image_inputs, digest)
 
-    def _encode_image(self, text: str, image: Any) -> tuple[int, dict[str, Tensor]]:
-        """How many tokens the processor gives this image, and its tensors."""
+    def _encode_image(self, text: str, image: Any) -> tuple[int, dict[str, Tensor], bytes]:
+        """How many tokens the processor gives this image, its tensors and their digest."""
         encoded = self.processor(text=[text], images=[image], return_tensors="pt")
         count = int((encoded["input_ids"] == self.image_token_id).sum())
         drop = ("input_ids", "attention_mask", "mm_token_type_ids")
-        return count, {name: value for name, value in encoded.items() if name not in drop}
+        tensors = {name: value for name, value in encoded.items() if name not in drop}
+        digest = hashlib.blake2b(digest_size=KEY_BYTES)
+        for name, value in sorted(tensors.items()):
+            digest.update(f"{name} {tuple(value.shape)} ".encode() + value.contiguous().numpy().tobytes())
+        return count, tensors, digest.digest()
 
-    def _remember(self, key: str, entry: tuple[int, dict[str, Tensor]]) -> None:
+    def _remember(self, key: str, entry: tuple[int, dict[str, Tensor], bytes]) -> None:
         """Keeps processed images while they fit; a 48-pixel benchmark fits whole, 7B-sized images in part."""
         self._images[key] = entry
         self._image_bytes += _size(entry)
@@ -118,10 +126,15 @@ class Collator:
             (prompts[i], self._fit(samples[i], prompts[i], self.encode_answer(answers[i][k])))
             for k in range(len(answers[0])) for i in range(len(samples))
         ]
+        return self.arrange(flat)
+
+    def arrange(self, flat: Sequence[tuple[Prompt, Sequence[int]]]) -> dict[str, Any]:
+        """(prompt, answer ids) rows of one view as the class says: padded by modality, with their order and keys."""
         places: dict[str, list[int]] = {"text": [], "image": []}
         for place, (prompt, _) in enumerate(flat):
             places["image" if prompt.image_inputs else "text"].append(place)
         batch: dict[str, Any] = {name: self.pad([flat[p] for p in where]) for name, where in places.items() if where}
+        batch["keys"] = [row_key(prompt, ids) for prompt, ids in flat]
         batch["order"] = torch.argsort(torch.tensor(places["text"] + places["image"]))
         return batch
 
@@ -155,5 +168,11 @@ class Collator:
         return {"inputs": inputs, "labels": labels, "answer_length": max(len(answer) for _, answer in rows)}
 
 
-def _size(entry: tuple[int, dict[str, Tensor]]) -> int:
+def row_key(prompt: Prompt, answer: Sequence[int]) -> bytes:
+    """Digest of all that a model reads of a row: its ids, where its answer starts, and its picture."""
+    numbers = " ".join(map(str, (len(prompt.ids), *prompt.ids, *answer)))
+    return hashlib.blake2b(numbers.encode() + b"|" + prompt.image_key, digest_size=KEY_BYTES).digest()
+
+
+def _size(entry: tuple[int, dict[str, Tensor], bytes]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in entry[1].values())

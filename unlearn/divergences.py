@@ -1,17 +1,16 @@
 """Divergences between next-token distributions, averaged over scored positions. The direction is fixed here, once.
 
-`torch.nn.functional.kl_div(input, target)` computes KL(target || input). Every function takes logits, selects the
-scored positions before anything else (so only [N, V] is ever upcast, and NaN elsewhere reaches neither value nor
-gradient) and reduces in fp32.
+`torch.nn.functional.kl_div(input, target)` computes KL(target || input). Every function takes logits and reduces in fp32,
+chunk by chunk (unlearn/vocabulary.py); NaN outside the mask reaches neither value nor gradient.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from unlearn.scoring import Scored
+from unlearn.scoring import Scored, readable
+from unlearn.vocabulary import token_entropy, token_kl
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -26,7 +25,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """
     if values.shape != mask.shape:
         raise ValueError(f"masked_mean: values {tuple(values.shape)} and mask {tuple(mask.shape)} differ")
-    return _mean(values[mask].float())
+    return _mean(values.float().masked_fill(~mask, 0.0), mask)
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
@@ -37,7 +36,7 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
         mask: [...] bool.
 
     Returns:
-        Scalar, fp32, >= 0 up to rounding; 0 with a zero gradient in q where p = q.
+        Scalar, fp32, >= 0 up to rounding; 0 with a zero gradient in q where p = q. p gets no gradient.
 
     Raises:
         ValueError: shapes differ or the mask is empty.
@@ -47,7 +46,8 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
             "kl_divergence needs p and q [..., V] and mask [...], got "
             f"{tuple(p_logits.shape)}, {tuple(q_logits.shape)} and {tuple(mask.shape)}"
         )
-    return _kl(p_logits[mask], q_logits[mask])
+    shape = (-1, mask.shape[-1], q_logits.shape[-1])
+    return _mean(token_kl(p_logits.reshape(shape), q_logits.reshape(shape), mask.reshape(shape[:2])), mask)
 
 
 def teacher_kl(teacher: Scored, student: Scored) -> Tensor:
@@ -58,14 +58,16 @@ def teacher_kl(teacher: Scored, student: Scored) -> Tensor:
     Raises:
         ValueError: the two views score different numbers of tokens or, seen on the CPU only, different answers.
     """
-    target, prediction = teacher.scored_logits().detach(), student.scored_logits()
+    target, prediction, mask = teacher.answer_logits(), student.answer_logits(), student.mask
+    if teacher.mask.shape != mask.shape or (readable(mask) and not torch.equal(teacher.mask, mask)):
+        target, prediction, mask = target[teacher.mask][None], prediction[mask][None], mask[mask][None]  # other padding
     if target.shape != prediction.shape:
         raise ValueError(
-            f"teacher and student score different tokens: {tuple(target.shape)} and {tuple(prediction.shape)} [N, V]"
+            f"teacher and student score different tokens: {tuple(target.shape)} and {tuple(prediction.shape)} [B, T, V]"
         )
-    if student.labels.device.type == "cpu" and not torch.equal(teacher.labels[teacher.mask], student.labels[student.mask]):
+    if readable(mask) and not torch.equal(teacher.labels[teacher.mask], student.labels[student.mask]):
         raise ValueError("teacher and student score different answers: the two views were built from other rows")
-    return _kl(target, prediction)
+    return _mean(token_kl(target, prediction, mask), mask)
 
 
 def entropy(logits: Tensor, mask: Tensor) -> Tensor:
@@ -75,16 +77,12 @@ def entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """
     if logits.shape[:-1] != mask.shape:
         raise ValueError(f"entropy needs logits [..., V] and mask [...], got {tuple(logits.shape)}, {tuple(mask.shape)}")
-    logp = logits[mask].float().log_softmax(-1)
-    return _mean(-(logp.exp() * logp).sum(-1))
+    shape = (-1, mask.shape[-1], logits.shape[-1])
+    return _mean(token_entropy(logits.reshape(shape), mask.reshape(shape[:2])), mask)
 
 
-def _kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    p, q = p_logits.float().log_softmax(-1), q_logits.float().log_softmax(-1)
-    return _mean(F.kl_div(q, p, reduction="none", log_target=True).sum(-1))
-
-
-def _mean(values: Tensor) -> Tensor:
-    if values.numel() == 0:
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Of values that are 0 outside the mask."""
+    if readable(mask) and not bool(mask.any()):
         raise ValueError("no scored position: a mean over nothing is undefined")
-    return values.mean()
+    return values.sum() / mask.sum()

@@ -127,6 +127,12 @@ class Method(Protocol):
         ...
 
 
+def sums_only(method: Method) -> bool:
+    """Whether all that the loss reads of the teacher is `sequence_logps()`, so that a row's score can be computed once and
+    kept. Optional attribute `teacher_sums_only`, default False."""
+    return getattr(method, "teacher_sums_only", False)
+
+
 def passes(method: Method, epoch: int) -> tuple[str, ...] | None:
     """Names of the student views that each form one whole pass of this epoch (counted from 0), in order; None trains
     all views jointly. Optional method `passes(epoch)`."""

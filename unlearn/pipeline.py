@@ -81,6 +81,7 @@ def forget(
         tuple({view.name: view for view in (*method.student_views, *method.teacher_views)}.values()),
         forget=forget_source, retain=retain_source, refusals=refusals, seed=settings.seed,
         epoch_over=settings.epoch_over, retain_partner=settings.retain_partner,
+        fixed_prompts=settings.fixed_prompts,
     )
     collator = load_collator(settings.model_path, family, settings.max_length)
     collator.check(samples_of(forget_source, retain_source))

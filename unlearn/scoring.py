@@ -1,8 +1,7 @@
 """What a method sees of one view: logits that already line up with the labels they predict.
 
 Everything here is shifted and masked once, so that a loss cannot get it wrong again. Only scored positions (answer
-tokens, never prompt, image or padding) are ever upcast or reduced: the rest may hold anything, NaN included, and gets
-an exactly zero gradient.
+tokens, never prompt, image or padding) count: the rest may hold anything, NaN included, and gets an exactly zero gradient.
 """
 
 from __future__ import annotations
@@ -12,10 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from unlearn.vocabulary import token_logps
+
 IGNORE_INDEX = -100
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether its values can be looked at for free: on an accelerator a look makes the step wait for the device."""
+    return tensor.device.type == "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,7 @@ class Scored:
                 )
         if self.labels.shape[0] == 0:
             raise ValueError("Scored needs at least one row")
-        if self.labels.device.type == "cpu":
+        if readable(self.labels):
             empty = (self.lengths() == 0).nonzero().flatten().tolist()
             if empty:
                 raise ValueError(f"rows {empty} have no scored token: their answers are empty or were cut away")
@@ -95,11 +100,11 @@ class Scored:
         """[B] number of scored tokens."""
         return self.mask.sum(1) if self.cached_lengths is None else self.cached_lengths
 
-    def scored_logits(self) -> Tensor:
-        """[N, V] logits of the N scored positions, row by row, in their own type."""
+    def answer_logits(self) -> Tensor:
+        """`logits`, or a ValueError where only their sums were kept."""
         if self.cached_sums is not None:
             raise ValueError("this view holds cached sequence scores only; the method needs the teacher's logits")
-        return self.logits[self.mask]
+        return self.logits
 
     def hidden_states(self) -> tuple[Tensor, Tensor]:
         """`hidden` [B, L, D] and `hidden_mask` [B, L], or a ValueError where the forward returned none."""
@@ -109,9 +114,7 @@ class Scored:
 
     def token_logps(self) -> Tensor:
         """[B, T] log-probability of each label in nats, fp32; 0 where not scored."""
-        mask = self.mask
-        picked = -F.cross_entropy(self.scored_logits().float(), self.labels[mask], reduction="none")
-        return picked.new_zeros(mask.shape).masked_scatter(mask, picked)
+        return token_logps(self.answer_logits(), self.labels, self.mask)
 
     def sequence_logps(self) -> Tensor:
         """[B] log-probability of each whole answer (a sum, as every likelihood ratio needs), fp32."""
@@ -119,9 +122,7 @@ class Scored:
 
     def cross_entropy(self) -> Tensor:
         """Scalar, mean over the scored tokens of -log p, nats, fp32."""
-        if self.cached_sums is not None:
-            return -self.cached_sums.sum() / self.lengths().sum()
-        return F.cross_entropy(self.scored_logits().float(), self.labels[self.mask])
+        return -self.sequence_logps().sum() / self.lengths().sum()
 
     def chunk(self, k: int) -> list[Scored]:
         """Split a view with k answers per item into k views of B / k rows.

@@ -75,6 +75,7 @@ class ForgetSettings(TrainSettings):
     modality: str | None = choice(None, "text", "visual", "both")  # a readable way to choose the forget split
     retain_partner: str = choice("any", "same_modality")
     epoch_over: str = choice("forget", "retain")
+    fixed_prompts: bool = False  # a picture of the forget split meets one request in all epochs, not a new one in each
     forget_loss: str = "grad_diff_forget_ce_retain_ce"
     method_args: Mapping[str, Any] = field(default_factory=dict)
     loss_beta: float | None = at_least(None, 0)

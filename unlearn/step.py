@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlearn.families import decoder_layers, inner_model
 from unlearn.method import HiddenSpec
-from unlearn.scoring import IGNORE_INDEX, Scored, score_causal
+from unlearn.scoring import IGNORE_INDEX, Scored
 
 Rows = dict[str, Any]  # what Collator.pad returns: inputs, labels, answer_length
 
@@ -45,12 +45,13 @@ class StudentForward(nn.Module):
         inner_model(self.model).tie_weights()
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Called by the Trainer. The embedding output must require grad, or a frozen base would cut the chain to LoRA."""
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
-        inner_model(self.model).enable_input_require_grads()
+        """Called by the Trainer. transformers then makes every embedding's output require grad, a vision tower's too, which
+        builds a graph through a frozen tower. Non-reentrant checkpointing needs no such inputs, so they are taken back."""
+        self.model.gradient_checkpointing_enable({**(gradient_checkpointing_kwargs or {}), "use_reentrant": False})
+        inner_model(self.model).disable_input_require_grads()
 
     def forward(self, views: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
-        """`views`: name -> {"text": rows, "image": rows, "order": [B]} -> name -> {"logits" [B,T+1,V], "labels" [B,T+1],
+        """`views`: name -> {"text": rows, "image": rows, "order": [B]} -> name -> {"logits" [B,T,V], "labels" [B,T],
         "hidden" [B,L,D], "hidden_mask" [B,L] (only if asked for)}, rows in their view's order."""
         pieces: dict[str, list[dict[str, Tensor]]] = {name: [] for name in views}
         for modality in ("text", "image"):
@@ -63,11 +64,14 @@ class StudentForward(nn.Module):
         return {name: _join(parts, views[name]["order"]) for name, parts in pieces.items()}
 
     def _forward_rows(self, rows: Rows) -> dict[str, Tensor]:
-        keep = rows["answer_length"] + 1  # the position before an answer predicts its first token
+        answer, length = rows["answer_length"], rows["labels"].shape[1]
+        # The position before an answer predicts its first token. Indices rather than a count: the last position's logits
+        # would be cut off again, and the gradient of a cut is a copy of all the others.
+        predicting = torch.arange(length - answer - 1, length - 1, device=rows["labels"].device)
         output = self.model(
-            **rows["inputs"], logits_to_keep=keep, use_cache=False, output_hidden_states=self.layer is not None
+            **rows["inputs"], logits_to_keep=predicting, use_cache=False, output_hidden_states=self.layer is not None
         )
-        scored = {"logits": output.logits[:, -keep:], "labels": rows["labels"][:, -keep:]}
+        scored = {"logits": output.logits, "labels": rows["labels"][:, -answer:]}
         if self.layer is not None:
             scored |= {"hidden": output.hidden_states[self.layer], "hidden_mask": self._hidden_mask(rows)}
         return scored
@@ -113,8 +117,8 @@ def merge_rows(parts: Sequence[Rows]) -> Rows:
 
 def _own_length(piece: dict[str, Tensor], rows: Rows) -> dict[str, Tensor]:
     """Without the padding that other views of the same forward needed: a view has one shape, whoever scores it."""
-    widths = {"logits": rows["answer_length"] + 1, "labels": rows["answer_length"] + 1}
-    return {name: tensor[:, -widths.get(name, rows["labels"].shape[1]):] for name, tensor in piece.items()}
+    widths = {name: rows["answer_length"] if name in ("logits", "labels") else rows["labels"].shape[1] for name in piece}
+    return {name: t if t.shape[1] == widths[name] else t[:, -widths[name]:] for name, t in piece.items()}
 
 
 def _join(parts: Sequence[dict[str, Tensor]], order: Tensor) -> dict[str, Tensor]:
@@ -134,6 +138,5 @@ def _join(parts: Sequence[dict[str, Tensor]], order: Tensor) -> dict[str, Tensor
 def score_views(outputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Scored]:
     """What a forward returned, as the scored views a method sees."""
     return {
-        name: score_causal(out["logits"], out["labels"], hidden=out.get("hidden"), hidden_mask=out.get("hidden_mask"))
-        for name, out in outputs.items()
+        name: Scored(out["logits"], out["labels"], out.get("hidden"), out.get("hidden_mask")) for name, out in outputs.items()
     }

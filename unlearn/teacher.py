@@ -1,4 +1,4 @@
-"""The frozen original model: the same weights with the adapter switched off, or a frozen copy."""
+"""The frozen original model: the same weights with the adapter switched off, or a frozen copy, or scores kept from either."""
 
 import contextlib
 import copy
@@ -10,29 +10,33 @@ import torch
 from unlearn.engines import prepare_frozen
 from unlearn.scoring import Scored
 from unlearn.step import StudentForward, score_views
+from unlearn.teacher_cache import TeacherCache
 
 
 class Teacher:
     """Scores views with the model as it was before training: always `eval()`, never with gradients.
 
     With LoRA no second copy is loaded: the adapter is switched off for the call. Otherwise `frozen` holds a copy.
+    With `sums_only` each row is scored once and its sum kept; the views then hold sequence scores and no logits.
     """
 
-    def __init__(self, student: StudentForward, frozen: Any | None = None) -> None:
+    def __init__(self, student: StudentForward, frozen: Any | None = None, *, sums_only: bool = False) -> None:
         self.student = student
         self.frozen = frozen
+        self.cache = TeacherCache(self.forward) if sums_only else None
 
     @classmethod
-    def of(cls, student: StudentForward, reference: Any | None = None) -> "Teacher":
-        """The teacher of a student about to be trained. `reference` is another model to compare with (DPO's option)."""
+    def of(cls, student: StudentForward, reference: Any | None = None, *, sums_only: bool = False) -> "Teacher":
+        """The teacher of a student about to be trained. `reference` is another model to compare with (DPO's option);
+        `sums_only` says that the method reads no more than sequence scores (`method.sums_only`)."""
         if reference is not None:
             frozen = StudentForward(reference, student.hidden)
             frozen.layer = student.layer
         elif hasattr(student.model, "disable_adapter"):
-            return cls(student)
+            return cls(student, sums_only=sums_only)
         else:
             frozen = copy.deepcopy(student)
-        return cls(student, frozen.requires_grad_(False).eval())
+        return cls(student, frozen.requires_grad_(False).eval(), sums_only=sums_only)
 
     def prepare(self, accelerator: Any, *, bf16: bool) -> None:
         """Puts a frozen copy where the engine wants it; the adapter form is there already."""
@@ -47,6 +51,11 @@ class Teacher:
         """
         if not views:
             return {}
+        return self.forward(views, through) if self.cache is None else self.cache.score(views, through)
+
+    @torch.no_grad()
+    def forward(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
+        """The teacher's own forward, whatever is cached."""
         if self.frozen is not None:
             return score_views(self.frozen(views))
         forward = self.student if through is None else through

@@ -65,7 +65,8 @@ def build_trainer(
     if method.teacher_views:
         if reference is None and settings.LoRA.r == 0 and loads_in_parts():
             reference = start
-        teacher = Teacher.of(student, load_model(reference, dtype=dtype) if reference else None)
+        other = load_model(reference, dtype=dtype) if reference else None
+        teacher = Teacher.of(student, other, sums_only=contract.sums_only(method))
     return UnlearnTrainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
         processor=collator.processor, stop_when=getattr(settings, "stop_when", None),

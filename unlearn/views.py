@@ -45,6 +45,7 @@ class ForgetRetainDataset(Dataset):
         seed: int = 0,
         epoch_over: str = "forget",
         retain_partner: str = "any",
+        fixed_prompts: bool = False,
     ) -> None:
         self.views = {view.name: view for view in views}
         self.sources = {"forget": forget, "retain": retain}
@@ -52,6 +53,7 @@ class ForgetRetainDataset(Dataset):
         self.seed = seed
         self.epoch_over = epoch_over
         self.retain_partner = retain_partner
+        self.fixed_prompts = fixed_prompts  # a forget item keeps its prompt in every epoch
         self._check()
         self._by_modality = {
             name: {image: [i for i in range(len(source)) if source.has_image(i) == image] for image in (False, True)}
@@ -129,7 +131,8 @@ class ForgetRetainDataset(Dataset):
         source = self.sources[split]
         assert source is not None
         row = rows[split]
-        sample = source.sample(row, draw(self.seed, epoch, index, PROMPT, split == "retain"))
+        prompt_epoch = 0 if self.fixed_prompts and split == "forget" else epoch
+        sample = source.sample(row, draw(self.seed, prompt_epoch, index, PROMPT, split == "retain"))
         if name == "idk":
             return {**sample, "answer": self._refusal(row, str(sample["answer"]))}
         if name == "random":

@@ -183,7 +183,7 @@ def test_only_the_answers_logits_are_computed() -> None:
     rows = Collator(processor).rows(VIEWS["forget"][:1])
     with torch.no_grad():
         output = StudentForward(model)({"forget": rows})["forget"]
-    assert output["logits"].shape[1] == rows["image"]["answer_length"] + 1 < rows["image"]["labels"].shape[1]
+    assert output["logits"].shape[1] == rows["image"]["answer_length"] < rows["image"]["labels"].shape[1]
 
 
 def test_merging_keeps_rows_in_order_and_aligned_on_the_right() -> None:
@@ -220,3 +220,34 @@ def test_gradient_checkpointing_changes_no_gradient(tiny: Any) -> None:
     for name, grad in grads[0].items():
         assert grad is not None and grad.abs().sum() > 0, name
         torch.testing.assert_close(grad, grads[1][name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tiny", FAMILIES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("lora", [2, 0])
+def test_no_graph_is_built_through_a_frozen_vision_tower(tiny: Any, checkpointing: bool, lora: int) -> None:
+    """A picture's activations would be kept for nothing: with checkpointing, transformers hooks the tower's embeddings too."""
+    from unlearn.families import vision_modules
+    from unlearn.lora import prepare_trainable
+    from unlearn.settings import LoraSettings
+
+    model = prepare_trainable(copy.deepcopy(tiny()[0]), LoraSettings(r=lora), freeze_vision=True)
+    student = StudentForward(model).train()
+    if checkpointing:
+        student.gradient_checkpointing_enable({"use_reentrant": False})
+    (tower,) = vision_modules(model).values()
+    outputs: list[torch.Tensor] = []
+    for module in tower.modules():
+        module.register_forward_hook(lambda *given: outputs.extend(t for t in tensors(given[2]) if t.is_floating_point()))
+    scored = score_views(student(batch(Collator(tiny()[1]))))
+    assert len(outputs) > 20 and not any(t.requires_grad for t in outputs)
+    scored["forget"].cross_entropy().backward()
+    assert all(p.grad is None for p in tower.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def tensors(output: Any) -> list[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        return [output]
+    values = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else []
+    return [tensor for value in values for tensor in tensors(value)]

@@ -29,11 +29,11 @@ def test_it_equals_the_original_after_training(tmp_path: Path, tiny: Any, lora: 
     with torch.no_grad():
         before = scores(score_views(StudentForward(original)(views)))
         assert trainer.teacher is not None
-        torch.testing.assert_close(scores(trainer.teacher.score(views)), before)
+        torch.testing.assert_close(scores(trainer.teacher.forward(views)), before)
     trainer.train()
     with torch.no_grad():
         student = scores(score_views(trainer.student.eval()(views)))
-    torch.testing.assert_close(scores(trainer.teacher.score(views)), before)
+    torch.testing.assert_close(scores(trainer.teacher.forward(views)), before)
     assert (student - before).abs().max() > 0.1  # it did train
 
 
@@ -44,7 +44,7 @@ def test_an_adapter_that_starts_with_noise_does_not_colour_the_teacher(tmp_path:
         before = scores(score_views(StudentForward(tiny_llava()[0])(views)))
         student = scores(score_views(trainer.student.eval()(views)))
     assert trainer.teacher is not None
-    torch.testing.assert_close(scores(trainer.teacher.score(views)), before)
+    torch.testing.assert_close(scores(trainer.teacher.forward(views)), before)
     assert (student - before).abs().max() > 0.1
 
 
@@ -56,7 +56,7 @@ def test_scoring_leaves_modes_adapters_and_gradients_alone(tmp_path: Path, lora:
     student, teacher = trainer.student.train(training), trainer.teacher
     assert teacher is not None
     trainable = [name for name, p in student.named_parameters() if p.requires_grad]
-    scored = teacher.score(views)
+    scored = teacher.forward(views)
     assert not any(view.logits.requires_grad for view in scored.values())
     assert all(module.training == training for module in student.modules())
     assert [name for name, p in student.named_parameters() if p.requires_grad] == trainable
@@ -99,7 +99,7 @@ def test_another_reference_model() -> None:
     views = {"forget": Collator(processor).rows([sample])}
     with torch.no_grad():
         expected = score_views(StudentForward(other, HiddenSpec(1))(views))
-    scored = teacher.score(views)
+    scored = teacher.forward(views)
     torch.testing.assert_close(scores(scored), scores(expected))
     torch.testing.assert_close(scored["forget"].hidden, expected["forget"].hidden)
     assert not any(p.requires_grad for p in teacher.frozen.parameters())  # type: ignore[union-attr]

@@ -62,6 +62,7 @@ class DPO:
     reference_path: str | None = None
 
     teacher_views = (View("idk"), View("forget"))
+    teacher_sums_only = True
     hidden = None
 
     def __post_init__(self) -> None:

@@ -72,6 +72,10 @@ class NPO:
         retain = self.retain_weight and self.retain_loss == "KL"
         return (View("forget"), *((View("retain"),) if retain else ()))
 
+    @property
+    def teacher_sums_only(self) -> bool:
+        return not (self.retain_weight and self.retain_loss == "KL")
+
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
