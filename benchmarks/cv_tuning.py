@@ -31,15 +31,15 @@ KEEP = 0.95
 
 # people, photos, celebrities, photos of each; overrides of pretraining, finetuning and unlearning; candidates by method
 DEMO = {
-    "finetune": {"lr": [0.1, 0.2, 0.4], "num_epochs": [5, 10]},
-    "neggrad": {"lr": [0.01, 0.02, 0.03], "num_epochs": [3, 4, 6, 8]},
-    "scrub": {"lr": [0.01, 0.02, 0.03], "num_epochs": [3, 5]},
-    "scrub_bio": {"lr": [0.1, 0.2, 0.4], "num_epochs": [4, 8]},
-    "dpo": {"lr": [0.03, 0.05, 0.1], "num_epochs": [3, 5]},
-    "llmu": {"lr": [0.05, 0.1, 0.2], "num_epochs": [3, 5]},
-    "rmu": {"batchnorm": ["eval"], "lr": [0.1, 0.2], "options.c": [4, 8], "options.alpha": [4, 16], "num_epochs": [3, 6]},
-    "twins": {"batchnorm": ["train", "eval"], "lr": [1.0], "num_epochs": [10, 20]},
-    "sparsity": {"lr": [0.05, 0.1], "options.lambda": [1e-4, 3e-4, 1e-3]},
+    "finetune": {"lr": [0.1, 0.2], "num_epochs": [5, 10]},
+    "neggrad": {"lr": [0.02, 0.03], "num_epochs": [4, 6]},
+    "scrub": {"lr": [0.01, 0.02], "num_epochs": [3, 5]},
+    "scrub_bio": {"lr": [0.2, 0.4], "num_epochs": [4]},
+    "dpo": {"lr": [0.03, 0.05], "num_epochs": [3, 5]},
+    "llmu": {"lr": [0.1, 0.2], "num_epochs": [3, 5]},
+    "rmu": {"batchnorm": ["eval"], "lr": [0.1, 0.2], "options.c": [4, 8], "options.alpha": [4, 16], "num_epochs": [3]},
+    "twins": {"batchnorm": ["eval"], "lr": [1.0], "num_epochs": [10, 20]},
+    "sparsity": {"lr": [0.05, 0.1], "options.lambda": [3e-4, 1e-3]},
 }
 TEST = DEMO
 STUDIES = {
@@ -63,7 +63,7 @@ def draw_people(root: Path, seed: int, people: int, photos: int, celebrities: in
                 photograph(face, rng).save(folder / f"{number:02d}.png")
 
 
-def candidates(method: str, grid: dict[str, list]) -> Iterator[tuple[str, ...]]:
+def candidates(grid: dict[str, list]) -> Iterator[tuple[str, ...]]:
     for values in itertools.product(*grid.values()):
         yield tuple(f"{name}={value}" for name, value in zip(grid, values, strict=True))
 
@@ -84,10 +84,9 @@ def shares(root: Path, folder: Path) -> dict[str, float]:
 def unlearn(root: Path, method: str, *overrides: str) -> dict[str, float]:
     """Trains MODELS, unless they are there, and scores them."""
     start = root / ("pretrained" if method == "retrain" else "original")
-    folder = root / method / "_".join(word.split(".")[-1] for word in overrides)
-    chosen = settings(
-        ForgetSettings, "forget", f"method={method}", f"splits={root}/splits", f"model_path={start}", f"save_dir='{folder}'", *overrides
-    )  # fmt: skip
+    folder = root / method / "_".join(word.removeprefix("options.") for word in overrides)
+    where = [f"splits={root}/splits", f"model_path={start}", f"save_dir='{folder}'"]
+    chosen = settings(ForgetSettings, "forget", f"method={method}", *where, *overrides)
     try:
         train_missing(forget_job(chosen), root)
     except ValueError as error:  # a rate at which it diverges is no candidate
@@ -125,11 +124,13 @@ def main() -> None:
         show("original", before)
         show("retrain", gold)
         for method in options.methods or grids:
-            tried = {words: unlearn(root, method, seed, *unlearning, *words) for words in candidates(method, grids[method])}
-            best = min(tried, key=lambda words: (tried[words]["retain"] < KEEP * before["retain"],
-                                                 abs(tried[words]["forget"] - gold["forget"])))  # fmt: skip
-            for words, found in tried.items():
-                show(f"{method} {' '.join(words)}{'   <- chosen' if words == best else ''}", found)
+            tried = {}
+            for words in candidates(grids[method]):
+                tried[words] = unlearn(root, method, seed, *unlearning, *words)
+                show(f"{method} {' '.join(words)}", tried[words])
+            kept = [words for words in tried if tried[words]["retain"] >= KEEP * before["retain"]]
+            best = min(kept, key=lambda words: abs(tried[words]["forget"] - gold["forget"]), default=("nothing",))
+            print(f"{method}: {' '.join(best)}", flush=True)
 
 
 def show(label: str, found: dict[str, float]) -> None:
