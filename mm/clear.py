@@ -13,7 +13,6 @@ from unlearn.settings import FinetuneSettings, ForgetSettings
 from unlearn.sources import check_disjoint, check_images, load_split, open_image
 
 CAPTION_QUESTIONS = ROOT / "data" / "caption_questions.txt"
-REFUSALS = ROOT / "data" / "idontknow.jsonl"
 CONTENT = ("image", "caption", "question", "answer")
 
 

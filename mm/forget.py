@@ -13,10 +13,10 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="../config", config_name="mm/forget")
 def main(config: DictConfig) -> None:
-    from mm.clear import REFUSALS, forget_sources, with_modality
+    from mm.clear import forget_sources, with_modality
     from unlearn import pipeline
     from unlearn.families import load_family
-    from unlearn.samples import read_lines
+    from unlearn.samples import REFUSALS, read_lines
     from unlearn.settings import ForgetSettings, read_settings
 
     settings = with_modality(read_settings(ForgetSettings, OmegaConf.to_container(config, resolve=True)))

@@ -97,11 +97,11 @@ def _start_worker(threads: int) -> None:
 
 def run_job(job: Job) -> None:
     """Trains and evaluates, in this process, exactly as the scripts do with the same overrides."""
-    from mm.clear import REFUSALS, finetune_source, forget_sources, with_modality
+    from mm.clear import finetune_source, forget_sources, with_modality
     from mm.tasks import eval_settings, load_tasks
     from unlearn import pipeline
     from unlearn.families import load_family
-    from unlearn.samples import read_lines
+    from unlearn.samples import REFUSALS, read_lines
     from unlearn.settings import FinetuneSettings, ForgetSettings, read_settings
 
     if job.script == "finetune":
@@ -202,8 +202,8 @@ def _row(job: Job, gold: Job) -> dict[str, Any]:
 
 def _leaderboard(root: Path, base: Job, gold: Job, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Merges a row per job into leaderboard.json, with its picture, Markdown and page beside it; returns all rows."""
-    from mm.clear import REFUSALS
     from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
+    from unlearn.samples import REFUSALS
 
     return update_leaderboard(AggregateSettings(
         retain_result=str(gold.folder / AGGREGATE), base_result=str(base.folder / AGGREGATE),

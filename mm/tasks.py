@@ -6,20 +6,18 @@ column, or several columns). `images: shuffled` is the control: does the model l
 the same and are read as they are.
 """
 
-import difflib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import minibench
 from mm.clear import CAPTION_QUESTIONS
 from unlearn.evaluation import EvalTask
-from unlearn.samples import FACE_PROMPT, content_hash, read_lines, stable_choice
+from unlearn.samples import FACE_PROMPT, read_lines, stable_choice
 from unlearn.settings import EvalSettings, read_settings
-from unlearn.sources import ALIASES, check_images, load_split
+from unlearn.sources import check_images, load_split
 from unlearn.table import TableItems, select_rows
+from unlearn.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
 
-KEYS = ("eval_task", "data_path", "split", "question", "answer", "base_answer", "wrong_answers")
 STRATEGIES = {"random_caption": "caption", "random_faces": "face", "column": None}  # None: the column in question_key
 PUBLISHED = (
     "eval_task", "data_path", "split_list", "question_key", "question_strategy", "answer_key", "base_answer_key",
@@ -84,36 +82,19 @@ def task_specs(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
 
 
 def _from_lists(lists: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The published parallel lists as task mappings; a single data_path serves all tasks."""
-    columns = {key: value for key, value in lists.items() if not isinstance(value, str)}
-    lengths = {key: len(value) for key, value in columns.items()}
-    if missing := [key for key in PUBLISHED if key not in lists]:
-        raise ValueError(f"The task lists {', '.join(columns)} need {', '.join(missing)} beside them, of the same length.")
-    if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise ValueError(f"The task lists differ in length ({said}); give every task an entry in each.")
-    count = max(lengths.values(), default=1)
-    full = {key: [value] * count if isinstance(value, str) else list(value) for key, value in lists.items()}
+    """The published parallel lists as task mappings; their strategy says what `question` says here."""
     tasks = []
-    for name, path, split, column, strategy, *columns_of in zip(*(full[key] for key in PUBLISHED), strict=True):
+    for name, path, split, column, strategy, *columns in from_lists(lists, PUBLISHED):
         if strategy not in STRATEGIES:
             raise ValueError(f"question_strategy {strategy!r} of {name} is not one of {', '.join(STRATEGIES)}.")
-        tasks.append(dict(zip(KEYS, (name, path, split, STRATEGIES[strategy] or column, *columns_of), strict=True)))
+        tasks.append(dict(zip(KEYS, (name, path, split, STRATEGIES[strategy] or column, *columns), strict=True)))
     return tasks
 
 
 def _check(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The task with every key it needs and no other."""
-    known = (*KEYS, "images")
-    for key in task:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            raise ValueError(f"Unknown key {key!r} in a task." + (f" Did you mean {near[0]!r}?" if near else f" Known: {known}."))
-    if missing := [key for key in KEYS if key not in task]:
-        raise ValueError(f"The task {task.get('eval_task', dict(task))} lacks {', '.join(missing)}.")
     if task["images"] not in IMAGES:
         raise ValueError(f"images={task['images']!r} is not one of {', '.join(IMAGES)}.")
-    return {**task, "data_path": ALIASES.get(task["data_path"], task["data_path"])}
+    return check_task(task, also=("images",))
 
 
 def load_tasks(settings: EvalSettings) -> list[EvalTask]:
@@ -121,12 +102,7 @@ def load_tasks(settings: EvalSettings) -> list[EvalTask]:
 
     Raises ValueError for an id without a task, and for whatever is wrong with a split, column, row or picture.
     """
-    ids = range(len(settings.tasks)) if settings.eval_task_ids is None else settings.eval_task_ids
-    for number in ids:
-        if not 0 <= number < len(settings.tasks):
-            known = ", ".join(f"{i}: {task['eval_task']}" for i, task in enumerate(settings.tasks))
-            raise ValueError(f"eval_task_ids has {number}, but the tasks are {known}.")
-    chosen = [settings.tasks[number] for number in ids]
+    chosen = chosen_tasks(settings)
     splits = {(task["data_path"], task["split"]) for task in chosen}
     for path, split in splits:  # once each, not once per task
         check_images(_load_rows(path, split, settings), f"{path}, split {split}")
@@ -141,7 +117,7 @@ def _load_rows(path: str, split: str, settings: EvalSettings, columns: Sequence[
 def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequence[str]) -> EvalTask:
     kind, split = task["question"], task["split"]
     shows_picture = kind in ("caption", "face")
-    wrong = [task["wrong_answers"]] if isinstance(task["wrong_answers"], str) else list(task["wrong_answers"])
+    wrong = wrong_columns(task)
     needed = [task["answer"], task["base_answer"], *wrong, "image" if shows_picture else kind]
     rows = _load_rows(task["data_path"], split, settings, needed)
 
@@ -157,5 +133,4 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequen
     )  # fmt: skip
     if task["images"] == "shuffled":
         items.shuffle_images(settings.seed)
-    identity = content_hash(json.dumps([dict(task), settings.data_revision, list(items.places), settings.seed], sort_keys=True))
-    return EvalTask(task["eval_task"], items, items.lengths(), identity)
+    return EvalTask(task["eval_task"], items, items.lengths(), identity(task, settings, items.places))

@@ -14,10 +14,9 @@ from unlearn.commandline import check_overrides
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/eval")
 def main(config: DictConfig) -> None:
     from nlp.tasks import eval_settings, load_tasks
-    from nlp.tofu import REFUSALS
     from unlearn import pipeline
     from unlearn.families import load_family
-    from unlearn.samples import read_lines
+    from unlearn.samples import REFUSALS, read_lines
 
     settings = eval_settings(OmegaConf.to_container(config, resolve=True))
     log = pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))

@@ -13,10 +13,10 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/forget")
 def main(config: DictConfig) -> None:
-    from nlp.tofu import REFUSALS, forget_keys, forget_sources
+    from nlp.tofu import forget_keys, forget_sources
     from unlearn import pipeline
     from unlearn.families import load_family
-    from unlearn.samples import read_lines
+    from unlearn.samples import REFUSALS, read_lines
     from unlearn.settings import ForgetSettings, read_settings
 
     settings = read_settings(ForgetSettings, forget_keys(OmegaConf.to_container(config, resolve=True)))

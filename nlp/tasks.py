@@ -5,19 +5,15 @@ A task is a mapping: `eval_task` (its name), `data_path`, `split`, the columns `
 for TOFU). The published eval_everything.yaml says the same in parallel lists, which are read as they are.
 """
 
-import difflib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from nlp.tofu import load_rows, rows_per_author
 from unlearn.evaluation import EvalTask
-from unlearn.samples import content_hash
 from unlearn.settings import EvalSettings, read_settings
-from unlearn.sources import ALIASES
 from unlearn.table import TableItems, select_rows
+from unlearn.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
 
-KEYS = ("eval_task", "data_path", "split", "question", "answer", "base_answer", "wrong_answers")
 PUBLISHED = (
     "eval_task", "data_path", "split_list", "question_key", "answer_key", "base_answer_key", "perturbed_answer_key",
 )  # fmt: skip
@@ -56,7 +52,7 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     if lists and "tasks" in known:
         raise ValueError(f"Both tasks and {', '.join(lists)} are set; keep one of the two ways to describe the tasks.")
     if lists:
-        tasks = _from_lists(lists, path)
+        tasks = [dict(zip(KEYS, entry, strict=True)) for entry in from_lists({**lists, "data_path": path}, PUBLISHED)]
     elif "tasks" in known:
         tasks = [{"data_path": path, **task} for task in known["tasks"]]
     else:
@@ -66,28 +62,9 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     return read_settings(EvalSettings, _without_inert(rest, "use_pretrained"))
 
 
-def _from_lists(lists: Mapping[str, Any], path: Any) -> list[dict[str, Any]]:
-    """The published parallel lists as task mappings; a single data_path serves all tasks."""
-    if missing := [key for key in PUBLISHED if key not in lists and key != "data_path"]:
-        raise ValueError(f"The task lists {', '.join(lists)} need {', '.join(missing)} beside them, of the same length.")
-    lists = {**lists, "data_path": [path] * len(lists["eval_task"]) if isinstance(path, str) else path}
-    if len({len(given) for given in lists.values()}) > 1:
-        said = ", ".join(f"{key} has {len(given)}" for key, given in lists.items())
-        raise ValueError(f"The task lists differ in length ({said}); give every task an entry in each.")
-    return [dict(zip(KEYS, entry, strict=True)) for entry in zip(*(lists[key] for key in PUBLISHED), strict=True)]
-
-
 def _check(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The task with every key it needs and no other; question and answer stand in columns of that name if not said."""
-    known = (*KEYS, "rows_per_author")
-    for key in task:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            raise ValueError(f"Unknown key {key!r} in a task." + (f" Did you mean {near[0]!r}?" if near else f" Known: {known}."))
-    task = {"question": "question", "answer": "answer", "rows_per_author": None, **task}
-    if missing := [key for key in KEYS if not task.get(key)]:
-        raise ValueError(f"The task {task.get('eval_task', dict(task))} lacks {', '.join(missing)}.")
-    return {**task, "data_path": ALIASES.get(task["data_path"], task["data_path"])}
+    """Question and answer stand in columns of that name if not said."""
+    return check_task({"question": "question", "answer": "answer", "rows_per_author": None, **task}, also=("rows_per_author",))
 
 
 def _without_inert(values: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -102,16 +79,11 @@ def load_tasks(settings: EvalSettings) -> list[EvalTask]:
 
     Raises ValueError for an id without a task, and for whatever is wrong with a split, a column or a row.
     """
-    ids = range(len(settings.tasks)) if settings.eval_task_ids is None else settings.eval_task_ids
-    for number in ids:
-        if not 0 <= number < len(settings.tasks):
-            known = ", ".join(f"{i}: {task['eval_task']}" for i, task in enumerate(settings.tasks))
-            raise ValueError(f"eval_task_ids has {number}, but the tasks are {known}.")
-    return [_load_task(settings.tasks[number], settings) for number in ids]
+    return [_load_task(task, settings) for task in chosen_tasks(settings)]
 
 
 def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
-    wrong = [task["wrong_answers"]] if isinstance(task["wrong_answers"], str) else list(task["wrong_answers"])
+    wrong = wrong_columns(task)
     columns = (task["question"], task["answer"], task["base_answer"], *wrong)
     rows = load_rows(task["data_path"], task["split"], settings.data_revision, columns)
     size = task["rows_per_author"] or rows_per_author(task["data_path"], task["split"])
@@ -122,5 +94,4 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
         lambda row, place: row[task["question"]], name=f"{task['data_path']}/{task['split']}", answer=task["answer"],
         base_answer=task["base_answer"], wrong_answers=wrong,
     )  # fmt: skip
-    identity = content_hash(json.dumps([dict(task), settings.data_revision, list(items.places), settings.seed], sort_keys=True))
-    return EvalTask(task["eval_task"], items, items.lengths(), identity)
+    return EvalTask(task["eval_task"], items, items.lengths(), identity(task, settings, items.places))

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 import minibench
-from unlearn import ROOT
 from unlearn.samples import Sample
 from unlearn.settings import FinetuneSettings, ForgetSettings
 from unlearn.sources import check_disjoint, load_split
 
-REFUSALS = ROOT / "data" / "idontknow.jsonl"
 CONTENT = ("question", "answer")
 # How many rows in a row are about one author, in the perturbed splits: TOFU says it by place alone.
 ROWS_PER_AUTHOR = {"TOFU": {"retain": 20, "forget": 20}, "tofu-mini": {"retain": 4, "forget": 8}}

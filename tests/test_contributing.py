@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mm.clear import REFUSALS, forget_sources
+from mm.clear import forget_sources
 from mm.sweep import compose
 from mm.tasks import eval_settings, load_tasks
 from unlearn import pipeline, registry
 from unlearn.families import load_family
 from unlearn.results import read_log
-from unlearn.samples import read_lines
+from unlearn.samples import REFUSALS, read_lines
 from unlearn.scoring import Scored
 from unlearn.settings import ForgetSettings, read_settings
 

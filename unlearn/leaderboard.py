@@ -1,5 +1,6 @@
 """A leaderboard row: what one eval log says beside the gold model's, with both definitions of every number (METRICS)."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from unlearn.metrics.forget_quality import (
 )
 from unlearn.metrics.reference import reference_numbers
 from unlearn.results import EvalLog, as_log, check_same_rows, read_log, require_tasks
+from unlearn.samples import content_hash
 
 LOW_RETAIN = 0.4  # the paper greys rows below: a model that lost everything has also forgotten
 COMPOSITES = ("Real metric", "Retain metric", "Forget metric", "Model Utility")
@@ -169,7 +171,16 @@ def _identity(
         "submitted_by": submitted_by or run.get("submitted_by") or "",
         "track": track.name,
         **facts,
+        "evaluation": _evaluation(run, track),
     }
+
+
+def _evaluation(run: Mapping[str, Any], track: Track) -> str | None:
+    """What was asked and how, as a hash: the same model on shuffled images, fewer rows or in 4 bit has a row of its own."""
+    items = {task: run["items"].get(task) for task in track.task_names} if run.get("items") else None
+    if items is None:
+        return None
+    return content_hash(json.dumps([items, run.get("quantization"), run.get("max_new_tokens")], sort_keys=True))
 
 
 def _folder_name(log: EvalLog) -> str:

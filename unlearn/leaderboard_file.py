@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from unlearn.atomic import finite, write_json, write_text
 
-KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash")
+KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash", "evaluation")
 _TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit", "log"} - {"seed"}  # CSV cells that are no numbers
 _SEPARATOR = "/"  # joins nested names in a CSV header: "reference/Prob. Retain"
 
@@ -23,8 +23,7 @@ def merge_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> list[dict
     sees half a file. ValueError if what is there is not a leaderboard.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with board_lock(path):
         merged = {_key(row): dict(row) for row in [*read_rows(path), *rows]}
         board = [finite(row) for row in merged.values()]
         if path.suffix == ".csv":
@@ -32,6 +31,13 @@ def merge_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> list[dict
         else:
             write_json(path, board)
     return board
+
+
+def board_lock(path: str | Path) -> FileLock:
+    """One writer at a time for the leaderboard and what is drawn from it; the holder may take it again."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"), is_singleton=True)
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:

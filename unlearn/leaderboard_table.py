@@ -36,8 +36,8 @@ class Entry:
 def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """Gold and base of the rows first, then the rows in their order, seeds pooled.
 
-    Seeds are pooled where method, model family, split, modality and variant are the same and every seed occurs once;
-    runs that share a seed differ in something else and stay apart, told apart by their settings hash.
+    Seeds are pooled where method, model family, split, modality and variant are the same and every seed occurs once,
+    all evaluated alike; other rows stay apart, told apart by the hash of their settings or of their evaluation.
     """
     rows = list(rows)
     pools: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
@@ -49,10 +49,12 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     lines: list[Entry] = []
     for (role, *_), pool in pools.items():
         seeds = [row.get("seed") for row in pool]
-        if len(pool) == 1 or (None not in seeds and len(set(seeds)) == len(seeds)):
+        one_way = len({row.get("evaluation") for row in pool}) == 1
+        if len(pool) == 1 or (one_way and None not in seeds and len(set(seeds)) == len(seeds)):
             lines.append(_entry(role, pool))
         else:
-            lines += [_entry(role, [row], mark=str(row.get("settings_hash") or row.get("model"))) for row in pool]
+            told = "settings_hash" if one_way else "evaluation"
+            lines += [_entry(role, [row], mark=str(row.get(told) or row.get("model"))) for row in pool]
     return sorted(lines, key=lambda line: ("gold", "base", "model").index(line.role))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from unlearn.atomic import write_text
 from unlearn.leaderboard import leaderboard_row
-from unlearn.leaderboard_file import merge_rows
+from unlearn.leaderboard_file import board_lock, merge_rows
 from unlearn.leaderboard_table import latex_table, markdown_table
 from unlearn.report.html import write_report
 from unlearn.report.scatter import trade_off_picture
@@ -50,15 +50,16 @@ def update_leaderboard(settings: AggregateSettings) -> list[dict[str, Any]]:
         )
         for path in find_logs(settings.ckpt_result)
     ]  # fmt: skip
-    rows = merge_rows(board, rows)
-    if settings.picture:
-        trade_off_picture(rows, _beside(board, settings.picture, ".png"))
-    if settings.report:
-        write_report(_beside(board, settings.report, ".html"), rows, root=board.parent)
-    if settings.markdown:
-        write_text(_beside(board, settings.markdown, ".md"), markdown_table(rows))
-    if settings.latex:
-        write_text(_beside(board, settings.latex, ".tex"), latex_table(rows))
+    with board_lock(board):  # the picture and the page show the rows that the file has
+        rows = merge_rows(board, rows)
+        if settings.picture:
+            trade_off_picture(rows, _beside(board, settings.picture, ".png"))
+        if settings.report:
+            write_report(_beside(board, settings.report, ".html"), rows, root=board.parent)
+        if settings.markdown:
+            write_text(_beside(board, settings.markdown, ".md"), markdown_table(rows))
+        if settings.latex:
+            write_text(_beside(board, settings.latex, ".tex"), latex_table(rows))
     return rows
 
 

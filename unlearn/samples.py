@@ -7,6 +7,9 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
+from unlearn import ROOT
+
+REFUSALS = ROOT / "data" / "idontknow.jsonl"  # the bank of refusals, one a line
 FACE_PROMPT = "The name of the person in the picture is"
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from minibench.tables import png, write_dataset
-from mm.clear import CAPTION_QUESTIONS, REFUSALS, finetune_source, forget_sources, load_clear, with_modality
+from mm.clear import CAPTION_QUESTIONS, finetune_source, forget_sources, load_clear, with_modality
 from tests.models import picture
 from unlearn.registry import build_method
-from unlearn.samples import read_lines
+from unlearn.samples import REFUSALS, read_lines
 from unlearn.settings import FinetuneSettings, ForgetSettings
 from unlearn.views import ForgetRetainDataset
 

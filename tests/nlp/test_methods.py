@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from nlp.tofu import REFUSALS, forget_keys, forget_sources
+from nlp.tofu import forget_keys, forget_sources
 from tests.models import tiny_llama
 from tests.nlp.test_config import composed
 from unlearn import pipeline
 from unlearn.collator import Collator
 from unlearn.families import Family
 from unlearn.registry import build_method, method_names
-from unlearn.samples import read_lines
+from unlearn.samples import REFUSALS, read_lines
 from unlearn.scoring import IGNORE_INDEX
 from unlearn.settings import ForgetSettings, read_settings
 from unlearn.step import StudentForward, score_views

@@ -10,13 +10,13 @@ import pytest
 from safetensors.torch import load_file
 
 from nlp.tasks import eval_settings, load_tasks
-from nlp.tofu import REFUSALS, forget_sources
+from nlp.tofu import forget_sources
 from tests.models import tiny_llama
 from tests.nlp.test_config import composed
 from tests.nlp.test_methods import FAMILY, settings_of
 from unlearn import pipeline
 from unlearn.families import ROOT
-from unlearn.samples import read_lines
+from unlearn.samples import REFUSALS, read_lines
 
 
 @pytest.fixture(scope="module")

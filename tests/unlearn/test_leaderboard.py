@@ -186,6 +186,22 @@ def test_identity_comes_from_the_meta_or_the_folder(tmp_path):
     assert row["Generation tokens Retain"] == 7.0
 
 
+def test_what_was_evaluated_and_how_is_part_of_a_row():
+    """A run scored on shuffled images or in 4 bit must not take the place of its ordinary row; a text task may be added."""
+    log = make_log(seed=1)
+
+    def evaluation(**facts):
+        items = {task: f"10 rows {task}" for task in log} | facts.pop("items", {})
+        return row_of(as_log(log, make_meta(log, **{"items": items, "quantization": None, "max_new_tokens": 32, **facts})), log)[
+            "evaluation"
+        ]
+
+    plain = evaluation()
+    assert evaluation() == evaluation(items={"eval_text_forget": "5 rows"}) == plain and plain
+    others = [evaluation(items={"eval_log": "10 rows shuffled"}), evaluation(quantization="4bit"), evaluation(max_new_tokens=8)]
+    assert len({plain, *others}) == 4
+
+
 def test_refusals_and_run_on_text():
     log, gold = make_log(seed=1), make_log(seed=2)
     task = log["eval_log_forget.json"]

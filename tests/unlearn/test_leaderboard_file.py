@@ -26,9 +26,10 @@ def test_the_same_run_replaces_and_another_is_added(tmp_path):
     merge_rows(path, [row(), row(method="dpo")])
     merge_rows(path, [row(**{"Retain metric": 0.7, "submitted_by": "you"})])
     assert [(r["method"], r["Retain metric"]) for r in read_rows(path)] == [("npo", 0.7), ("dpo", 0.5)]
-    others = [{"model": "n"}, {"forget_split": "forget05"}, {"modality": "text"}, {"seed": 1}, {"settings_hash": "b2"}]
+    others = [{"model": "n"}, {"forget_split": "forget05"}, {"modality": "text"}, {"seed": 1}, {"settings_hash": "b2"},
+              {"evaluation": "e2"}]  # fmt: skip
     rows = merge_rows(path, [row(**change) for change in others])
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert json.loads(path.read_text()) == rows
 
 

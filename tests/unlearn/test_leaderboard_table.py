@@ -59,6 +59,8 @@ def test_seeds_are_pooled(row):
 def test_runs_that_share_a_seed_or_have_none_stay_apart(row):
     same = [varied(row, seed=1, settings_hash=name) for name in ("aa", "bb")]
     assert [line.label for line in entries(same)[2:]] == ["my_npo [aa]", "my_npo [bb]"]
+    asked = [varied(row, seed=seed, evaluation=name) for seed, name in enumerate(("own", "shuffled"))]
+    assert [line.label for line in entries(asked)[2:]] == ["my_npo [own]", "my_npo [shuffled]"]
     foreign = [varied(row, seed=None, settings_hash=None, model=name, model_family=None) for name in ("x", "y")]
     assert len(entries(foreign)) == 4
     variants = [varied(row, seed=seed, variant=name) for seed, name in enumerate(("lr 1e-5", "lr 1e-4"))]

@@ -1,5 +1,6 @@
 """The trade-off picture: what was kept (Retain metric) against what is left (Forget metric), gold and base marked."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from unlearn.leaderboard_table import Entry, entries
 # Okabe and Ito (2008), told apart by colour-blind readers; the marker changes too, so that grey print works.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#666666")
 _MARKERS = ("o", "s", "^", "v", "P", "X", "D", "p", "h", "<", ">")
+LEGEND_ROWS = 22  # that many fit beside the plot
 _ANCHORS = {"gold": ("*", "#B8860B", 19), "base": ("d", "#000000", 12)}
 
 
@@ -25,7 +27,10 @@ def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Pa
     if not points:
         raise ValueError(f"{path}: no row has a Retain and a Forget metric, so there is nothing to draw")
     tracks = list(dict.fromkeys(point.track for point in points))
-    figure = Figure(figsize=(8.6, 5.4 * len(tracks)), layout="constrained", dpi=150)
+    longest = max(len(line) for point in points for line in _label(point).splitlines())
+    columns = math.ceil(max(sum(point.track == track for point in points) for track in tracks) / LEGEND_ROWS)
+    width = 5.4 + columns * (0.5 + 0.075 * longest)  # inches: the plot, and beside it the legend
+    figure = Figure(figsize=(max(8.6, width), 5.4 * len(tracks)), layout="constrained", dpi=150)
     for axes, track in zip(figure.subplots(len(tracks), squeeze=False)[:, 0], tracks, strict=True):
         _draw(axes, [point for point in points if point.track == track], track)
     path = Path(path)
@@ -61,9 +66,11 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
     axes.set_axisbelow(True)
     handles, labels = axes.get_legend_handles_labels()
     order = [*range(len(models), len(labels)), *range(len(models))]  # gold and base first
+    crowded = len(labels) > LEGEND_ROWS
     axes.legend(
         [handles[i] for i in order], [labels[i] for i in order], loc="center left", bbox_to_anchor=(1.01, 0.5),
-        frameon=False, fontsize=9, labelspacing=0.9,
+        frameon=False, fontsize=8 if crowded else 9, labelspacing=0.5 if crowded else 0.9,
+        ncols=math.ceil(len(labels) / LEGEND_ROWS),
     )  # fmt: skip
 
 
