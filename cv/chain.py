@@ -28,7 +28,7 @@ from cv.settings import (
     read,
 )
 from unlearn.leaderboard_faces import face_row
-from unlearn.leaderboard_file import merge_rows
+from unlearn.leaderboard_file import board_lock, merge_rows
 from unlearn.report.cv_figures import logit_histograms, roc_curves
 from unlearn.report.html import write_report
 from unlearn.runs import read_record
@@ -82,7 +82,8 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
         rows.append(judged(study, name, chosen.save_dir))
     draw(study, rows)
     board = Path(settings.leaderboard)
-    write_report(board.with_suffix(".html"), merge_rows(board, rows), root=board.parent)
+    with board_lock(board):  # the page shows the rows that the file has
+        write_report(board.with_suffix(".html"), merge_rows(board, rows), root=board.parent)
     return rows
 
 

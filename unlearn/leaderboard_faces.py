@@ -23,6 +23,8 @@ def face_row(method: str, run: Row, score: Row, attacks: Sequence[Row], *, study
         "method": method, "model": settings["save_dir"], "forget_split": f"forget_{score['forget_size']}", "modality": "visual",
         "seed": run["seed"], "settings_hash": run["settings_hash"], "track": TRACK, "study": study, "submitted_by": submitted_by,
     }  # fmt: skip
+    attacked = ", attacked too" if attacks[0]["include_enrolment"] else ""
+    row["evaluation"] = f"enrolled by {score['num_enroll']} photos{attacked}"
     row |= {column: score["mean"][group] for group, column in ACCURACIES.items()}
     ends = {column: score["interval"][group] for group, column in ACCURACIES.items()}
     for record in attacks:
