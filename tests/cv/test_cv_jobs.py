@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+import os
+import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from cv.attacks import run_attack, target_logits
@@ -31,6 +36,7 @@ from cv.weights import load_weights, model_file, read_header
 from minibench.faces_mini import identities, photograph
 from unlearn.runs import read_record
 
+ROOT = Path(__file__).parents[2]
 ALONE = Fleet(ComputeSettings(device="cpu", processes=1))
 PEOPLE, PHOTOS = 20, 10  # of 20 people, each model trains on 10 and two are forgotten
 
@@ -51,10 +57,19 @@ RECIPES = {
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    """Folders `photos`, `splits`, `pretrained` and `original`, the last with 8 finetuned models."""
-    import random
+    """Folders `known`, `splits`, `pretrained` and `original`, the last with 8 finetuned models; made by one worker for all."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root = shared / "study"
+    with FileLock(shared / "study.lock"):
+        if not (root / "done").exists():
+            build_study(root)
+            (root / "done").touch()
+    return root
 
-    root = tmp_path_factory.mktemp("study")
+
+def build_study(root: Path) -> None:
     people = identities(1, {"known": PEOPLE, "celebrities": 12})
     for kind, faces in people.items():
         for index, face in enumerate(faces):
@@ -72,7 +87,6 @@ def study(tmp_path_factory) -> Path:
     )
     settings = finetuning(root)
     train_models(settings, finetune_job(settings), ALONE)
-    return root
 
 
 def finetuning(root: Path, **changes) -> FinetuneSettings:
@@ -240,3 +254,18 @@ def test_two_processes_make_the_same_models_as_one(study, tmp_path):
         done = sorted(models for models, _ in fleet.map(train_group, [[0], [1]], job))
     assert done == [[0], [1]]
     same_weights(model_file(tmp_path / "m", 1), alone)
+
+
+@pytest.mark.slow
+def test_accelerate_deals_the_models_to_its_ranks(study, tmp_path):
+    settings = finetuning(study, save_dir=str(tmp_path / "m"), num_epochs=1)
+    train_group([5], "cpu", finetune_job(settings))
+    alone = model_file(tmp_path / "m", 5).rename(tmp_path / "alone.safetensors")
+    launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    words = ["--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "cv/finetune.py"), f"splits={study}/splits"]
+    words += [f"model_path={study}/pretrained", f"save_dir={tmp_path}/m", "num_epochs=1", "batch_size=32", "overwrite_dir=true"]
+    done = subprocess.run([sys.executable, *launch, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_record(tmp_path / "m")["status"] == "finished"
+    assert sorted(file.stem for file in (tmp_path / "m").glob("*.safetensors")) == [f"{model:03d}" for model in range(8)]
+    same_weights(model_file(tmp_path / "m", 5), alone)

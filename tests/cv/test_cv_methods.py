@@ -64,8 +64,13 @@ def test_twins_has_a_retain_term_by_hand():
     assert sorted(part.item() for part in parts.values()) == pytest.approx([4 / 2, 9 / 2])
 
 
-@pytest.mark.parametrize(("name", "options"), [("scrub", {"alpha": 1.0, "beta": 0.0, "gamma": 0.0}),
-                                               ("llmu", {"w_f": 0.0, "w_r": 0.0, "w_n": 1.0, "answers": "random", "k": 1})])  # fmt: skip
+DISTILLATION = {
+    "scrub": {"alpha": 1.0, "beta": 0.0, "gamma": 0.0},
+    "llmu": {"w_f": 0.0, "w_r": 0.0, "w_n": 1.0, "answers": "random", "k": 1},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), DISTILLATION.items())
 def test_distillation_compares_class_probabilities(name, options):
     """The published code compares softmaxes of embedding entries; embeddings that differ must not matter here."""
     now, before, labels = [[2.0, 0.0, 1.0]], [[0.5, 1.5, 0.0]], [2]
