@@ -32,16 +32,26 @@ KEEP = 0.95
 # people, photos, celebrities, photos of each; overrides of pretraining, finetuning and unlearning; candidates by method
 DEMO = {
     "finetune": {"lr": [0.1, 0.2], "num_epochs": [5, 10]},
-    "neggrad": {"lr": [0.02, 0.03], "num_epochs": [4, 6]},
+    "neggrad": {"lr": [0.02, 0.03], "num_epochs": [4, 5, 6]},
     "scrub": {"lr": [0.01, 0.02], "num_epochs": [3, 5]},
     "scrub_bio": {"lr": [0.2, 0.4], "num_epochs": [4]},
-    "dpo": {"lr": [0.03, 0.05], "num_epochs": [3, 5]},
+    "dpo": {"lr": [0.01, 0.02, 0.03], "num_epochs": [3, 5]},
     "llmu": {"lr": [0.1, 0.2], "num_epochs": [3, 5]},
-    "rmu": {"batchnorm": ["eval"], "lr": [0.1, 0.2], "options.c": [4, 8], "options.alpha": [4, 16], "num_epochs": [3]},
-    "twins": {"batchnorm": ["eval"], "lr": [1.0], "num_epochs": [10, 20]},
+    "rmu": {"batchnorm": ["eval"], "num_epochs": [10], "options.alpha": [4], "lr": [0.2, 0.5], "options.c": [2, 4]},
+    "twins": {"batchnorm": ["train", "eval"], "lr": [1.0], "num_epochs": [5, 10]},
     "sparsity": {"lr": [0.05, 0.1], "options.lambda": [3e-4, 1e-3]},
 }
-TEST = DEMO
+TEST = {
+    "finetune": {"lr": [0.1, 0.2], "num_epochs": [12, 24]},
+    "neggrad": {"lr": [0.05, 0.1], "num_epochs": [3, 5]},
+    "scrub": {"lr": [0.02, 0.05], "num_epochs": [3, 5]},
+    "scrub_bio": {"lr": [0.2, 0.4], "num_epochs": [4, 8]},
+    "dpo": {"lr": [0.02, 0.05], "num_epochs": [3, 5]},
+    "llmu": {"lr": [0.1, 0.2], "num_epochs": [5, 10]},
+    "rmu": {"batchnorm": ["eval"], "num_epochs": [20], "options.alpha": [4], "lr": [0.2, 0.5], "options.c": [2, 4]},
+    "twins": {"batchnorm": ["eval"], "lr": [0.5, 1.0], "num_epochs": [10, 20]},
+    "sparsity": {"lr": [0.05, 0.1], "num_epochs": [10], "options.lambda": [3e-4, 1e-3]},
+}
 STUDIES = {
     "demo": ((80, 16, 120, 12), [], ["batch_size=64"], ["batch_size=64"], DEMO),
     "test": ((20, 10, 12, 10), ["test_persons=2", "num_epochs=2", "batch_size=32"], ["batch_size=32"], ["batch_size=32"], TEST),

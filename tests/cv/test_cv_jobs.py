@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 
 from cv.attacks import run_attack, target_logits
@@ -30,6 +32,7 @@ from cv.settings import (
     PrepareSettings,
     PretrainSettings,
     ScoreSettings,
+    read,
 )
 from cv.stack import Stack
 from cv.weights import load_weights, model_file, read_header
@@ -40,19 +43,11 @@ ROOT = Path(__file__).parents[2]
 ALONE = Fleet(ComputeSettings(device="cpu", processes=1))
 PEOPLE, PHOTOS = 20, 10  # of 20 people, each model trains on 10 and two are forgotten
 
-# Steps large enough to show within seconds which way a method moves (the published ones are for 3,700 photos).
+# Chosen on other faces and other models by `python benchmarks/cv_tuning.py --study test`; what these settings do to the
+# models below was not looked at. (The published ones are for 3,700 photos: here they would hardly take a step.)
 RECIPES = {
-    "retrain": {"num_epochs": 15, "lr": 0.1, "lr_scheduler": "cosine", "warmup": 0.125},
-    "finetune": {"num_epochs": 12, "lr": 0.2},
-    "neggrad": {"num_epochs": 3, "lr": 0.1, "batchnorm": "eval"},
-    "scrub": {"num_epochs": 4, "lr": 0.05, "oversample": 5, "batchnorm": "eval"},
-    "scrub_bio": {"num_epochs": 4, "lr": 0.2, "oversample": 5},
-    "dpo": {"num_epochs": 4, "lr": 0.1, "oversample": 5, "batchnorm": "eval"},
-    "llmu": {"num_epochs": 4, "lr": 0.1, "oversample": 10, "options": {"w_f": 0.1, "w_r": 0.1, "answers": "random", "k": 1}},
-    "rmu": {"num_epochs": 8, "lr": 0.2, "oversample": 10, "batchnorm": "eval", "options": {"c": 5.0}},
-    "twins": {"num_epochs": 6, "lr": 1.5, "oversample": 12, "batch_size": 16, "options": {"distance": "mse"}},
-    "sparsity": {"num_epochs": 10, "lr": 0.1, "options": {"lambda": 1e-3, "reduction": "sum"}},
-}  # fmt: skip
+    "retrain": [],
+}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +94,10 @@ def finetuning(root: Path, **changes) -> FinetuneSettings:
 
 def forgetting(root: Path, method: str, **changes) -> ForgetSettings:
     start = root / ("pretrained" if method == "retrain" else "original")
-    values = {"batch_size": 32, "model_path": str(start), "splits": str(root / "splits"), "save_dir": str(root / method)}
-    return ForgetSettings(method=method, **(values | RECIPES[method] | changes))
+    words = [f"method={method}", f"splits={root}/splits", f"model_path={start}", f"save_dir={root}/{method}", "batch_size=32"]
+    with initialize_config_dir(str(ROOT / "config" / "cv"), version_base=None):
+        config = OmegaConf.to_container(compose("forget", [*words, *RECIPES[method]]), resolve=True)
+    return dataclasses.replace(read(ForgetSettings, config)[0], **changes)
 
 
 def same_weights(one: Path, other: Path) -> None:
@@ -128,8 +125,8 @@ def test_each_method_forgets_and_keeps_better_than_it_forgets(study, method):
         for a, b in ([shares(study, study / folder, model) for model in (0, 4)] for folder in ("original", method))
     )
     assert before["forget"] >= 0.9 and before["retain"] >= 0.9
-    assert after["forget"] <= before["forget"] - 0.1
-    assert after["retain"] > after["forget"] + 0.05
+    assert after["forget"] < before["forget"] - 0.15
+    assert after["retain"] > after["forget"] + 0.15
 
 
 def test_scores_and_attacks_tell_trained_people_from_others(study):

@@ -98,8 +98,8 @@ def test_the_papers_run_prepares_the_papers_data():
 def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     study = [
         f"root={tmp_path}/study", f"leaderboard={tmp_path}/board.json", "methods=[retrain,neggrad]", "compute.processes=1",
-        "overrides.prepare=['models=8','size=16']", "overrides.pretrain=['size=16','num_epochs=1']",
-        "overrides.finetune_models=['num_epochs=1','batch_size=64']", "overrides.retrain=['num_epochs=1','batch_size=64']",
+        "overrides.prepare=['models=8','size=16']", "overrides.pretrain=['size=16','num_epochs=1','batch_size=256']",
+        "overrides.finetune_models=['num_epochs=1','batch_size=256']", "overrides.retrain=['num_epochs=1','batch_size=256']",
         "overrides.attack=['draws=20']",
     ]  # fmt: skip
     done = subprocess.run([sys.executable, str(ROOT / "cv/run.py"), *study], cwd=tmp_path, capture_output=True, text=True)
