@@ -62,4 +62,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/eval_scoring.py
 
 clean:
-	rm -rf models data/clear-mini data/tofu-mini leaderboard.*
+	rm -rf models data/clear-mini data/tofu-mini data/faces-mini data/celebrities-mini leaderboard.*

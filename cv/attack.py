@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 def main(config: DictConfig) -> None:
     from cv.attacks import run_attack
     from cv.settings import AttackSettings, read
-    from cv.table import ATTACKS
+    from unlearn.leaderboard_faces import ATTACKS
 
     settings, _ = read(AttackSettings, OmegaConf.to_container(config, resolve=True))
     record = run_attack(settings)

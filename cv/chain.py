@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ from cv.attacks import run_attack, target_logits
 from cv.fleet import Fleet
 from cv.jobs import finetune_job, forget_job, train_models
 from cv.methods import NAMES, face_method
-from cv.page import write_page
 from cv.preparing import prepare, pretrain
 from cv.scoring import score_models
 from cv.settings import (
@@ -26,9 +27,10 @@ from cv.settings import (
     ScoreSettings,
     read,
 )
-from cv.table import leaderboard_row
-from unlearn.leaderboard_file import merge_rows
+from unlearn.leaderboard_faces import face_row
+from unlearn.leaderboard_file import board_lock, merge_rows
 from unlearn.report.cv_figures import logit_histograms, roc_curves
+from unlearn.report.html import write_report
 from unlearn.runs import read_record
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,10 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
         raise ValueError(f"overrides.{min(unknown)}: there is no stage and no method of that name.")
     forgetting = {name: _forget_settings(study, name) for name in settings.methods}  # wrong options fail here
     splits, pretrained, original = f"splits={root}/splits", f"{root}/pretrained", f"{root}/original"
-    _timed("prepare", lambda: prepare(study.read(PrepareSettings, "prepare", [f"save_dir={root}/splits"], "prepare")))
+    dealing = study.read(PrepareSettings, "prepare", [f"save_dir={root}/splits"], "prepare")
+    if dealing.models < 8:
+        raise ValueError(f"models={dealing.models}: an attack needs two shadow models on each side, so a study has 8 or more.")
+    _timed("prepare", lambda: prepare(dealing))
     start = study.read(PretrainSettings, "pretrain", [f"save_dir={pretrained}"], "pretrain")
     _timed("pretrain", lambda: pretrain(start, fleet.device))
     finetuning = study.read(
@@ -75,8 +80,10 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     for name, chosen in forgetting.items():
         _timed(name, lambda chosen=chosen: train_models(chosen, forget_job(chosen), fleet))  # type: ignore[misc]
         rows.append(judged(study, name, chosen.save_dir))
-    merge_rows(settings.leaderboard, rows)
     draw(study, rows)
+    board = Path(settings.leaderboard)
+    with board_lock(board):  # the page shows the rows that the file has
+        write_report(board.with_suffix(".html"), merge_rows(board, rows), root=board.parent)
     return rows
 
 
@@ -90,24 +97,23 @@ def judged(study: Study, method: str, folder: str) -> dict[str, Any]:
     ]
     record = read_record(Path(folder))
     assert record is not None, "trained folders have a run.json"
-    return leaderboard_row(method, record, score, attacks, study.settings.submitted_by)
+    place = os.path.relpath(study.settings.root, Path(study.settings.leaderboard).parent)
+    return face_row(method, record, score, attacks, study=place, submitted_by=study.settings.submitted_by)
 
 
 def draw(study: Study, rows: list[dict[str, Any]]) -> None:
-    """`histograms.png`, `roc.png` and `report.html` under the study's root."""
+    """`histograms.png` and `roc.png` under the study's root, where the report looks for them."""
     root = Path(study.settings.root)
     histograms, curves = {}, {}
     for row in rows:
         common = [f"model_path={row['model']}", f"splits={root}/splits", f"forget_size='{study.settings.forget_size}'"]
         histograms[row["method"]] = target_logits(study.read(AttackSettings, "attack", common, "attack"))
         curves[row["method"]] = _curve(Path(row["model"]))
-    pictures = [logit_histograms(histograms, root / "histograms.png"), roc_curves(curves, root / "roc.png")]
-    write_page(rows, pictures, root / "report.html")
+    logit_histograms(histograms, root / "histograms.png")
+    roc_curves(curves, root / "roc.png")
 
 
 def _curve(folder: Path) -> tuple[list[float], list[float]]:
-    import json
-
     fpr, tpr = json.loads((folder / "attack_ulira.json").read_text(encoding="utf-8"))["ulira"]["roc"]
     return fpr, tpr
 

@@ -48,6 +48,13 @@ class Fleet:
         """This rank's share of the models."""
         return list(models[self.rank :: self.world])
 
+    def wait(self) -> None:
+        """Until every rank of `accelerate launch` is here."""
+        if self.world > 1:
+            from accelerate import PartialState
+
+            PartialState(cpu=self.device == "cpu").wait_for_everyone()
+
     def groups(self, models: Sequence[int], steps: Callable[[int], object], memory: Callable[[], int]) -> list[list[int]]:
         """Models in groups that train together: as many steps each, and no more of them than fit.
 

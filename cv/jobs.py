@@ -78,6 +78,7 @@ def train_models(settings: FinetuneSettings | ForgetSettings, job: Job, fleet: F
         overwrite=settings.overwrite_dir,
         main=fleet.rank == 0,
     )
+    fleet.wait()  # the main rank may just have removed what another run left here
     unfinished = [split.model for split in splits if settings.overwrite_dir or not is_finished(job, split)]
     mine = [model for model in fleet.mine(range(len(splits))) if model in unfinished]
     groups = fleet.groups(mine, lambda model: steps_of(job, model), lambda: memory_of(job, mine[0], fleet.device))

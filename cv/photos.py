@@ -63,10 +63,11 @@ def load_photos(data_path: str, size: int, *, split: str = "default", revision: 
     Raises:
         ValueError: no such data, nobody in it, no column that names the person, or a picture that cannot be opened.
     """
+    from minibench import ensure_dataset
     from minibench.faces_mini import ensure_faces
 
-    path = Path(ensure_faces(data_path))
-    people = _from_folder(path) if path.is_dir() and not _is_hub_folder(path) else _from_hub(data_path, split, revision)
+    path = Path(ensure_dataset(ensure_faces(data_path)))
+    people = _from_folder(path) if path.is_dir() and not _is_hub_folder(path) else _from_hub(str(path), split, revision)
     if len({name for name, _, _ in people}) < 2:
         raise ValueError(f"data_path={data_path} shows fewer than two people; a folder of photos for each person is expected.")
     names = tuple(sorted({name for name, _, _ in people}))
@@ -100,16 +101,20 @@ def read_photos(folder: Path) -> Photos:
 
 
 def _is_hub_folder(path: Path) -> bool:
-    """A hub dataset downloaded to disk has a card or parquet files; a folder of people has neither."""
-    return (path / "README.md").is_file() or any(path.glob("**/*.parquet"))
+    """A hub dataset downloaded to disk has parquet files, or a card and no folders of pictures."""
+    pictures = (file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
+    return any(path.glob("**/*.parquet")) or ((path / "README.md").is_file() and next(pictures, None) is None)
 
 
 def _from_folder(path: Path) -> list[tuple[str, Any, str]]:
-    return [
-        (person.name, file, str(file))
-        for person in sorted(path.iterdir()) if person.is_dir() and not person.name.startswith(".")
-        for file in sorted(person.iterdir()) if file.suffix.lower() in SUFFIXES
-    ]  # fmt: skip
+    found = []
+    for person in sorted(path.iterdir()):
+        if person.is_dir() and not person.name.startswith("."):
+            files = [file for file in sorted(person.iterdir()) if file.suffix.lower() in SUFFIXES]
+            if not files:
+                raise ValueError(f"{person} holds no picture ({', '.join(SUFFIXES)}); add some, or remove the folder.")
+            found += [(person.name, file, str(file)) for file in files]
+    return found
 
 
 def _from_hub(data_path: str, split: str, revision: str | None) -> list[tuple[str, Any, str]]:

@@ -6,6 +6,8 @@ A study that was stopped goes on where it was.
     python cv/run.py +experiment=clear methods=[retrain,scrub,twins]
 """
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,15 +17,16 @@ def main(config: DictConfig) -> None:
     from cv.chain import run_study
     from cv.fleet import Fleet
     from cv.settings import RunSettings, read
-    from cv.table import as_text
+    from unlearn.leaderboard_table import text_table
 
     def compose(script: str, overrides: list[str]) -> dict:
         return OmegaConf.to_container(hydra.compose(script, overrides), resolve=True)
 
     settings, compute = read(RunSettings, OmegaConf.to_container(config, resolve=True))
     with Fleet(compute) as fleet:
-        print(as_text(run_study(settings, fleet, compose)))
-    print(f"table: {settings.leaderboard}; pictures: {settings.root}/report.html")
+        print(text_table(run_study(settings, fleet, compose)))
+    page = Path(settings.leaderboard).with_suffix(".html")
+    print(f"table: {settings.leaderboard}; page: {page}; pictures: histograms.png and roc.png in {settings.root}")
 
 
 if __name__ == "__main__":

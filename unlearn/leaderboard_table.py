@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unlearn import leaderboard_faces
 from unlearn.leaderboard import LOW_RETAIN
 from unlearn.metrics.aggregates import MM, NLP, Track
 
@@ -60,33 +61,33 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
 def text_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Aligned plain text, one table per track, with notes on how to read it."""
     blocks = []
-    for header, body, lines in _grids(rows):
+    for header, body, _, notes in _grids(rows):
         cells = [header, *body]
         widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-        blocks.append("\n".join([text[0], "-" * len(text[0]), *text[1:], "", *_notes(lines)]))
+        blocks.append("\n".join([text[0], "-" * len(text[0]), *text[1:], "", *notes]))
     return "\n\n".join(blocks)
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """GitHub Markdown; rows under the Retain limit in italics."""
     blocks = []
-    for header, body, lines in _grids(rows):
+    for header, body, grey, notes in _grids(rows):
         text = [header, ["---"] * len(header)]
-        for row, line in zip(body, lines, strict=True):
+        for row, low in zip(body, grey, strict=True):
             escaped = [re.sub(r"([|*_\\])", r"\\\1", cell) for cell in row]
-            text.append([f"*{cell}*" if line.low_retain and cell else cell for cell in escaped])
-        blocks.append("\n".join(["| " + " | ".join(row) + " |" for row in text] + [""] + [f"- {note}" for note in _notes(lines)]))
+            text.append([f"*{cell}*" if low and cell else cell for cell in escaped])
+        blocks.append("\n".join(["| " + " | ".join(row) + " |" for row in text] + [""] + [f"- {note}" for note in notes]))
     return "\n\n".join(blocks) + "\n"
 
 
 def latex_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """A booktabs tabular (packages booktabs, xcolor); rows under the Retain limit in grey."""
     blocks = []
-    for header, body, lines in _grids(rows):
+    for header, body, grey, notes in _grids(rows):
         text = [f"\\begin{{tabular}}{{l{'l' * (len(header) - 1)}}}", "\\toprule", _latex_row(header), "\\midrule"]
-        text += [_latex_row(row, grey=line.low_retain) for row, line in zip(body, lines, strict=True)]
-        blocks.append("\n".join([*text, "\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in _notes(lines))]))
+        text += [_latex_row(row, grey=low) for row, low in zip(body, grey, strict=True)]
+        blocks.append("\n".join([*text, "\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in notes)]))
     return "% needs \\usepackage{booktabs,xcolor}\n" + "\n\n".join(blocks) + "\n"
 
 
@@ -134,9 +135,10 @@ def track_named(name: str) -> Track:
     return NLP if name == NLP.name else MM
 
 
-def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list[str]], list[Entry]]]:
-    """(header, cells, entries) for each track that has rows."""
-    lines = entries(rows)
+def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list[str]], list[bool], list[str]]]:
+    """(header, cells, which lines are under the Retain limit, notes) for each track that has rows, and each study of faces."""
+    rows = list(rows)
+    lines = entries(row for row in rows if row["track"] != leaderboard_faces.TRACK)
     grids = []
     for track in (MM, NLP):
         own = [line for line in lines if line.track == track.name]
@@ -156,7 +158,11 @@ def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list
             for line in own
         ]
         if own:
-            grids.append((header, body, own))
+            grids.append((header, body, [line.low_retain for line in own], _notes(own)))
+    for study in leaderboard_faces.studies(rows):
+        header, body = leaderboard_faces.grid(study)
+        notes = [leaderboard_faces.title(study[0]), *leaderboard_faces.reading(study[0])]
+        grids.append((header, body, [False] * len(body), notes))
     return grids
 
 

@@ -2,11 +2,18 @@
 
 import dataclasses
 import json
+import os
+import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 
 from cv.attacks import run_attack, target_logits
@@ -25,36 +32,39 @@ from cv.settings import (
     PrepareSettings,
     PretrainSettings,
     ScoreSettings,
+    read,
 )
 from cv.stack import Stack
 from cv.weights import load_weights, model_file, read_header
 from minibench.faces_mini import identities, photograph
 from unlearn.runs import read_record
 
+ROOT = Path(__file__).parents[2]
 ALONE = Fleet(ComputeSettings(device="cpu", processes=1))
 PEOPLE, PHOTOS = 20, 10  # of 20 people, each model trains on 10 and two are forgotten
 
-# Steps large enough to show within seconds which way a method moves (the published ones are for 3,700 photos).
+# Chosen on other faces and other models by `python benchmarks/cv_tuning.py --study test`; what these settings do to the
+# models below was not looked at. (The published ones are for 3,700 photos: here they would hardly take a step.)
 RECIPES = {
-    "retrain": {"num_epochs": 15, "lr": 0.1, "lr_scheduler": "cosine", "warmup": 0.125},
-    "finetune": {"num_epochs": 12, "lr": 0.2},
-    "neggrad": {"num_epochs": 3, "lr": 0.1, "batchnorm": "eval"},
-    "scrub": {"num_epochs": 4, "lr": 0.05, "oversample": 5, "batchnorm": "eval"},
-    "scrub_bio": {"num_epochs": 4, "lr": 0.2, "oversample": 5},
-    "dpo": {"num_epochs": 4, "lr": 0.1, "oversample": 5, "batchnorm": "eval"},
-    "llmu": {"num_epochs": 4, "lr": 0.1, "oversample": 10, "options": {"w_f": 0.1, "w_r": 0.1, "answers": "random", "k": 1}},
-    "rmu": {"num_epochs": 8, "lr": 0.2, "oversample": 10, "batchnorm": "eval", "options": {"c": 5.0}},
-    "twins": {"num_epochs": 6, "lr": 1.5, "oversample": 12, "batch_size": 16, "options": {"distance": "mse"}},
-    "sparsity": {"num_epochs": 10, "lr": 0.1, "options": {"lambda": 1e-3, "reduction": "sum"}},
-}  # fmt: skip
+    "retrain": [],
+}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    """Folders `photos`, `splits`, `pretrained` and `original`, the last with 8 finetuned models."""
-    import random
+    """Folders `known`, `splits`, `pretrained` and `original`, the last with 8 finetuned models; made by one worker for all."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root = shared / "study"
+    with FileLock(shared / "study.lock"):
+        if not (root / "done").exists():
+            build_study(root)
+            (root / "done").touch()
+    return root
 
-    root = tmp_path_factory.mktemp("study")
+
+def build_study(root: Path) -> None:
     people = identities(1, {"known": PEOPLE, "celebrities": 12})
     for kind, faces in people.items():
         for index, face in enumerate(faces):
@@ -72,7 +82,6 @@ def study(tmp_path_factory) -> Path:
     )
     settings = finetuning(root)
     train_models(settings, finetune_job(settings), ALONE)
-    return root
 
 
 def finetuning(root: Path, **changes) -> FinetuneSettings:
@@ -85,8 +94,10 @@ def finetuning(root: Path, **changes) -> FinetuneSettings:
 
 def forgetting(root: Path, method: str, **changes) -> ForgetSettings:
     start = root / ("pretrained" if method == "retrain" else "original")
-    values = {"batch_size": 32, "model_path": str(start), "splits": str(root / "splits"), "save_dir": str(root / method)}
-    return ForgetSettings(method=method, **(values | RECIPES[method] | changes))
+    words = [f"method={method}", f"splits={root}/splits", f"model_path={start}", f"save_dir={root}/{method}", "batch_size=32"]
+    with initialize_config_dir(str(ROOT / "config" / "cv"), version_base=None):
+        config = OmegaConf.to_container(compose("forget", [*words, *RECIPES[method]]), resolve=True)
+    return dataclasses.replace(read(ForgetSettings, config)[0], **changes)
 
 
 def same_weights(one: Path, other: Path) -> None:
@@ -114,8 +125,8 @@ def test_each_method_forgets_and_keeps_better_than_it_forgets(study, method):
         for a, b in ([shares(study, study / folder, model) for model in (0, 4)] for folder in ("original", method))
     )
     assert before["forget"] >= 0.9 and before["retain"] >= 0.9
-    assert after["forget"] <= before["forget"] - 0.1
-    assert after["retain"] > after["forget"] + 0.05
+    assert after["forget"] < before["forget"] - 0.15
+    assert after["retain"] > after["forget"] + 0.15
 
 
 def test_scores_and_attacks_tell_trained_people_from_others(study):
@@ -240,3 +251,18 @@ def test_two_processes_make_the_same_models_as_one(study, tmp_path):
         done = sorted(models for models, _ in fleet.map(train_group, [[0], [1]], job))
     assert done == [[0], [1]]
     same_weights(model_file(tmp_path / "m", 1), alone)
+
+
+@pytest.mark.slow
+def test_accelerate_deals_the_models_to_its_ranks(study, tmp_path):
+    settings = finetuning(study, save_dir=str(tmp_path / "m"), num_epochs=1)
+    train_group([5], "cpu", finetune_job(settings))
+    alone = model_file(tmp_path / "m", 5).rename(tmp_path / "alone.safetensors")
+    launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    words = ["--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "cv/finetune.py"), f"splits={study}/splits"]
+    words += [f"model_path={study}/pretrained", f"save_dir={tmp_path}/m", "num_epochs=1", "batch_size=32", "overwrite_dir=true"]
+    done = subprocess.run([sys.executable, *launch, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_record(tmp_path / "m")["status"] == "finished"
+    assert sorted(file.stem for file in (tmp_path / "m").glob("*.safetensors")) == [f"{model:03d}" for model in range(8)]
+    same_weights(model_file(tmp_path / "m", 5), alone)

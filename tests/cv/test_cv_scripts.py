@@ -20,7 +20,7 @@ from cv.settings import (
     ScoreSettings,
     read,
 )
-from cv.table import SHOWN
+from unlearn.leaderboard_faces import SHOWN
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -98,8 +98,8 @@ def test_the_papers_run_prepares_the_papers_data():
 def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     study = [
         f"root={tmp_path}/study", f"leaderboard={tmp_path}/board.json", "methods=[retrain,neggrad]", "compute.processes=1",
-        "overrides.prepare=['models=8','size=16']", "overrides.pretrain=['size=16','num_epochs=1']",
-        "overrides.finetune_models=['num_epochs=1','batch_size=64']", "overrides.retrain=['num_epochs=1','batch_size=64']",
+        "overrides.prepare=['models=8','size=16']", "overrides.pretrain=['size=16','num_epochs=1','batch_size=256']",
+        "overrides.finetune_models=['num_epochs=1','batch_size=256']", "overrides.retrain=['num_epochs=1','batch_size=256']",
         "overrides.attack=['draws=20']",
     ]  # fmt: skip
     done = subprocess.run([sys.executable, str(ROOT / "cv/run.py"), *study], cwd=tmp_path, capture_output=True, text=True)
@@ -111,6 +111,29 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
         assert row["settings_hash"] and row["models"] == 8 and row["shadows_per_side"] == 2
     for picture in ("histograms.png", "roc.png"):
         assert (tmp_path / "study" / picture).read_bytes().startswith(b"\x89PNG")
-    page = (tmp_path / "study" / "report.html").read_text()
+    page = (tmp_path / "board.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "neggrad" in page
-    assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")) == ["board.json", "study"]
+    written = sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("."))
+    assert written == ["board.html", "board.json", "study"]
+    assert "Retain accuracy" in done.stdout and "neggrad" in done.stdout
+
+
+def test_what_cannot_be_attacked_or_does_not_exist_is_said_before_anything_trains(tmp_path):
+    from cv.chain import run_study
+    from cv.fleet import Fleet
+    from cv.settings import ComputeSettings
+
+    def study(*overrides: str) -> list:
+        settings = settings_of("run", f"root={tmp_path}/study", *overrides)
+        fleet = Fleet(ComputeSettings(device="cpu", processes=1))
+        return run_study(settings, fleet, lambda script, words: OmegaConf.to_container(compose(script, words), resolve=True))
+
+    for overrides, message in (
+        (["overrides.prepare=['models=4']"], "models=4: an attack needs two shadow models on each side"),
+        (["methods=[retrain,scrubs]"], "scrubs"),
+        (["+overrides.scrubs=['lr=1']"], "overrides.scrubs: there is no stage and no method of that name"),
+        (["methods=[rmu]", "overrides.rmu=['+options.d=1']"], "options.d"),
+    ):
+        with pytest.raises(Exception, match=message):
+            study(*overrides)
+    assert not (tmp_path / "study").exists()

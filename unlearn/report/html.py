@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.atomic import finite, write_text
+from unlearn.leaderboard_faces import TRACK as FACES
 from unlearn.report.answers import answers
 from unlearn.report.authors import authors
 from unlearn.report.board import Board, load_boards
 from unlearn.report.cost import cost
 from unlearn.report.curves import curves
 from unlearn.report.ecdf import ecdf
+from unlearn.report.faces import faces_html
 from unlearn.report.table import table
 from unlearn.report.thumbnails import Thumbnails
 from unlearn.report.tradeoff import tradeoff
@@ -38,7 +40,7 @@ def write_report(
 
     Args:
         rows: leaderboard rows. Where a row's eval logs are gone the page is built without the views that need them, and says so.
-        root: the folder from which the paths in the rows' `logs` start (the leaderboard file's own).
+        root: the folder from which the paths in the rows' `logs` and `study` start (the leaderboard file's own).
         text_budget, picture_budget: characters of answers and of pictures; what is left out is said on the page.
     Raises:
         ValueError: there are no rows.
@@ -46,6 +48,11 @@ def write_report(
     rows = list(rows)
     if not rows:
         raise ValueError(f"{path}: the leaderboard has no rows, so there is nothing to report")
+    faces = faces_html(rows, root)
+    rows = [row for row in rows if row["track"] != FACES]
+    if not rows:
+        write_text(path, render_faces(faces))
+        return Path(path)
     boards = load_boards(rows, root)
     pictures = Thumbnails(picture_budget)
     views = [_views(board, Path(root), pictures, text_budget // len(boards)) for board in boards]
@@ -53,12 +60,20 @@ def write_report(
         "boards": views, "pictures": pictures.embedded, "pictures_left_out": pictures.left_out,
         "pictures_missing": pictures.missing,
     }  # fmt: skip
-    write_text(path, render(data))
+    write_text(path, render(data, faces))
     return Path(path)
 
 
-def render(data: Mapping[str, Any]) -> str:
-    """The page around its data. Nothing of `data` becomes markup: it is JSON without `<`, and the scripts write it as text."""
+def render_faces(faces: str) -> str:
+    """The page of a leaderboard with the face track alone: no charts to explore, so no scripts."""
+    page = files("unlearn.report") / "page"
+    parts = {"styles": (page / "page.css").read_text(encoding="utf-8"), "faces": faces}
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], (page / "faces.html").read_text(encoding="utf-8"))
+
+
+def render(data: Mapping[str, Any], faces: str = "") -> str:
+    """The page around its data and the face track's own markup. Nothing of `data` becomes markup: it is JSON without `<`, and
+    the scripts write it as text."""
     from plotly.offline import get_plotlyjs
 
     page = files("unlearn.report") / "page"
@@ -67,6 +82,7 @@ def render(data: Mapping[str, Any]) -> str:
         "styles": "\n".join(text[name] for name in _STYLES),
         "plotly": get_plotlyjs(),
         "data": script_json(data),
+        "faces": faces,
         "scripts": "\n".join(text[name] for name in _SCRIPTS),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], text["page.html"])  # one pass: data may hold such marks
