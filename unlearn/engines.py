@@ -91,7 +91,10 @@ def keep_fp32_sums(accelerator: Any) -> None:
 
 
 def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Module:
-    """A model that is never trained, where the engine wants it: cut up under FSDP2 and ZeRO-3, else whole on the device."""
+    """A model that is never trained, where the engine wants it: cut up under FSDP2 and ZeRO-3, else whole on the device.
+
+    It computes in the precision the student computes in: a teacher in another one would differ before the first step.
+    """
     engine = engine_of(accelerator)
     if engine == "FSDP2":
         from accelerate.utils.fsdp_utils import fsdp2_prepare_model
@@ -102,7 +105,9 @@ def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Modu
 
         config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}, "bf16": {"enabled": bf16}}
         return deepspeed.initialize(model=model, config=config)[0].eval()
-    return model.to(accelerator.device).eval()
+    if engine.startswith("ZeRO"):  # which feeds bf16 inputs, and has no autocast
+        return model.to(accelerator.device, torch.bfloat16 if bf16 else None).eval()
+    return accelerator.prepare_model(model, evaluation_mode=True).eval()
 
 
 def gather_weights(accelerator: Any, wrapped: Any, student: Any) -> Weights | None:
