@@ -130,15 +130,15 @@ def gather_weights(accelerator: Any, wrapped: Any, student: Any) -> Weights | No
 
 
 def _gather_zero(main: bool, model: nn.Module, whole: bool) -> Weights:
+    import deepspeed
     from deepspeed.utils import safe_get_full_fp32_param
-    from deepspeed.zero import GatheredParameters
 
     weights: Weights = {}
     for name, parameter in model.named_parameters():
         if not (whole or parameter.requires_grad):
             continue
         master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
-        with GatheredParameters([parameter]) if master is None else contextlib.nullcontext():
+        with deepspeed.zero.GatheredParameters([parameter]) if master is None else contextlib.nullcontext():
             if main:
                 weights[name] = (parameter if master is None else master).detach().to("cpu", copy=True)
     if main and whole:

@@ -291,7 +291,8 @@ def test_passes_end_where_a_step_ends() -> None:
     for start in range(0, len(batches), 3):
         assert len({(draw.epoch, draw.pass_name) for batch in batches[start : start + 3] for draw in batch}) == 1
     plain = list(sampler(data, epochs=2, passes=lambda epoch: ("forget", "retain")))
-    assert len(plain) == 2 * (4 + 5) and {draw for batch in plain for draw in batch} == {draw for batch in batches for draw in batch}
+    assert len(plain) == 2 * (4 + 5)
+    assert {draw for batch in plain for draw in batch} == {draw for batch in batches for draw in batch}
     joint = [list(sampler(data, epochs=2, accumulation=size)) for size in (1, 3)]
     assert joint[0] == joint[1]
 
