@@ -1,12 +1,14 @@
 """Two real processes train what one process trains that accumulates over the same micro-batches: under DDP, FSDP2 and
 DeepSpeed's ZeRO. `pytest -s tests/test_processes.py -m ''` prints the differences (docs/scaling.md)."""
 
+import copy
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.two_ranks import CASES, BothRanks, run, trained
 from unlearn.checkpoints import newest_checkpoint
+from unlearn.families import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPERS = {"ddp": ("DDP", "DistributedDataParallel"), "fsdp2": ("FSDP2", "FSDPStudentForward"),
@@ -81,9 +84,20 @@ def compare(folder: Path, case: str, alone_in: Path) -> None:
         torch.testing.assert_close(weights[name], tensor, atol=1e-6, rtol=1e-4, msg=f"{case}: {name}")
     moved = max(float((tensor - start[name]).abs().max()) for name, tensor in weights.items())
     assert moved > 1e-4, case
+    if engine != "ddp":
+        compare_saved(load_model(str(folder / "saved")), alone.student.model)
     compare_losses(case, alone.state.log_history, seen[0]["log"])
     apart = max(float((tensor - weights[name]).abs().max()) for name, tensor in trained(alone).items())
     print(f"weights: moved by up to {moved:.1e}, apart by {apart:.1e}")
+
+
+def compare_saved(saved: Any, alone: Any) -> None:
+    """A model that lay in parts is saved whole, its adapter merged."""
+    alone = copy.deepcopy(alone)
+    wanted = (alone.merge_and_unload() if hasattr(alone, "merge_and_unload") else alone).state_dict()
+    assert saved.state_dict().keys() == wanted.keys()
+    for name, tensor in saved.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-5, rtol=1e-4, msg=f"saved: {name}")
 
 
 def compare_losses(case: str, alone: list[dict[str, float]], ranks: list[dict[str, float]]) -> None:

@@ -4,6 +4,7 @@ ENGINE is ddp (which also does the FSDP2 cases), zero2 or zero3. Each rank write
 saw to OUT, for the test to compare.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -17,10 +18,12 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 
+from tests.models import tiny_llava
 from tests.training import make_trainer
 from unlearn.engines import engine_of, gather_weights
 from unlearn.registry import build_method
 from unlearn.trainer import UnlearnTrainer
+from unlearn.training import save_trained
 
 # Plain SGD: Adam would hide a gradient of the wrong size. RMU steers block 0, so block 1 gets no gradient at all.
 SHARED: dict[str, Any] = {
@@ -95,10 +98,18 @@ def sharding_on_cpus(engine: str) -> Iterator[None]:
                    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # fmt: skip
     if engine != "fsdp2":
         environment = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": engine[-1], "DS_ACCELERATOR": "cpu"}
-    answer = ("gloo", DistributedType.MULTI_GPU)
+        without_compiling()
     environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    answer = ("gloo", DistributedType.MULTI_GPU)
     with mock.patch.dict(os.environ, environment), mock.patch.object(PartialState, "_prepare_backend", lambda *_: answer):
         yield
+
+
+def without_compiling() -> None:
+    """DeepSpeed would compile a shared-memory all-reduce for CPUs (minutes); gloo does it as well."""
+    os.environ["DS_ACCELERATOR"] = "cpu"  # read while it is imported
+    backend: Any = importlib.import_module("deepspeed.comm.torch")  # as an attribute this is torch itself
+    backend.build_shm_op = lambda: None
 
 
 def train(case: str, out: Path, rank: int, world: int) -> None:
@@ -114,11 +125,24 @@ def train(case: str, out: Path, rank: int, world: int) -> None:
     }
     (out / case / f"rank{rank}.json").write_text(json.dumps(seen))
     save(trained(trainer), out / case / f"rank{rank}.safetensors")
+    if CASES[case].engine != "ddp":
+        write(trainer, out / case / "saved", rank)
     if CASES[case].resumed:  # with AdamW, whose states have to come back too
         for name, checkpoint in (("whole", None), ("resumed", out / case / "adam" / "checkpoint-1")):
             trainer = run(case, out / case / "adam", rank, world, optim="adamw_torch", save_ckpts=True)
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
             save(trained(trainer), out / case / f"{name}.safetensors")
+
+
+def write(trainer: UnlearnTrainer, folder: Path, rank: int) -> None:
+    """The model as a run saves it, an adapter merged into the base that it names."""
+    model = trainer.student.model
+    if hasattr(model, "peft_config"):
+        model.peft_config["default"].base_model_name_or_path = str(folder.parent / "base")
+        if rank == 0:
+            tiny_llava()[0].save_pretrained(folder.parent / "base")
+    folder.mkdir(exist_ok=True)
+    save_trained(trainer, folder, trainer.data_collator.collator, merge=True)
 
 
 def save(weights: dict[str, torch.Tensor], file: Path) -> None:

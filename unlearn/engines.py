@@ -91,7 +91,10 @@ def keep_fp32_sums(accelerator: Any) -> None:
 
 
 def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Module:
-    """A model that is never trained, where the engine wants it: cut up under FSDP2 and ZeRO-3, else whole on the device."""
+    """A model that is never trained, where the engine wants it: cut up under FSDP2 and ZeRO-3, else whole on the device.
+
+    It computes in the precision the student computes in: a teacher in another one would differ before the first step.
+    """
     engine = engine_of(accelerator)
     if engine == "FSDP2":
         from accelerate.utils.fsdp_utils import fsdp2_prepare_model
@@ -102,7 +105,9 @@ def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Modu
 
         config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}, "bf16": {"enabled": bf16}}
         return deepspeed.initialize(model=model, config=config)[0].eval()
-    return model.to(accelerator.device).eval()
+    if engine.startswith("ZeRO"):  # which feeds bf16 inputs, and has no autocast
+        return model.to(accelerator.device, torch.bfloat16 if bf16 else None).eval()
+    return accelerator.prepare_model(model, evaluation_mode=True).eval()
 
 
 def gather_weights(accelerator: Any, wrapped: Any, student: Any) -> Weights | None:
@@ -125,15 +130,15 @@ def gather_weights(accelerator: Any, wrapped: Any, student: Any) -> Weights | No
 
 
 def _gather_zero(main: bool, model: nn.Module, whole: bool) -> Weights:
+    import deepspeed
     from deepspeed.utils import safe_get_full_fp32_param
-    from deepspeed.zero import GatheredParameters
 
     weights: Weights = {}
     for name, parameter in model.named_parameters():
         if not (whole or parameter.requires_grad):
             continue
         master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
-        with GatheredParameters([parameter]) if master is None else contextlib.nullcontext():
+        with deepspeed.zero.GatheredParameters([parameter]) if master is None else contextlib.nullcontext():
             if main:
                 weights[name] = (parameter if master is None else master).detach().to("cpu", copy=True)
     if main and whole:

@@ -116,7 +116,7 @@ def process_state() -> Any:
     if started != state.num_processes:
         raise RuntimeError(
             f"The launcher started {started} processes, but {state.num_processes} take part: all would write the same files. On "
-            "CPUs use torchrun, or `accelerate launch --multi_gpu` with ACCELERATE_USE_CPU=true."
+            "CPUs use `accelerate launch --config_file config/accelerate/cpu.yaml`."
         )
     return state
 

@@ -27,11 +27,14 @@ def start(tmp_path_factory) -> Path:
     return folder
 
 
-def two_processes(script: str, *words: str) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, *words]
+def two_processes(script: str, *words: str) -> str:
+    """The documented command (any free port, since tests run side by side); what it said."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "config/accelerate/cpu.yaml",
+              "--main_process_port", "0", script, *words]  # fmt: skip
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def test_forgetting(start, tmp_path):
@@ -39,7 +42,8 @@ def test_forgetting(start, tmp_path):
     take part would leave a batch of two, and other weights."""
     words = ["forget_loss=npo", f"model_path={start}", "split=forget01", "max_steps=2", "lr=1e-2", "warmup_epochs=0",
              "save_steps=0"]  # fmt: skip
-    two_processes("nlp/forget.py", *words, "batch_size=2", f"save_dir={tmp_path / 'two'}")
+    said = two_processes("nlp/forget.py", *words, "batch_size=2", f"save_dir={tmp_path / 'two'}")
+    assert said.count("engine: DDP, 2 process(es) on cpu") == 1
     settings = settings_of("npo", start, tmp_path / "one")
     pipeline.forget(settings, FAMILY, lambda: forget_sources(settings), read_lines(REFUSALS))
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))

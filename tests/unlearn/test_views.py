@@ -257,3 +257,46 @@ def test_collated_steps_carry_the_epoch() -> None:
     step = StepCollator(Collator(tiny_llava()[1]))([data[Draw(2, 0)], data[Draw(2, 1)]])
     assert (step["epoch"], step["pass_name"], set(step["views"])) == (2, None, {"forget", "retain"})
     assert torch.equal(step["views"]["forget"]["order"], torch.arange(2))
+
+
+# ---- engines that hold weights in parts, and accumulation ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_alike_batches_hold_one_modality_in_every_view_and_the_draws_of_any_run(world: int) -> None:
+    """A rank whose retain rows have an image while another one's have none runs a forward more, and both wait for ever."""
+    data = dataset(forget=ListSource(8, 7, "forget"))
+    ranks = [list(sampler(data, rank=rank, world_size=world, alike=True)) for rank in range(world)]
+    mixed = 0
+    for shares in zip(*ranks, strict=True):
+        items = [data[draw]["views"] for share in shares for draw in share]
+        assert len({len(share) for share in shares}) == 1
+        for view in ("forget", "retain"):
+            assert len({item[view]["image"] is None for item in items}) == 1
+    for shares in zip(*(list(sampler(data, rank=rank, world_size=world)) for rank in range(world)), strict=True):
+        items = [data[draw]["views"] for share in shares for draw in share]
+        mixed += len({item["retain"]["image"] is None for item in items}) > 1
+    assert mixed > 0  # without `alike` there is something to keep apart
+    assert {draw for batches in ranks for batch in batches for draw in batch} == {
+        draw for batch in sampler(data) for draw in batch
+    }  # fmt: skip
+
+
+def test_passes_end_where_a_step_ends() -> None:
+    """An odd number of batches in the ascent would share an optimiser step with the first of the descent."""
+    data = dataset(forget=ListSource(3, 3, "forget"), retain=ListSource(5, 4, "retain"))
+    order = sampler(data, epochs=2, accumulation=3, passes=lambda epoch: ("forget", "retain"))
+    batches = list(order)
+    assert len(batches) == len(order) and len(batches) % 3 == 0
+    for start in range(0, len(batches), 3):
+        assert len({(draw.epoch, draw.pass_name) for batch in batches[start : start + 3] for draw in batch}) == 1
+    plain = list(sampler(data, epochs=2, passes=lambda epoch: ("forget", "retain")))
+    assert len(plain) == 2 * (4 + 5)
+    assert {draw for batch in plain for draw in batch} == {draw for batch in batches for draw in batch}
+    joint = [list(sampler(data, epochs=2, accumulation=size)) for size in (1, 3)]
+    assert joint[0] == joint[1]
+
+
+def test_steps_count_the_processes() -> None:
+    data = dataset(forget=ListSource(16, 0, "forget"))
+    assert [len(sampler(data, epochs=3, batch_size=2, world_size=world)) for world in (1, 2, 4)] == [24, 12, 6]
