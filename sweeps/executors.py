@@ -23,10 +23,11 @@ Body = Callable[[Work], dict[str, float]]
 
 @dataclass(frozen=True)
 class Worker:
-    """Takes the next waiting job until none is left. `device`: the GPU that CUDA_VISIBLE_DEVICES shows it, null for all."""
+    """Takes the next waiting job until none is left. `device`: the GPU it sees (CUDA_VISIBLE_DEVICES), None for all;
+    `threads`: torch's, None leaves them."""
 
     works: tuple[Work, ...]
-    threads: int
+    threads: int | None
     device: str | None
     parent: int
     body: Body = carry_out
@@ -35,9 +36,10 @@ class Worker:
         if self.device is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.device
         _start_logging()
-        import torch
+        if self.threads is not None:
+            import torch
 
-        torch.set_num_threads(self.threads)
+            torch.set_num_threads(self.threads)
         for work in self.works:
             if not _alive(self.parent):
                 return  # the sweep was killed: its next start takes over
@@ -77,7 +79,7 @@ def start(works: Sequence[Work], sweep: Sweep, folder: Path, body: Body = carry_
         with executor.batch():
             return [executor.submit(Task(body), work) for work in works]
     if sweep.executor == "debug":
-        handle = submitit.DebugExecutor(folder).submit(Worker(tuple(works), _threads(1), None, os.getpid(), body))
+        handle = submitit.DebugExecutor(folder).submit(Worker(tuple(works), None, None, os.getpid(), body))
         handle.result()
         return [handle]
     gpus = visible_gpus()

@@ -66,12 +66,11 @@ def finetune_job(
 
 
 def forget_jobs(sweep: Sweep, base: Job) -> list[Job]:
-    """Every point of the sweep's axes."""
+    """Every point of the sweep's axes; one seed of everything comes before the next, so that half a sweep says something."""
     return [
         forget_job(sweep, base, Variant(label, method, (*own, *more)), modality, split, seed)
-        for split in sweep.splits for more in sweep.option_lists for method, own in variants(sweep)
-        for label in [f"{method} [{','.join(more)}]" if more else method]
-        for modality in sweep.modalities for seed in sweep.seeds
+        for split in sweep.splits for seed in sweep.seeds for more in sweep.option_lists for method, own in variants(sweep)
+        for label in [f"{method} [{','.join(more)}]" if more else method] for modality in sweep.modalities
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from sweeps.work import Work, carry_out, plan
 
 logger = logging.getLogger(__name__)
 SETTLED = ("finished", "failed")
-POLL_SECONDS = {"local": 0.5, "debug": 0.0, "slurm": 20.0}
+POLL_SECONDS = {"local": 1.0, "debug": 0.0, "slurm": 20.0}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def run_jobs(works: Sequence[Work], sweep: Sweep, body: Body = carry_out) -> lis
             raise
         outcomes |= settled
         open_works = [work for work in open_works if work.job.name not in outcomes]
+        outcomes |= _by_others(open_works)
+        open_works = [work for work in open_works if work.job.name not in outcomes]
     return [outcomes[work.job.name] for work in works]
 
 
@@ -88,13 +90,10 @@ def _wait(works: Sequence[Work], handles: Sequence[Any], executor: str, total: i
 
 def _abandoned(left: Sequence[Work], handles: Sequence[Any]) -> dict[str, Outcome]:
     """Jobs whose worker ended under them have failed; the waiting ones get new workers, unless none was even begun."""
-    if busy := [work for work in left if work.busy()]:
-        logger.info("%s: another sweep works on it", ", ".join(work.job.name for work in busy))
-        time.sleep(5)
-        return {}
-    begun = [work for work in left if work.record().get("status") in ("running", "interrupted")]
+    free = [work for work in left if not work.busy()]
+    begun = [work for work in free if work.record().get("status") in ("running", "interrupted")]
     found = {}
-    for work in begun or left:
+    for work in begun or ([] if len(free) < len(left) else free):
         reason = f"its process ended ({_state(handles)}); {_tail(handles)}"
         work.note("failed", error=reason)
         found[work.job.name] = _outcome(work)
@@ -102,8 +101,18 @@ def _abandoned(left: Sequence[Work], handles: Sequence[Any]) -> dict[str, Outcom
     return found
 
 
+def _by_others(left: Sequence[Work]) -> dict[str, Outcome]:
+    """Waits for jobs that another sweep in this folder is at; outcomes of those that it finished."""
+    if busy := [work for work in left if work.busy()]:
+        logger.info("%s: another sweep is at it", ", ".join(work.job.name for work in busy))
+        while any(work.busy() for work in busy):
+            time.sleep(5)
+    return {work.job.name: _outcome(work) for work in left if work.finished()}
+
+
 def _is_settled(work: Work) -> bool:
-    return work.record().get("status") in SETTLED and work.record().get("digest") == work.digest()
+    record = work.record()
+    return record.get("status") in SETTLED and record.get("digest") == work.digest()
 
 
 def _outcome(work: Work, kept: bool = False) -> Outcome:

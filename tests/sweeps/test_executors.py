@@ -10,7 +10,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from sweeps import executors
+from sweeps import executors, runner
 from sweeps.executors import Task, start
 from sweeps.runner import run_jobs
 from sweeps.settings import SlurmSettings, Sweep
@@ -22,7 +22,7 @@ from unlearn import ROOT
 def body(work: Work) -> dict[str, float]:
     """Says where and when it ran; one job kills its process, another fails."""
     began = time.time()
-    time.sleep(0.4)
+    time.sleep(60 if (work.job.folder / "slow").exists() else 0.4)
     if work.job.name == "dies":
         os._exit(9)
     if work.job.name == "fails":
@@ -60,6 +60,29 @@ def test_local_workers_share_the_jobs_and_survive_one_another(tmp_path: Path, mo
     assert all(len({fact["gpu"] for fact in facts if fact["pid"] == one["pid"]}) == 1 for one in facts)
     for moment in (fact["began"] for fact in facts):
         assert sum(fact["began"] <= moment < fact["ended"] for fact in facts) <= 2, "never more than `jobs` at a time"
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_what_the_same_command_goes_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works, sweep = [stub.work(tmp_path, name) for name in ("a", "b")], Sweep(save_dir=str(tmp_path), jobs=1)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "slow").touch()
+
+    def ctrl_c(*ignored) -> None:
+        while works[0].record()["status"] != "running":
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_wait", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(works, sweep, body)
+    monkeypatch.undo()
+    with works[0].lock().acquire(timeout=20):  # the worker is gone, long before its minute was over
+        assert works[0].record()["status"] in ("interrupted", "running") and works[1].record()["status"] == "waiting"
+    (tmp_path / "a" / "slow").unlink()
+    done = run_jobs(works, Sweep(save_dir=str(tmp_path), executor="debug"), body)
+    assert [one.status for one in done] == ["finished", "finished"]
 
 
 def test_one_worker_per_gpu_else_per_core_but_never_more_than_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

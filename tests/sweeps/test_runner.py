@@ -124,18 +124,25 @@ def test_overwrite_redoes_what_is_of_other_settings_and_nothing_else(
     assert run(ds_size=3, lr=1.0) == [("train", overwrite), ("eval", overwrite)]
 
 
-def test_a_job_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+def test_a_job_that_another_sweep_holds_is_waited_for_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     works = [stub.work(tmp_path, name) for name in ("a", "b")]
-    body = Body()
+    theirs, body = works[0].lock(), Body()
 
-    class Other(Body):
-        def __call__(self, work: Work) -> dict[str, float]:
-            if work.job.name == "b":  # while b runs, the other process ends a
-                stub.leave_results(works[0])
-                works[0].note("finished", seconds=1.0)
-            return body(work)
+    def they_finish(seconds: float) -> None:
+        stub.leave_results(works[0])
+        works[0].note("finished", seconds=1.0)
+        theirs.release()
 
-    with works[0].lock():
-        works[0].note("running")
-        outcomes = run_jobs(works, sweep(tmp_path), Other())
-    assert statuses(outcomes) == {"a": "finished", "b": "finished"} and body.ran == ["b"]
+    monkeypatch.setattr("sweeps.runner.time.sleep", they_finish)
+    theirs.acquire()
+    works[0].note("running")
+    assert statuses(run_jobs(works, sweep(tmp_path), body)) == {"a": "finished", "b": "finished"} and body.ran == ["b"]
+
+
+def test_a_job_that_another_sweep_gave_up_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    works, body = [stub.work(tmp_path, "a")], Body()
+    theirs = works[0].lock()
+    monkeypatch.setattr("sweeps.runner.time.sleep", lambda seconds: theirs.release())
+    theirs.acquire()
+    works[0].note("running")
+    assert statuses(run_jobs(works, sweep(tmp_path), body)) == {"a": "finished"} and body.ran == ["a"]
