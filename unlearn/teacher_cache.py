@@ -2,19 +2,23 @@
 
 A row's key is a digest of everything the teacher reads: its own token ids without padding, where its answer starts, and its
 picture's tensors (`collator.row_key`). A question asked in other words, another refusal or another picture is another key,
-so nothing can be served that the teacher would not have said. The scores live as long as the run: a resumed one fills them anew.
+so nothing can be served that the teacher would not have said. Checkpoints hold the scores: computed anew in another batch, with
+other padding, they would differ in the last bit, and a resumed run would not end at the same weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unlearn.scoring import Scored
 
 KEY_BYTES = 16
+FILE = "teacher_scores.safetensors"  # in a checkpoint
 Keys = Sequence[bytes]
 
 
@@ -41,6 +45,20 @@ class TeacherCache:
             for key, *entry in zip(everyone, sums.unbind(), lengths.unbind(), strict=True):
                 self.scores.setdefault(key, (entry[0], entry[1]))  # the first score stays: a row has one, on every rank
         return {name: self._view(rows["keys"]) for name, rows in views.items()}
+
+    def save(self, folder: Path) -> None:
+        """Writes the scores into a checkpoint."""
+        if self.scores:
+            sums, lengths = (torch.stack(column).cpu() for column in zip(*self.scores.values(), strict=True))
+            keys = torch.frombuffer(bytearray(b"".join(self.scores)), dtype=torch.uint8).view(-1, KEY_BYTES)
+            save_file({"keys": keys, "sums": sums, "lengths": lengths}, folder / FILE)
+
+    def load(self, folder: Path, device: torch.device) -> None:
+        """Takes the scores of a checkpoint, if it has any."""
+        if (folder / FILE).is_file():
+            saved = load_file(folder / FILE)
+            columns = zip(*(saved[name].to(device).unbind() for name in ("sums", "lengths")), strict=True)
+            self.scores = dict(zip((key.numpy().tobytes() for key in saved["keys"]), columns, strict=True))
 
     def _view(self, keys: Keys) -> Scored:
         sums, lengths = zip(*(self.scores[key] for key in keys), strict=True)

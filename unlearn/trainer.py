@@ -206,6 +206,8 @@ class UnlearnTrainer(Trainer):
         self.student.model.save_pretrained(folder, state_dict=state_dict)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
+        if self.teacher is not None and self.teacher.cache is not None:
+            self.teacher.cache.save(Path(str(folder)))
 
     def go_on_from(self, checkpoint: Path) -> None:
         """Before `train(resume_from_checkpoint=...)`: a run that `stop_when` had ended by then trains no further."""
@@ -241,5 +243,7 @@ class UnlearnTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them already."""
+        if self.teacher is not None and self.teacher.cache is not None:
+            self.teacher.cache.load(Path(resume_from_checkpoint), self.args.device)
         if model is None:
             load_weights(self.student.model, resume_from_checkpoint)

@@ -24,9 +24,9 @@ def counted(trainer: Any) -> list[list[bytes]]:
     calls: list[list[bytes]] = []
     plain = trainer.teacher.cache.forward
 
-    def forward(views: Any) -> Any:
+    def forward(views: Any, through: Any) -> Any:
         calls.append([key for rows in views.values() for key in rows["keys"]])
-        return plain(views)
+        return plain(views, through)
 
     trainer.teacher.cache.forward = forward
     return calls
@@ -109,7 +109,7 @@ def rank_of_two(rank: int, port: int, answers: Any) -> None:
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     calls = []
 
-    def forward(views: Any) -> dict[str, Scored]:
+    def forward(views: Any, through: Any) -> dict[str, Scored]:
         calls.append([key[0] for rows in views.values() for key in rows["keys"]])
         return {name: scored([key[0] for key in rows["keys"]]) for name, rows in views.items()}
 
