@@ -56,6 +56,7 @@ class UnlearnTrainer(Trainer):
         self.student = student
         self.initial = snapshot(student.model) if contract.needs_initial(method) else None
         self.stopped: str | None = None
+        self.watch: Any = None  # watch.Watch of a run with eval_while_train
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
         self._bad: tuple[int, dict[str, Tensor]] | None = None

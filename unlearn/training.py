@@ -115,6 +115,8 @@ def resume_point(settings: TrainSettings) -> Path | None:
 def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings) -> None:
     """Trains, from the newest checkpoint if there is one and resuming is on."""
     checkpoint = resume_point(settings)
+    if checkpoint and trainer.watch is not None and trainer.watch.ended(checkpoint):
+        return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.check_finite(weights=True)
 

@@ -265,6 +265,27 @@ def test_a_killed_run_keeps_the_same_best(
     assert not [file.name for file in folder.iterdir() if file.is_dir()]
 
 
+def test_a_checkpoint_that_a_signal_saved_at_the_stop_is_not_trained_on(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without keep_best the last weights count: one step more would be another result."""
+    run = functools.partial(forget, base, stop_early=1)
+    expected, plain = run(tmp_path / "whole"), Watch.on_step_end
+
+    def saving(self: Any, args: Any, state: Any, control: Any, **options: Any) -> None:
+        plain(self, args, state, control, **options)
+        control.should_save = True
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Watch, "on_step_end", saving)
+        patch.setattr(pipeline, "save_trained", _die)
+        run(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint-9").is_dir()
+    folder = run(tmp_path / "run")
+    assert same(tensors(folder), tensors(expected)) and record(folder)["stopped"] == record(expected)["stopped"]
+    assert lines(folder / "watch.jsonl") == lines(expected / "watch.jsonl") and record(folder)["steps"] == 9
+
+
 def _die(*_: Any, **__: Any) -> None:
     raise Killed
 
