@@ -88,7 +88,8 @@ class Watch(TrainerCallback):
 
     def __init__(self, trainer: Any, collator: Collator, settings: ForgetSettings) -> None:
         self.trainer, self.collator, self.keep_best = trainer, collator, settings.keep_best
-        self.batch_size, self.folder = settings.batch_size, Path(settings.save_dir)
+        self.batch_size = max(8, settings.batch_size)  # without gradients more fit than in training, and generation needs them
+        self.folder = Path(settings.save_dir)
         self.rule = Rule(settings.keep_retain, settings.forget_target, settings.stop_early)
         sources = {name: source for name, source in trainer.dataset.sources.items() if source is not None}
         self.subset = Subset(sources, settings.eval_while_train_items, settings.seed)
