@@ -55,6 +55,9 @@ def test_from_finetune_to_leaderboard(models, tmp_path):
     assert row["method"] == "npo" and row["submitted_by"] == "a test" and 0 <= row["Forget Quality"] <= 1
     assert row["modality"] == "both" and row["seed"] == 42
     assert board.with_suffix(".png").stat().st_size > 5000
+    exported = tmp_path / "exported"
+    assert str(exported) in run(sys.executable, "publish.py", f"model_path={forgotten}", "merge=true", f"export={exported}")
+    assert (exported / "model.safetensors").is_file() and "| npo" in (exported / "README.md").read_text().split("## Results")[1]
 
 
 def test_the_same_command_again_says_done(models):

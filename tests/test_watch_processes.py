@@ -15,6 +15,7 @@ from unlearn.watch import CURVE, FORGET, PICTURE
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_two_ranks_watch_what_one_process_watches(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
                str(ROOT / "tests" / "watch_ranks.py"), str(tmp_path)]  # fmt: skip

@@ -24,7 +24,7 @@ def watched(folder: Path, rank: int, world_size: int, **options: Any) -> Any:
     )  # fmt: skip
     settings = ForgetSettings(save_dir=str(folder), batch_size=2, eval_while_train=True, eval_while_train_items=7, keep_best=True,
                               keep_retain=0.5, **options)  # fmt: skip
-    trainer.add_callback(Watch(trainer, Collator(tiny_llava()[1]), settings))
+    Watch(trainer, Collator(tiny_llava()[1]), settings).batch_size = 2  # several batches for each rank
     return trainer
 
 

@@ -88,8 +88,6 @@ def forget(
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     watch = Watch(trainer, collator, settings) if settings.eval_while_train else None
-    if watch is not None:
-        trainer.add_callback(watch)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
     with deferred() as stop:
         train(trainer, run, settings, stop)

@@ -65,6 +65,7 @@ class UnlearnTrainer(Trainer):
         self.initial = snapshot(student.model) if contract.needs_initial(method) else None
         self.final: dict[str, Tensor] | None = None  # what to save instead of the weights, where an engine holds them in parts
         self.stopped: str | None = None
+        self.watch: Any = None  # watch.Watch of a run with eval_while_train
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
         self._bad: tuple[int, dict[str, Tensor]] | None = None

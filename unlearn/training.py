@@ -144,6 +144,8 @@ def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop
     Raises SystemExit with the signal's code, after a checkpoint, when a signal came during training.
     """
     checkpoint = resume_point(settings)
+    if checkpoint and trainer.watch is not None and trainer.watch.ended(checkpoint):
+        return
     if checkpoint:
         trainer.go_on_from(checkpoint)
     at_step = StopAtStep(stop)

@@ -81,18 +81,21 @@ def check_watch(settings: ForgetSettings, method: Method) -> None:
 
 
 class Watch(TrainerCallback):
-    """Evaluates at step 0, at the end of each epoch and at the end of training.
+    """Evaluates at step 0, at the end of each epoch and at the end of training, once it is made: it is the trainer's callback.
 
     Writes `watch.jsonl` (a line per evaluation, always whole) and, at the end, `watch.png` to the run's folder.
     """
 
     def __init__(self, trainer: Any, collator: Collator, settings: ForgetSettings) -> None:
         self.trainer, self.collator, self.keep_best = trainer, collator, settings.keep_best
-        self.batch_size, self.folder = settings.batch_size, Path(settings.save_dir)
+        self.batch_size = max(8, settings.batch_size)  # without gradients more fit than in training, and generation needs them
+        self.folder = Path(settings.save_dir)
         self.rule = Rule(settings.keep_retain, settings.forget_target, settings.stop_early)
         sources = {name: source for name, source in trainer.dataset.sources.items() if source is not None}
         self.subset = Subset(sources, settings.eval_while_train_items, settings.seed)
         accumulation = settings.gradient_accumulation_steps
+        trainer.watch = self
+        trainer.add_callback(self)
         self.steps = {math.ceil(batches / accumulation) for batches in accumulate(trainer.sampler.counts)}
 
     @property
@@ -138,6 +141,18 @@ class Watch(TrainerCallback):
             control.should_save = False  # a run resumed from here would go on; from the checkpoint before, it stops here again
         if args.save_strategy != "steps":
             self._prune(args)
+
+    def ended(self, checkpoint: Path) -> bool:
+        """Whether training had stopped early at `checkpoint` (a signal may have saved it just there); if so, takes its state."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        known = [record for record in state.log_history if FORGET in record and record["step"] <= state.global_step]
+        reason = self.rule.stop(known) if self._chooses and known and known[0]["step"] == 0 else None
+        if reason is None or known[-1]["step"] != state.global_step:
+            return False
+        self.trainer.state, self.trainer.stopped = state, reason
+        self.trainer._load_from_checkpoint(str(checkpoint))
+        self.on_train_end(self.trainer.args, state, self.trainer.control)
+        return True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._prune(args)

@@ -1,10 +1,12 @@
 """eval_while_train: the numbers against a slow form, the rule by hand, and runs that are watched, stopped, killed and resumed."""
 
+import contextlib
 import functools
 import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +78,33 @@ def test_shares_cover_all_rows_in_the_same_batches_and_modalities(world: int) ->
     assert sorted(place for batch in alone for place in batch) == sorted(subset.places())
     for step in zip(*shares, strict=True):  # strict: as many on every rank
         assert len({SOURCES[p.split].has_image(p.row) for batch in step for p in batch}) == 1
+
+
+def test_two_processes_see_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank in turn, with what it hands to the others caught; tests/test_watch_processes.py does it with real ones."""
+    trainer, collator = make_trainer(tmp_path, build_method("npo"), init_noise=0.3), Collator(tiny_llava()[1])
+    measure = functools.partial(measure_subset, collator=collator, subset=Subset(SOURCES, 5, 1), batch_size=2)
+    alone = measure(trainer)
+    sent: list[Any] = []
+
+    def gather(items: list[Any]) -> list[Any]:
+        sent.append(items)
+        if len(sent) == 1:
+            raise Killed
+        return sent[0] + items
+
+    monkeypatch.setattr("accelerate.utils.gather_object", gather)
+    names = ("is_fsdp_enabled", "is_deepspeed_enabled", "model", "student", "_prepare_inputs")
+    ranks = [
+        SimpleNamespace(
+            **{name: getattr(trainer, name) for name in names},
+            accelerator=SimpleNamespace(process_index=rank, num_processes=2, autocast=contextlib.nullcontext),
+        )
+        for rank in (0, 1)
+    ]
+    with pytest.raises(Killed):
+        measure(ranks[0])
+    assert measure(ranks[1]) == alone and 0 < len(sent[0]) < 10 and 0 < len(sent[1]) < 10
 
 
 def test_the_rows_are_fixed_by_the_seed() -> None:
@@ -211,12 +240,16 @@ def test_when_every_evaluation_breaks_the_rule_the_start_is_saved(base: Path, tm
     assert all(not tensor.any() for name, tensor in tensors(folder).items() if "lora_B" in name)
 
 
-def test_a_run_stops_early_and_says_why(base: Path, tmp_path: Path) -> None:
-    whole = lines(forget(base, tmp_path / "whole") / "watch.jsonl")
-    best = Rule(0.4).best(whole)["step"]
-    folder = forget(base, tmp_path / "run", stop_early=1)
-    assert record(folder)["steps"] == best + 3 < 12 and f"step {best} in 1 (stop_early=1)" in record(folder)["stopped"]
-    assert lines(folder / "watch.jsonl") == whole[: best // 3 + 2] and record(folder)["status"] == "finished"
+@pytest.fixture(scope="module")
+def stopped(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return forget(base, tmp_path_factory.mktemp("stopped") / "run", stop_early=1)
+
+
+def test_a_run_stops_early_and_says_why(stopped: Path) -> None:
+    """The best is step 6, and the next evaluation is no better; without keep_best the last weights are saved."""
+    assert record(stopped)["steps"] == 9 < 12 and "step 6 in 1 (stop_early=1)" in record(stopped)["stopped"]
+    assert record(stopped)["saved"] == "last" and record(stopped)["best"]["step"] == 6 and record(stopped)["status"] == "finished"
+    assert [entry["step"] for entry in lines(stopped / "watch.jsonl")] == [0, 3, 6, 9]
 
 
 def test_a_stop_within_an_epoch_is_evaluated_too(base: Path, tmp_path: Path) -> None:
@@ -237,21 +270,21 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("moment", "save_steps"), [
-    ("step 5", None), ("step 8", 0), ("evaluation 6", 2), ("best 6", None), ("checkpoint 6", None), ("saving", None),
+    ("step 5", 2), ("step 8", 0), ("best 6", None), ("checkpoint 6", None), ("saving", None),
 ])  # fmt: skip
 def test_a_killed_run_keeps_the_same_best(
     base: Path, whole: Path, tmp_path: Path, moment: str, save_steps: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in a step, an evaluation, while the best is saved, between that and the checkpoint, while the result is saved."""
+    """Killed in a step, while the best is saved, between that and the checkpoint, while the result is saved."""
     run = functools.partial(forget, base, tmp_path / "run", keep_best=True, stop_early=1, save_steps=save_steps)
     kind, _, number = moment.partition(" ")
     trainer = training.UnlearnTrainer
-    owner, name = {"step": (trainer, "compute_loss"), "evaluation": (Watch, "_evaluate"), "best": (trainer, "save_model"),
+    owner, name = {"step": (trainer, "compute_loss"), "best": (trainer, "save_model"),
                    "checkpoint": (trainer, "_save_checkpoint"), "saving": (pipeline, "save_trained")}[kind]  # fmt: skip
     plain = getattr(owner, name)
 
     def killed(self: Any, *inputs: Any, **options: Any) -> Any:
-        if not number or getattr(self, "trainer", self).state.global_step == int(number):
+        if not number or self.state.global_step == int(number):
             raise Killed
         return plain(self, *inputs, **options)
 
@@ -263,6 +296,26 @@ def test_a_killed_run_keeps_the_same_best(
     assert same(tensors(folder), tensors(whole)) and lines(folder / "watch.jsonl") == lines(whole / "watch.jsonl")
     assert all(record(folder)[key] == record(whole)[key] for key in ("best", "steps", "stopped", "saved"))
     assert not [file.name for file in folder.iterdir() if file.is_dir()]
+
+
+def test_a_checkpoint_that_a_signal_saved_at_the_stop_is_not_trained_on(
+    base: Path, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without keep_best the last weights count: one step more would be another result."""
+    run, plain = functools.partial(forget, base, tmp_path / "run", stop_early=1), Watch.on_step_end
+
+    def saving(self: Any, args: Any, state: Any, control: Any, **options: Any) -> None:
+        plain(self, args, state, control, **options)
+        control.should_save = True
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Watch, "on_step_end", saving)
+        patch.setattr(pipeline, "save_trained", _die)
+        run()
+    assert (tmp_path / "run" / "checkpoint-9").is_dir()
+    folder = run()
+    assert same(tensors(folder), tensors(stopped)) and record(folder)["stopped"] == record(stopped)["stopped"]
+    assert lines(folder / "watch.jsonl") == lines(stopped / "watch.jsonl") and record(folder)["steps"] == 9
 
 
 def _die(*_: Any, **__: Any) -> None:
