@@ -159,9 +159,12 @@ def first_line(error: BaseException) -> str:
 
 def choose_attention(name: str) -> str:
     """`auto` is FlashAttention-2 where it is installed and a GPU is there, else torch's own fused attention."""
+    installed = importlib.util.find_spec("flash_attn") is not None
+    if name == "flash_attention_2" and not installed:
+        raise ValueError("attn_implementation=flash_attention_2 needs the package flash_attn, which is not installed; use auto.")
     if name != "auto":
         return name
-    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    flash = torch.cuda.is_available() and installed
     chosen = "flash_attention_2" if flash else "sdpa"
     logger.info("attention: %s", chosen)
     return chosen

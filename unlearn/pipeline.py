@@ -29,7 +29,7 @@ from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.signals import deferred
 from unlearn.step import check_layer
 from unlearn.templates import has_chat_template
-from unlearn.training import apply_finalize, build_trainer, finish, save_trained, train
+from unlearn.training import apply_finalize, build_trainer, check_training, finish, save_trained, train
 from unlearn.views import ForgetRetainDataset
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     )
     collator = load_collator(start, family, settings.max_length)
     collator.check(samples_of(source))
+    check_training(settings)
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, start, method, dataset, collator)
     with deferred() as stop:
@@ -83,6 +84,7 @@ def forget(
     )
     collator = load_collator(settings.model_path, family, settings.max_length)
     collator.check(samples_of(forget_source, retain_source))
+    check_training(settings)
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
