@@ -51,7 +51,8 @@ def write_world(world: Path) -> None:
         "real_faces": (OPTIONS, [{**row, "image": png(picture(5, 12))} for row in texts(5, 2)]),
         "real_world": (OPTIONS, [{**row, "image": png(picture(6, 12))} for row in texts(6, 2)]),
         "no_caption": ({"image": "image", "name": "text"}, photos(0, 2)), "broken": (CAPTIONED, broken),
-        "empty": (QA, []), "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]), "named_only": ({"name": "text"}, photos(0, 1)),
+        "empty": (QA, []), "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]),
+        "named_only": ({"name": "text"}, photos(0, 1)),
     }, "Small.\n")  # fmt: skip
     write_dataset(world / "tofu", {
         "full": (QA, texts(0, 4)), "forget10": (QA, texts(0, 2)), "retain90": (QA, texts(10, 4)), "leaky": (QA, texts(1, 4)),
@@ -80,17 +81,15 @@ def _write_models(world: Path) -> None:
         (world / "no_tokenizer" / file).unlink()
     (world / "no_model").mkdir()
     (world / "no_model" / "notes.txt").write_text("no model")
-    import torch
     from peft import LoraConfig, get_peft_model
 
     from unlearn.families import load_model
 
     model: Any = get_peft_model(load_model(str(good)), LoraConfig(r=2, target_modules=["q_proj"]))
-    for name, base in (("adapter_gone", "models/gone"), ("adapter_other", "minibench/weights/qwen2vl-mini"), ("adapter_cut", BASE),
-                       ("adapter_sizes", BASE), ("adapter_config", BASE)):  # fmt: skip
+    bases = {"gone": "models/gone", "other": "minibench/weights/qwen2vl-mini", "cut": BASE, "sizes": BASE, "config": BASE}
+    for name, base in bases.items():
         model.peft_config["default"].base_model_name_or_path = base
-        model.save_pretrained(world / name)
-        assert torch.is_tensor(next(model.parameters()))
+        model.save_pretrained(world / f"adapter_{name}")
     _cut(world / "adapter_cut" / "adapter_model.safetensors")
     _edit(world / "adapter_sizes" / "adapter_config.json", r=8)
     (world / "adapter_config" / "adapter_config.json").write_text("{")
@@ -98,7 +97,8 @@ def _write_models(world: Path) -> None:
 
 def _write_runs(world: Path) -> None:
     """Folders of other runs, and checkpoints one cannot go on from."""
-    for name, text in (("other_run", json.dumps({"kind": "finetune", "status": "finished", "settings": {}})), ("bad_run", '{"ki')):
+    other = json.dumps({"kind": "finetune", "status": "finished", "settings": {}})
+    for name, text in (("other_run", other), ("bad_run", '{"ki')):
         (world / name).mkdir()
         (world / name / "run.json").write_text(text)
     for name, processes in (("cut_run/checkpoint-4", 1), ("two_run/checkpoint-4", 2)):
@@ -155,9 +155,11 @@ def _edit(file: Path, **changes: Any) -> None:
 
 
 def tree(world: Path) -> dict[str, tuple[int, int]]:
-    """Every file and folder with its size and time of change (folders: their names only)."""
+    """Every file and folder with its size and time of change (folders: their names only), locks left out."""
     found = {}
     for path in sorted(world.rglob("*")):
+        if path.name.endswith(".lock"):
+            continue
         facts = path.stat()
         found[str(path.relative_to(world))] = (facts.st_size, facts.st_mtime_ns) if path.is_file() else (0, 0)
     return found

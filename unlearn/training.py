@@ -18,7 +18,7 @@ from unlearn import method as contract
 from unlearn.atomic import finite, write_text
 from unlearn.checkpoints import drop_later, fault, newest_usable, whole_folder
 from unlearn.collator import Collator
-from unlearn.families import Family, choose_attention, load_model
+from unlearn.families import Family, check_weights, choose_attention, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
 from unlearn.runs import Run
@@ -119,9 +119,10 @@ def resume_point(settings: TrainSettings) -> Path | None:
     return Path(wanted)
 
 
-def check_training(settings: TrainSettings) -> None:
-    """ValueError for what can be refused before a record is written and a model loaded: the checkpoint to go on from, the
-    optimiser, the attention, a run without a step."""
+def check_training(settings: TrainSettings, start: str) -> None:
+    """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint to go
+    on from, the optimiser, the attention, a run without a step."""
+    check_weights(start)
     resume_point(settings)
     choose_attention(settings.attn_implementation)
     known = [name.value for name in OptimizerNames]
