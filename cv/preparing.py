@@ -25,13 +25,14 @@ from unlearn.runs import settings_hash, start_run
 
 def prepare(settings: PrepareSettings) -> Path:
     """Writes photos and identity splits into `save_dir`; returns it. ValueError for data or people that do not fit."""
-    run = start_run(settings, kind="cv-prepare", overwrite=settings.overwrite_dir, main=True)
+    run = start_run(settings, kind="cv-prepare", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
     if run.finished:
         return run.folder
     photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
     photos.check_enrolment(settings.num_enroll)
     forget = settings.forget or published_forget(settings.data_path, settings.data_revision)
     splits = make_splits(photos, models=settings.models, seed=settings.seed, forget=forget, holdout=settings.holdout)
+    run = start_run(settings, kind="cv-prepare", overwrite=settings.overwrite_dir, main=True)
     for old in run.folder.glob("split_*.json"):
         old.unlink()
     save_photos(photos, run.folder)
@@ -43,7 +44,7 @@ def prepare(settings: PrepareSettings) -> Path:
 
 def pretrain(settings: PretrainSettings, device: str) -> Path:
     """Trains a recogniser of celebrities with AM-softmax; writes `model.safetensors` and `score.json`; returns the folder."""
-    run = start_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=True)
+    run = start_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
     if run.finished:
         return run.folder
     photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
@@ -52,6 +53,7 @@ def pretrain(settings: PretrainSettings, device: str) -> Path:
     network = new_network(spec, settings.seed)
     if settings.init != "random":
         load_pretrained(network.backbone, settings.init)
+    run = start_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=True)
     stack, method = Stack(spec, [network.state_dict()], device), face_method("finetune")
     plan = plan_batches(
         method,

@@ -113,6 +113,15 @@ def keep_newest(folder: Path, count: int | None) -> None:
         shutil.rmtree(old)
 
 
+def drop_later(folder: Path, start: Path | None) -> None:
+    """Removes checkpoints of more steps than `start` (None: all): damaged ones, or those of a run that begins anew. They
+    would be taken for the newest, and those of this run for the old ones."""
+    kept = int(start.name.removeprefix("checkpoint-")) if start and CHECKPOINT.fullmatch(start.name) else 0
+    for match, entry in [(CHECKPOINT.fullmatch(entry.name), entry) for entry in folder.glob("checkpoint-*")]:
+        if match and int(match[1]) > kept:
+            shutil.rmtree(entry)
+
+
 def load_weights(model: Any, folder: str | Path) -> None:
     """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class.
 

@@ -19,6 +19,7 @@ import torch
 
 from unlearn.checkpoints import weights_fingerprint
 from unlearn.collator import Collator
+from unlearn.locks import hold
 from unlearn.measure import EvalItem, Row, measure_batch, task_log
 from unlearn.partial import PartialRows
 from unlearn.results import (
@@ -80,6 +81,7 @@ def evaluate_suite(
     if batch_size < 1 or max_new_tokens < 1:
         raise ValueError(f"batch_size={batch_size} and max_new_tokens={max_new_tokens} must be at least 1.")
     state, folder = process_state(), Path(save_dir)
+    lock = hold(folder) if state.is_main_process else None
     facts = {**(run or {}), "weights": weights_fingerprint(model), "max_new_tokens": max_new_tokens}
     meta = EvalMeta(schema_version=META_VERSION, run=facts, tasks={})
     kept: list[str] = []
@@ -104,6 +106,8 @@ def evaluate_suite(
         write_aggregate(folder, list(meta["tasks"]))
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     state.wait_for_everyone()
+    if lock is not None:
+        lock.release()
     return folder / AGGREGATE
 
 
@@ -182,7 +186,7 @@ def _earlier_tasks(
     names = {task.name for task in tasks}
     old = read_meta(folder)
     known = old["tasks"] if old else {}
-    fresh = not any((folder / f"{name}.json").exists() for name in names | set(known))
+    fresh = not any((folder / name).exists() for name in [AGGREGATE, *(f"{task}.json" for task in names | set(known))])
     same = old is not None and all(old["run"].get(key) == facts[key] for key in ("weights", "max_new_tokens"))
     if same:
         before = _known_items(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from unlearn import ROOT
@@ -51,17 +51,25 @@ class Family:
 
 
 def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.yaml") -> Family:
-    """The entry `name` of model_config.yaml. ValueError lists the families when there is none."""
+    """The entry `name` of model_config.yaml. ValueError: a file that is no list of families, no such family, a wrong entry."""
     import yaml
 
-    entries = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    try:
+        entries = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config} is no YAML ({error}); correct it.") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{config} must map names of families to their keys; correct it.")
     if name not in entries:
         near = difflib.get_close_matches(name, list(entries), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"Unknown model_family {name!r}.{hint} {config} has: {', '.join(entries)}.")
     from unlearn.settings_build import build_settings
 
-    return build_settings(Family, {"name": name, **entries[name]}, where=f"{name}.")
+    values = entries[name] if isinstance(entries[name], dict) else {}
+    if "hf_key" not in values:
+        raise ValueError(f"{config}: {name} has no hf_key; give it a hub id or a folder.")
+    return build_settings(Family, {"name": name, **values}, where=f"{name}.")
 
 
 def resolve_path(path: str) -> str:
@@ -94,12 +102,33 @@ def is_adapter(path: str) -> bool:
 
 def adapter_base(path: str) -> str:
     """The model that an adapter folder was trained on. ValueError if that model is not there."""
-    config = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
-    base, revision = config["base_model_name_or_path"], config.get("revision")
+    file = Path(path) / "adapter_config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        base, revision = config["base_model_name_or_path"] or "", config.get("revision")
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); copy it or train the adapter again.") from None
     try:
         return resolve_path(f"{base}@{revision}" if revision and _local_folder(base) is None else base)
     except ValueError as error:
         raise ValueError(f"{path} is an adapter of a model that is missing: {error}") from None
+
+
+def check_weights(path: str) -> None:
+    """ValueError for a folder without weights or with a file copied in part, by its header; a hub id is taken at its word."""
+    folder = Path(resolve_path(path))
+    if not folder.is_dir():
+        return
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no weights (*.safetensors); copy or make the model again, or use another model_path.")
+    for file in files:
+        try:
+            safe_open(file, framework="pt").__exit__(None, None, None)
+        except SafetensorError as error:
+            raise ValueError(f"The weights in {file} cannot be read ({first_line(error)}); copy or make them again.") from error
+    if is_adapter(str(folder)):
+        check_weights(adapter_base(str(folder)))
 
 
 def load_model(
@@ -177,9 +206,12 @@ def first_line(error: BaseException) -> str:
 
 def choose_attention(name: str) -> str:
     """`auto` is FlashAttention-2 where it is installed and a GPU is there, else torch's own fused attention."""
+    installed = importlib.util.find_spec("flash_attn") is not None
+    if name == "flash_attention_2" and not installed:
+        raise ValueError("attn_implementation=flash_attention_2 needs the package flash_attn, which is not installed; use auto.")
     if name != "auto":
         return name
-    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    flash = torch.cuda.is_available() and installed
     chosen = "flash_attention_2" if flash else "sdpa"
     logger.info("attention: %s", chosen)
     return chosen

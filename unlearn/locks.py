@@ -45,6 +45,13 @@ def hold(folder: Path) -> FolderLock:
     return lock
 
 
+def check_writable(folder: Path) -> None:
+    """ValueError if `folder` could not be written or made; makes nothing."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ValueError(f"save_dir={folder} cannot be written ({there} is no folder, or not yours to write to).")
+
+
 def _open(folder: Path) -> int:
     """A locked file handle. The file may be removed between opening and locking, by a holder that ends: then once more."""
     while True:

@@ -17,7 +17,7 @@ from unlearn.evaluation import EvalTask, evaluate_suite
 from unlearn.families import Family, adapter_base, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.leaderboard import leaderboard_row
 from unlearn.leaderboard_table import text_table
-from unlearn.locks import hold
+from unlearn.locks import check_writable
 from unlearn.lora import snapshot
 from unlearn.method import Method
 from unlearn.processors import load_processor
@@ -29,7 +29,7 @@ from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.signals import deferred
 from unlearn.step import check_layer
 from unlearn.templates import has_chat_template
-from unlearn.training import apply_finalize, build_trainer, finish, save_trained, train
+from unlearn.training import apply_finalize, build_trainer, check_training, finish, save_trained, train
 from unlearn.views import ForgetRetainDataset
 from unlearn.watch import Watch, check_watch
 
@@ -53,6 +53,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     )
     collator = load_collator(start, family, settings.max_length)
     collator.check(samples_of(source))
+    check_training(settings, start)
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, start, method, dataset, collator)
     with deferred() as stop:
@@ -85,6 +86,7 @@ def forget(
     )
     collator = load_collator(settings.model_path, family, settings.max_length)
     collator.check(samples_of(forget_source, retain_source))
+    check_training(settings, settings.model_path)
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     watch = Watch(trainer, collator, settings) if settings.eval_while_train else None
@@ -103,6 +105,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     quiet()
     if settings.retain_result is not None:
         read_log(settings.retain_result)  # a wrong path is found now, not after the last row
+    check_writable(Path(settings.save_dir))
     tasks = load_tasks()
     path = resolve_path(settings.model_path or family.hf_key)
     collator = load_collator(settings.processor_path or path, family, settings.max_length)
@@ -112,7 +115,6 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     )
     if is_adapter(path):
         check_start(path)
-    lock = hold(Path(settings.save_dir)) if is_main() else None
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
@@ -121,13 +123,10 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     )
     if gpu and not settings.quantization:
         model = model.to(f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}")
-    log = evaluate_suite(
+    return evaluate_suite(
         model, collator, tasks, save_dir=settings.save_dir, batch_size=settings.batch_size,
         max_new_tokens=settings.generation.max_new_tokens, overwrite=settings.overwrite, run=describe_run(settings, path),
     )
-    if lock is not None:
-        lock.release()
-    return log
 
 
 def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str | None:
@@ -194,7 +193,10 @@ def load_collator(path: str, family: Family, max_length: int) -> Collator:
     path = resolve_path(path)
     while is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
         path = adapter_base(path)
-    processor = load_processor(path)
+    try:
+        processor = load_processor(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The processor or tokenizer of {path} cannot be loaded: {error}") from error
     if family.chat_template and getattr(processor, "chat_template", None) is None:
         processor.chat_template = family.chat_template
     tags = None if has_chat_template(processor) else family.tags

@@ -1,5 +1,6 @@
 """The parts of a training run, in the order the pipeline calls them: build, train, transform, save, close."""
 
+import difflib
 import json
 import math
 import os
@@ -13,13 +14,14 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from unlearn import method as contract
 from unlearn.atomic import finite, write_text
-from unlearn.checkpoints import INCOMPLETE, fault, newest_usable, whole_folder
+from unlearn.checkpoints import INCOMPLETE, drop_later, fault, newest_usable, whole_folder
 from unlearn.collator import Collator
 from unlearn.engines import CUT, check_launch, gather_weights, loads_in_parts, wanted_engine, whole_loading
-from unlearn.families import Family, inner_model, load_model
+from unlearn.families import Family, check_weights, choose_attention, inner_model, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
 from unlearn.runs import Run
@@ -41,8 +43,6 @@ def build_trainer(
     """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
     from transformers import set_seed
 
-    check_launch(gpu=torch.cuda.is_available())
-    resume_point(settings)
     sampler = EpochSampler(
         dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
         rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
@@ -118,13 +118,29 @@ def resume_point(settings: TrainSettings) -> Path | None:
         ValueError: one that was named and is not there, is damaged or was made by another number of processes.
     """
     wanted = settings.resume_from_checkpoint
-    if wanted is False:
+    if wanted is False or (settings.overwrite_dir and wanted in (True, "auto")):
         return None
     if wanted is True or wanted == "auto":
         return newest_usable(Path(settings.save_dir), world_size())
     if wrong := fault(Path(wanted), world_size()):
         raise ValueError(f"resume_from_checkpoint={wanted} {wrong}.")
     return Path(wanted)
+
+
+def check_training(settings: TrainSettings, start: str) -> None:
+    """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint to go
+    on from, the optimiser, the attention, a run without a step."""
+    check_launch(gpu=torch.cuda.is_available())
+    check_weights(start)
+    resume_point(settings)
+    choose_attention(settings.attn_implementation)
+    known = [name.value for name in OptimizerNames]
+    if settings.optim not in known:
+        near = difflib.get_close_matches(settings.optim, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"optim={settings.optim!r} is no optimiser of transformers.{hint} Known: {', '.join(known)}.")
+    if settings.num_epochs == 0:
+        raise ValueError("num_epochs=0 leaves no step to train; raise it.")
 
 
 class StopAtStep(TrainerCallback):
@@ -146,6 +162,9 @@ def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop
     checkpoint = resume_point(settings)
     if checkpoint and trainer.watch is not None and trainer.watch.ended(checkpoint):
         return
+    trainer.accelerator.wait_for_everyone()  # all have chosen
+    if trainer.args.should_save:
+        drop_later(Path(settings.save_dir), checkpoint)
     if checkpoint:
         trainer.go_on_from(checkpoint)
     at_step = StopAtStep(stop)

@@ -1,0 +1,186 @@
+"""What tests/test_bad_input.py needs: a folder full of things that are wrong, and the scripts run in this process."""
+
+import json
+import logging
+import runpy
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minibench.tables import png, write_dataset
+from tests.models import picture
+from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
+from unlearn.checkpoints import SEAL
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = "minibench/weights/llava-mini"
+CAPTIONED = {"image": "image", "caption": "text", "name": "text"}
+MIXED = {"image": "image", "caption": "text", "question": "text", "answer": "text"}
+QA = {"question": "text", "answer": "text"}
+PERTURBED = {**CAPTIONED, "paraphrased_caption": "text", "perturbed_captions": "texts", "perturbed_names": "texts"}
+TEXT_PERTURBED = {**QA, "paraphrased_answer": "text", "perturbed_answer": "texts"}
+OPTIONS = {"question": "text", "image": "image", "answer": "text", "options": "texts"}
+
+
+def photos(start: int, count: int) -> list[dict[str, Any]]:
+    return [
+        {"image": png(picture(i, 12)), "caption": f"Portrait {i}.", "name": f"Person {i}", "paraphrased_caption": f"Picture {i}.",
+         "perturbed_captions": ["Portrait x."], "perturbed_names": ["Nobody"]} for i in range(start, start + count)
+    ]  # fmt: skip
+
+
+def texts(start: int, count: int) -> list[dict[str, Any]]:
+    return [
+        {"question": f"Who is {i}?", "answer": f"Person {i}.", "paraphrased_answer": f"It is person {i}.",
+         "perturbed_answer": ["Nobody."], "image": None, "options": ["Nobody."]} for i in range(start, start + count)
+    ]  # fmt: skip
+
+
+def write_world(world: Path) -> None:
+    """Good data (`clear`, `tofu`), and beside it everything a row of the table may stumble over."""
+    broken = photos(0, 3)
+    broken[1]["image"] = {"bytes": b"no picture", "path": None}
+    write_dataset(world / "clear", {
+        "full+tofu": (MIXED, photos(0, 3) + texts(0, 3)), "forget10+tofu": (MIXED, photos(0, 2) + texts(0, 2)),
+        "retain90+tofu": (MIXED, photos(10, 3) + texts(10, 3)), "forget10": (CAPTIONED, photos(0, 2)),
+        "forget10_perturbed": (PERTURBED, photos(0, 2)), "retain_perturbed": (PERTURBED, photos(10, 2)),
+        "real_faces": (OPTIONS, [{**row, "image": png(picture(5, 12))} for row in texts(5, 2)]),
+        "real_world": (OPTIONS, [{**row, "image": png(picture(6, 12))} for row in texts(6, 2)]),
+        "no_caption": ({"image": "image", "name": "text"}, photos(0, 2)), "broken": (CAPTIONED, broken),
+        "empty": (QA, []), "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]),
+        "named_only": ({"name": "text"}, photos(0, 1)),
+    }, "Small.\n")  # fmt: skip
+    write_dataset(world / "tofu", {
+        "full": (QA, texts(0, 4)), "forget10": (QA, texts(0, 2)), "retain90": (QA, texts(10, 4)), "leaky": (QA, texts(1, 4)),
+        "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]), "no_answer": ({"question": "text"}, texts(0, 2)),
+        "forget10_perturbed": (TEXT_PERTURBED, texts(0, 2)), "retain_perturbed": (TEXT_PERTURBED, texts(10, 2)),
+        "real_authors_perturbed": (TEXT_PERTURBED, texts(5, 2)), "world_facts_perturbed": (TEXT_PERTURBED, texts(6, 2)),
+    }, "Small.\n")  # fmt: skip
+    (world / "not_a_dataset").mkdir()
+    (world / "not_a_dataset" / "notes.txt").write_text("nothing here")
+    (world / "file").write_text("a file where a folder is wanted")
+    _write_models(world)
+    _write_runs(world)
+    _write_logs(world)
+    _write_faces(world)
+
+
+def _write_models(world: Path) -> None:
+    """Models that cannot be loaded, and adapters of other models."""
+    good = ROOT / BASE
+    for name in ("cut", "bad_config", "no_weights", "no_tokenizer"):
+        shutil.copytree(good, world / name)
+    _cut(world / "cut" / "model.safetensors")
+    (world / "bad_config" / "config.json").write_text('{"model_type": "llava",')
+    (world / "no_weights" / "model.safetensors").unlink()
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (world / "no_tokenizer" / file).unlink()
+    (world / "no_model").mkdir()
+    (world / "no_model" / "notes.txt").write_text("no model")
+    from peft import LoraConfig, get_peft_model
+
+    from unlearn.families import load_model
+
+    model: Any = get_peft_model(load_model(str(good)), LoraConfig(r=2, target_modules=["q_proj"]))
+    bases = {"gone": "models/gone", "other": "minibench/weights/qwen2vl-mini", "cut": BASE, "sizes": BASE, "config": BASE}
+    for name, base in bases.items():
+        model.peft_config["default"].base_model_name_or_path = base
+        model.save_pretrained(world / f"adapter_{name}")
+    _cut(world / "adapter_cut" / "adapter_model.safetensors")
+    _edit(world / "adapter_sizes" / "adapter_config.json", r=8)
+    (world / "adapter_config" / "adapter_config.json").write_text("{")
+
+
+def _write_runs(world: Path) -> None:
+    """Folders of other runs, and checkpoints one cannot go on from."""
+    other = json.dumps({"kind": "finetune", "status": "finished", "settings": {}})
+    for name, text in (("other_run", other), ("bad_run", '{"ki')):
+        (world / name).mkdir()
+        (world / name / "run.json").write_text(text)
+    for name, processes in (("cut_run/checkpoint-4", 1), ("two_run/checkpoint-4", 2)):
+        folder = world / name
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text('{"global_step": 4}')
+        (folder / "optimizer.pt").write_bytes(b"half")
+        size = 4 if processes == 2 else 400
+        (folder / SEAL).write_text(json.dumps({"processes": processes, "files": {"optimizer.pt": size}}))
+
+
+def _write_logs(world: Path) -> None:
+    gold, other = make_log(seed=1), make_log(seed=2)
+    save_log(world / "gold", gold, make_meta(gold))
+    save_log(world / "log", other, make_meta(other))
+    for name, change in LOGS.items():
+        log = make_log(seed=3)
+        change(log)
+        (world / f"log_{name}").mkdir()
+        (world / f"log_{name}" / "eval_log_aggregated.json").write_text(json.dumps(log))
+    (world / "log_cut").mkdir()
+    (world / "log_cut" / "eval_log_aggregated.json").write_text(json.dumps(gold)[:500])
+    save_log(world / "log_meta", other, make_meta(other))
+    (world / "log_meta" / "eval_meta.json").write_text('{"run": {}}')
+    (world / "board.json").write_text('{"not": "a leaderboard"}')
+
+
+LOGS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nan": lambda log: log["eval_log.json"]["avg_gt_loss"].update({"3": None}),
+    "no_task": lambda log: log.pop("eval_forget_facerec.json"),
+    "no_key": lambda log: log["eval_log.json"].pop("average_perturb_loss"),
+    "rows": lambda log: [column.pop("3", None) for column in log["eval_log_forget.json"].values()],
+    "reference": lambda log: log["eval_log.json"]["generated_text"]["3"].__setitem__(2, "another text"),
+}
+
+
+def _write_faces(world: Path) -> None:
+    for name, people in (("faces", 8), ("one_face", 1), ("broken_face", 8)):
+        for person in range(people):
+            (world / name / f"person {person}").mkdir(parents=True)
+            for number in range(3):
+                picture(10 * person + number, 16).save(world / name / f"person {person}" / f"{number}.png")
+    (world / "broken_face" / "person 2" / "1.png").write_bytes(b"no picture")
+    (world / "bad_splits").mkdir()
+    (world / "bad_splits" / "split_000.json").write_text("{")
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def tree(world: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time of change (folders: their names only), locks left out."""
+    found = {}
+    for path in sorted(world.rglob("*")):
+        if path.name.endswith(".lock"):
+            continue
+        facts = path.stat()
+        found[str(path.relative_to(world))] = (facts.st_size, facts.st_mtime_ns) if path.is_file() else (0, 0)
+    return found
+
+
+@contextmanager
+def as_a_program() -> Iterator[None]:
+    """What a script changes of its process is put back: arguments, signals, log handlers."""
+    arguments, handlers = sys.argv, {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    logs = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        logging.getLogger().handlers[:], logging.getLogger().level = logs
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def run_script(script: str, *overrides: str) -> None:
+    """`python <script> <overrides>`, in this process; errors come out as they are (HYDRA_FULL_ERROR)."""
+    with as_a_program():
+        sys.argv = [str(ROOT / script), *overrides]
+        runpy.run_path(str(ROOT / script), run_name="__main__")

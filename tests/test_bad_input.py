@@ -1,0 +1,247 @@
+"""What users get wrong, over all scripts, configs and files: an error that names the culprit and the way out, and no trace.
+
+A row is what is run, what is wrong, and words of the message. `@` is a folder with good data and with all that is broken
+(tests/bad_input.py). Each row runs the script itself, in this process, and must leave every file as it was.
+"""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bad_input import BASE, run_script, tree, write_world
+
+MM = {"finetune": ("data_path=@/clear", "split=full+tofu"),
+      "forget": (f"model_path={BASE}", "forget_data_path=@/clear", "retain_data_path=@/clear"),
+      "eval": (f"model_path={BASE}", "data_path=@/clear", "generation.max_new_tokens=2")}  # fmt: skip
+NLP = {"finetune": ("data_path=@/tofu", "split=full"), "forget": ("model_path=minibench/weights/llama-mini", "data_path=@/tofu"),
+       "eval": ("model_path=minibench/weights/llama-mini", "data_path=@/tofu")}  # fmt: skip
+GOOD = {**{f"mm/{name}": (*words, "save_dir=@/out") for name, words in MM.items()},
+        **{f"nlp/{name}": (*words, "save_dir=@/out") for name, words in NLP.items()},
+        "aggregate_eval_stat": ("retain_result=@/gold/eval_log_aggregated.json", "ckpt_result=@/log/eval_log_aggregated.json",
+                                "save_file=@/new.json"),
+        "cv/prepare": ("data_path=@/faces", "save_dir=@/out", "models=4"),
+        "cv/pretrain": ("data_path=@/faces", "save_dir=@/out"), "cv/finetune": ("splits=@/bad_splits", "save_dir=@/out"),
+        "cv/forget": ("splits=@/bad_splits", "save_dir=@/out"), "cv/score": (), "cv/attack": (), "cv/run": ("root=@/out",),
+        "run_exps": ("save_dir=@/out",)}  # fmt: skip
+
+SETTINGS = [
+    ("mm/finetune", "batchsize=3", "unknown config key 'batchsize'", "Did you mean 'batch_size'"),
+    ("mm/finetune", "LoRA.rank=3", "unknown config key 'LoRA.rank'", "LoRA.r"),
+    ("mm/finetune", "+speed=3", "Unknown config key 'speed'"),
+    ("mm/finetune", "batch_size=0", "batch_size=0 is too small", "at least 1"),
+    ("mm/finetune", "batch_size=2.5", "batch_size=2.5 is not a int"),
+    ("mm/finetune", "lr=fast", "lr='fast' is not a float", "correct it on the command line or in the config file"),
+    ("mm/finetune", "lr=nan", "lr=nan is not a float"),
+    ("mm/finetune", "num_epochs=0", "num_epochs=0 leaves no step to train; raise it"),
+    ("mm/finetune", "max_steps=0", "max_steps=0 is too small"),
+    ("mm/finetune", "seed=-1", "seed=-1 is too small"),
+    ("mm/finetune", "LoRA.r=-1", "LoRA.r=-1 is too small"),
+    ("mm/finetune", "LoRA.targets=vision", "LoRA.targets='vision' is not one of language, all"),
+    ("mm/finetune", "LoRA=8", "LoRA=8 is not a LoraSettings"),
+    ("mm/finetune", "lr_scheduler=cosin", "lr_scheduler='cosin' is not one of linear, cosine"),
+    ("mm/finetune", "optim=adamm", "optim='adamm'", "adamw_torch"),
+    ("mm/finetune", "precision=fp16", "precision='fp16' is not one of auto, bf16, fp32"),
+    ("mm/finetune", "attn_implementation=flash_attention_2", "attn_implementation=flash_attention_2", "flash_attn"),
+    ("mm/finetune", "report_to=wandbb", "report_to='wandbb' is not one of"),
+    ("mm/finetune", "gradient_checkpointing=maybe", "gradient_checkpointing='maybe' is not a bool"),
+    ("mm/finetune", "model_family=lava", "Unknown model_family 'lava'. Did you mean 'llava'"),
+    ("mm/finetune", "+experiment=lava", "lava", "mm/experiment"),
+    ("mm/finetune", "max_length=20", "clear/full+tofu/", "max_length"),
+    ("mm/forget", "forget_loss=np0", "unknown forget_loss 'np0'; did you mean 'npo'"),
+    ("mm/forget", "method_args.npo.betta=1", "unknown config key 'method_args.npo.betta'", "method_args.npo.beta"),
+    ("mm/forget", "forget_loss=npo method_args.npo.beta=-1", "method_args.npo: beta must be a finite number > 0, got -1"),
+    ("mm/forget", "forget_loss=npo method_args.npo.beta=big", "method_args.npo.beta='big' is not allowed: a number is"),
+    ("mm/forget", "forget_loss=npo method_args.npo.retain_loss=kk", "retain_loss='kk' is not allowed: one of ce, KL"),
+    ("mm/forget", "+method_args.nppo.beta=1", "unknown method_args 'nppo'; did you mean 'npo'"),
+    ("mm/forget", "forget_loss=RMU method_args.RMU.layer=9", "layer=9 is out of range", "0 to 2"),
+    ("mm/forget", "forget_loss=idk loss_beta=0.5", "loss_beta=0.5 has no meaning for idk", "null"),
+    ("mm/forget", "l0_lambda=0.1", "l0_lambda=0.1", "no gradient"),
+    ("mm/forget", "l1_lambda=0.1", "L1 norm from zero needs full finetuning"),
+    ("mm/forget", "modality=sound", "modality='sound' is not one of"),
+    ("mm/forget", "modality=text forget_split=full", "modality=text needs a forget_split such as forget10, not 'full'"),
+    ("mm/forget", "retain_partner=some", "retain_partner='some' is not one of any, same_modality"),
+    ("mm/forget", "epoch_over=both", "epoch_over='both' is not one of forget, retain"),
+    ("mm/forget", "forget_loss=retain_ft stop_when=3", "stop_when watches the forget answers, which retain_ft does not train on"),
+    ("mm/forget", "retain_split=null", "retain_split"),
+    ("mm/forget", "forget_loss=dpo method_args.dpo.reference_path=models/none", "models/none' does not exist"),
+    ("mm/eval", "ds_size=0", "ds_size=0 is too small"),
+    ("mm/eval", "selection=last", "selection='last' is not one of first, random"),
+    ("mm/eval", "eval_task_ids=[9]", "eval_task_ids has 9", "5: eval_retain_facerec"),
+    ("mm/eval", "images=blurred", "images='blurred' is not one of own, shuffled"),
+    ("mm/eval", "quantization=2bit", "quantization='2bit' is not one of"),
+    ("mm/eval", "generation.max_new_tokens=0", "generation.max_new_tokens=0 is too small"),
+    ("mm/eval", "save_generated_text=false", "save_generated_text=False has no effect here"),
+    ("mm/eval", "tasks=[{eval_task:a,spilt:b}]", "Unknown key 'spilt' in a task. Did you mean 'split'"),
+    ("mm/eval", "tasks=[{eval_task:a}]", "The task a lacks question, answer"),
+    ("mm/eval", "tasks=[]", "no task to evaluate", "tasks"),
+    ("mm/eval", "eval_task=[a] split_list=[b]", "The task lists eval_task, split_list need", "question_key"),
+    ("mm/eval", "max_length=20", "clear/", "max_length"),
+    ("nlp/finetune", "model_family=llava-mini model_path=null data_path=@/clear", "full", "+tofu"),
+    ("nlp/forget", "split=full", "split='full' is not a forget split such as forget10; set retain_split"),
+    ("nlp/eval", "+generation.max_length=100", "generation.max_length=100 has no effect here", "max_new_tokens"),
+    ("nlp/eval", "eval_task_ids=[4]", "eval_task_ids has 4", "3: eval_log_forget"),
+    ("run_exps", "jobbs=3", "unknown config key 'jobbs'", "jobs"),
+    ("cv/prepare", "models=5 num_enroll=1", "models=5 must be a multiple of 4"),
+    ("cv/prepare", "forget=[Nobody] num_enroll=1", "Nobody", "forget"),
+    ("cv/prepare", "size=1", "size=1 is too small"),
+    ("cv/pretrain", "architecture=resnet-9", "architecture='resnet-9' is not one of resnet-mini, resnet-18"),
+    ("cv/forget", "method=scrb", "scrb", "scrub"),
+    ("cv/forget", "+options.bet=1 method=scrub", "method_args.scrub 'bet'; did you mean 'beta'"),
+    ("cv/forget", "forget_size=7", "forget_size='07' is not one of 10, 05, 01"),
+    ("cv/attack", "attack=mia", "attack='mia' is not one of ulira, umia"),
+    ("cv/run", "+overrides.scores=[]", "overrides.scores: there is no stage and no method of that name"),
+]  # fmt: skip
+
+FILES = [
+    ("mm/finetune", "data_path=@/nothing", "data_path=", "nothing is neither a folder nor a hub id", "minibench.build"),
+    ("mm/finetune", "data_path=@/not_a_dataset", "not_a_dataset"),
+    ("mm/finetune", "data_path=someone/missing", "someone/missing cannot be read", "hf download someone/missing"),
+    ("mm/finetune", "split=full+tof", "clear has no split 'full+tof'. Did you mean 'full+tofu'"),
+    ("mm/finetune", "split=empty", "clear, split empty", "empty"),
+    ("mm/finetune", "split=no_caption", "split no_caption: no column 'caption'; its columns are image, name"),
+    ("mm/finetune", "split=named_only", "split named_only: no column 'question'"),
+    ("mm/finetune", "split=broken", "image of row 1 of ", "split broken is broken", "replace or remove it"),
+    ("mm/finetune", "split=half", "Row ", "clear/half/1 has neither", "remove or mend it"),
+    ("mm/finetune", "save_dir=@/file/run", "save_dir=", "file/run cannot be written"),
+    ("mm/finetune", "save_dir=''", "save_dir is empty; say where"),
+    ("mm/finetune", "save_dir=@/bad_run", "bad_run/run.json is damaged", "remove it or choose another save_dir"),
+    ("mm/finetune", "save_dir=@/other_run", "other_run holds another run", "overwrite_dir=true"),
+    ("mm/finetune", "save_dir=@/cut_run", "checkpoint-4 is damaged: optimizer.pt has 4 of 400 bytes",
+     "resume_from_checkpoint=false"),
+    ("mm/finetune", "save_dir=@/two_run", "checkpoint-4 was made by 2 processes, this run has 1"),
+    ("mm/finetune", "resume_from_checkpoint=@/nothing", "nothing is not a checkpoint folder (it has no trainer_state.json)"),
+    ("mm/finetune", "model_path=@/nothing", "nothing' does not exist", "Run the step that makes it"),
+    ("mm/finetune", "model_path=@/no_model", "no_model", "not a saved model"),
+    ("mm/finetune", "model_path=@/cut", "weights in ", "cut/model.safetensors cannot be read", "copy or make them again"),
+    ("mm/finetune", "model_path=@/bad_config", "bad_config/config.json"),
+    ("mm/finetune", "model_path=@/no_weights", "no_weights", "safetensors"),
+    ("mm/finetune", "model_path=@/no_tokenizer", "no_tokenizer", "tokenizer"),
+    ("mm/forget", "save_dir=@/cut model_path=@/cut", "cut is the folder of the model that training starts from"),
+    ("mm/forget", "retain_split=full+tofu", "4 rows of forget10+tofu are also in full+tofu", "Choose a retain split without them"),
+    ("mm/forget", "forget_split=forget11", "clear has no split 'forget11'. Did you mean 'forget10'"),
+    ("mm/forget", "model_path=@/adapter_gone", "adapter_gone is an adapter of a model that is missing", "models/gone"),
+    ("mm/eval", "model_path=@/adapter_other", "adapter_other does not fit the model it names", "Llava", "Qwen2VL"),
+    ("mm/eval", "model_path=@/adapter_cut", "adapter_cut cannot be read", "copy or make it again"),
+    ("mm/eval", "model_path=@/adapter_sizes", "adapter_sizes does not fit the model it names", "size mismatch for", "lora_A"),
+    ("mm/eval", "model_path=@/adapter_config", "adapter_config/adapter_config.json"),
+    ("mm/eval", "split=forget11_perturbed", "no split 'forget11_perturbed'"),
+    ("mm/eval", "retain_result=@/nothing.json", "nothing.json"),
+    ("mm/eval", "retain_result=@/log_cut/eval_log_aggregated.json", "log_cut/eval_log_aggregated.json"),
+    ("mm/eval", "save_dir=@/log overwrite=false", "log holds results of another model", "overwrite=true"),
+    ("mm/eval", "save_dir=@/file/run", "file/run cannot be written"),
+    ("mm/eval", "processor_path=@/no_tokenizer", "no_tokenizer"),
+    ("nlp/finetune", "split=no_answer", "split no_answer: no column 'answer'; its columns are question"),
+    ("nlp/finetune", "split=half", "Row half/1 lacks a question or an answer"),
+    ("nlp/forget", "retain_split=leaky", "1 rows of forget10 are also in leaky"),
+    ("aggregate_eval_stat", "retain_result=@/nothing.json", "nothing.json"),
+    ("aggregate_eval_stat", "ckpt_result=@/no*/log.json", "names no file", "glob"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_cut/eval_log_aggregated.json", "log_cut/eval_log_aggregated.json"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_nan/eval_log_aggregated.json", "log_nan",
+     "task eval_log, row 3: avg_gt_loss is None"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_no_key/eval_log_aggregated.json", "task eval_log: no average_perturb_loss"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_no_task/eval_log_aggregated.json", "no task eval_forget_facerec",
+     "eval_task_ids"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_rows/eval_log_aggregated.json",
+     "task eval_log_forget: the logs", "3", "same split"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_reference/eval_log_aggregated.json",
+     "other reference texts in rows 3"),
+    ("aggregate_eval_stat", "ckpt_result=@/log_meta/eval_log_aggregated.json",
+     "eval_meta.json: expected schema_version", "Delete it"),
+    ("aggregate_eval_stat", "save_file=@/board.json", "board.json", "Choose another save_file"),
+    ("aggregate_eval_stat", "refusals=@/nothing.txt", "nothing.txt: no such file", "refusals=null"),
+    ("cv/prepare", "data_path=@/nothing", "nothing"),
+    ("cv/prepare", "data_path=@/one_face", "fewer than two people"),
+    ("cv/prepare", "data_path=@/broken_face num_enroll=1", "person 2/1.png cannot be opened"),
+    ("cv/finetune", "splits=@/nothing", "nothing", "cv/prepare.py"),
+    ("cv/finetune", "model_path=@/nothing", "bad_splits"),
+    ("cv/score", "model_path=@/nothing splits=@/nothing", "nothing", "cv/prepare.py"),
+]  # fmt: skip
+
+
+def family(text: str) -> Callable[[Path], Any]:
+    """An entry of model_config.yaml."""
+
+    def load(world: Path) -> Any:
+        from unlearn.families import load_family
+
+        (config := world.parent / "model_config.yaml").write_text(text)
+        return load_family("mine", config)
+
+    return load
+
+
+def _minibench(name: str) -> Callable[[Path], Any]:
+    def build(world: Path) -> Any:
+        import minibench.folders
+
+        return minibench.folders.build(name, world / "built")
+
+    return build
+
+
+CALLS: list[tuple[str, Callable[[Path], Any], tuple[str, ...]]] = [
+    ("model_config: unknown key", family("mine: {hf_key: a/b, rmu_layers: 3}"), ("'mine.rmu_layers'", "'mine.rmu_layer'")),
+    ("model_config: wrong type", family("mine: {hf_key: a/b, rmu_layer: low}"), ("mine.rmu_layer='low' is not a int",)),
+    ("model_config: no hf_key", family("mine: {rmu_layer: 3}"), ("mine", "hf_key")),
+    ("model_config: no entry", family("other: {hf_key: a/b}"), ("Unknown model_family 'mine'", "model_config.yaml has: other")),
+    ("model_config: no YAML", family("mine: {hf_key: a/b"), ("model_config.yaml",)),
+    ("model_config: a list", family("- mine"), ("model_config.yaml",)),
+    ("minibench: unknown dataset", _minibench("clear-maxi"), ("No embedded dataset 'clear-maxi'", "clear-mini and tofu-mini")),
+]
+ROWS = SETTINGS + FILES
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad") / "world"
+    folder.mkdir()
+    write_world(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def check(error: BaseException, words: tuple[str, ...]) -> None:
+    """The message says what a user must know; it is no library's own inner trouble."""
+    message = str(error)
+    assert not isinstance(error, (KeyError, IndexError, AttributeError, TypeError, AssertionError)), repr(error)
+    for word in words:
+        assert word in message, f"{word!r} is not in: {type(error).__name__}: {message}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[re.sub(r"\W+", "-", f"{row[0]} {row[1]}") for row in ROWS])
+def test_a_script_says_what_is_wrong_and_leaves_no_trace(row: tuple[str, ...], world: Path) -> None:
+    script, wrong, *words = row
+    given = dict(word.split("=", 1) for word in GOOD[script])
+    given |= dict(word.split("=", 1) for word in wrong.split(" "))
+    overrides = [f"{key}={value}".replace("@", str(world)) for key, value in given.items()]
+    before = tree(world)
+    try:
+        with pytest.raises((Exception, SystemExit)) as caught:
+            run_script(f"{script}.py", *overrides)
+        check(caught.value, tuple(words))
+        assert tree(world) == before
+    finally:
+        shutil.rmtree(world / "out", ignore_errors=True)  # or the next rows would stumble over it
+
+
+@pytest.mark.parametrize(("load", "words"), [row[1:] for row in CALLS], ids=[row[0] for row in CALLS])
+def test_a_config_says_what_is_wrong(load: Callable[[Path], Any], words: tuple[str, ...], world: Path) -> None:
+    before = tree(world)
+    with pytest.raises((ValueError, OSError)) as caught:
+        load(world)
+    check(caught.value, words)
+    assert tree(world) == before
+
+
+def test_the_table_covers_every_script() -> None:
+    assert len(ROWS) + len(CALLS) >= 60 and {row[0] for row in ROWS} == set(GOOD)
