@@ -41,6 +41,7 @@ class Case:
     resumed: bool = False  # also trained with AdamW, whole and from the first step's checkpoint on
 
 
+AUTO = ("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "gradient_clipping")
 RMU = {"preset": "sane", "layer": 0}
 CASES: dict[str, Case] = {
     "npo": Case("npo"),  # a mean over sequences
@@ -89,7 +90,7 @@ def trained(trainer: UnlearnTrainer) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def sharding_on_cpus(engine: str) -> Iterator[None]:
+def sharding_on_cpus(engine: str, folder: Path) -> Iterator[None]:
     """accelerate shards on GPUs only. Told that these CPUs are some, it takes the very path that it takes there."""
     from accelerate.state import PartialState
     from accelerate.utils import DistributedType
@@ -99,6 +100,10 @@ def sharding_on_cpus(engine: str) -> Iterator[None]:
     if engine != "fsdp2":
         environment = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": engine[-1], "DS_ACCELERATOR": "cpu"}
         without_compiling()
+    if engine == "zero3":  # whose default keeps tensors of less than 100,000 numbers whole: all of a tiny model's
+        config = {**dict.fromkeys(AUTO, "auto"), "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}
+        environment["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = str(folder / f"zero3.{os.environ['RANK']}.json")
+        Path(environment["ACCELERATE_DEEPSPEED_CONFIG_FILE"]).write_text(json.dumps(config))
     environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
     answer = ("gloo", DistributedType.MULTI_GPU)
     with mock.patch.dict(os.environ, environment), mock.patch.object(PartialState, "_prepare_backend", lambda *_: answer):
@@ -120,7 +125,7 @@ def train(case: str, out: Path, rank: int, world: int) -> None:
         "engine": engine_of(trainer.accelerator),
         "wrapper": type(trainer.model_wrapped).__name__,
         "steps": trainer.state.global_step,
-        "own": sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in trainer.student.parameters()),
+        "own": sum(map(held, trainer.student.parameters())),
         "log": [entry for entry in trainer.state.log_history if "loss" in entry],
     }
     (out / case / f"rank{rank}.json").write_text(json.dumps(seen))
@@ -132,6 +137,13 @@ def train(case: str, out: Path, rank: int, world: int) -> None:
             trainer = run(case, out / case / "adam", rank, world, optim="adamw_torch", save_ckpts=True)
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
             save(trained(trainer), out / case / f"{name}.safetensors")
+
+
+def held(parameter: Any) -> int:
+    """How many numbers of a weight this process has: of FSDP2's its part, of ZeRO-3's its part or, once gathered, all."""
+    if hasattr(parameter, "to_local"):
+        return parameter.to_local().numel()
+    return parameter.numel() or parameter.ds_tensor.numel()
 
 
 def write(trainer: UnlearnTrainer, folder: Path, rank: int) -> None:
@@ -157,7 +169,7 @@ def main(out: Path, engine: str) -> None:
         if this.engine == "ddp" == engine:
             train(case, out, rank, world)
         elif this.engine == engine or (this.engine, engine) == ("fsdp2", "ddp"):
-            with sharding_on_cpus(this.engine):
+            with sharding_on_cpus(this.engine, out):
                 train(case, out, rank, world)
     torch.distributed.destroy_process_group()
 

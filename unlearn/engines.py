@@ -103,7 +103,9 @@ def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Modu
     if engine == "ZeRO-3":
         import deepspeed
 
-        config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}, "bf16": {"enabled": bf16}}
+        student = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        zero = {key: value for key, value in student.items() if key != "offload_optimizer" and value != "auto"}
+        config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero, "bf16": {"enabled": bf16}}
         return deepspeed.initialize(model=model, config=config)[0].eval()
     if engine.startswith("ZeRO"):  # which feeds bf16 inputs, and has no autocast
         return model.to(accelerator.device, torch.bfloat16 if bf16 else None).eval()
