@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,25 +116,44 @@ def load_model(
     config = AutoConfig.from_pretrained(path)
     vision = type(config) in AutoModelForImageTextToText._model_mapping
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
-    if quantization:
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=quantization == "4bit", load_in_8bit=quantization == "8bit", bnb_4bit_compute_dtype=torch.bfloat16,
-            bnb_4bit_quant_type="nf4",
-        )
-    return auto.from_pretrained(path, attn_implementation=choose_attention(attn_implementation), **options).eval()
+    model_class = auto._model_mapping[type(config)]
+    attention = choose_attention(attn_implementation, model_class, dtype)
+    return auto.from_pretrained(
+        path, dtype=dtype, use_safetensors=True, attn_implementation=attention, **quantization_options(quantization, dtype)
+    ).eval()
 
 
-def choose_attention(name: str) -> str:
-    """`auto` is FlashAttention-2 where it is installed and a GPU is there, else torch's own fused attention."""
-    if name != "auto":
-        return name
-    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
-    chosen = "flash_attention_2" if flash else "sdpa"
-    logger.info("attention: %s", chosen)
-    return chosen
+def quantization_options(quantization: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` is told: bitsandbytes' 4-bit NormalFloat or 8-bit integers, on this process's device."""
+    if quantization is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=quantization == "4bit", load_in_8bit=quantization == "8bit", bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_type="nf4",
+    )  # fmt: skip
+    place = {"device_map": {"": int(os.environ.get("LOCAL_RANK", 0))}} if torch.cuda.is_available() else {}
+    return {"quantization_config": config, **place}
+
+
+def choose_attention(name: str, model_class: Any, dtype: torch.dtype) -> str:
+    """`auto` is FlashAttention-2 where it works (a GPU from Ampere on, the package, half precision, the model's support),
+    else torch's own fused attention where the model has it, else the plain form. Logged."""
+    if name == "auto":
+        gpu = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+        half = dtype in (torch.bfloat16, torch.float16)
+        if gpu and half and installed("flash_attn") and getattr(model_class, "_supports_flash_attn", False):
+            name = "flash_attention_2"
+        else:
+            name = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+    logger.info("attention: %s", name)
+    return name
+
+
+def installed(package: str) -> bool:
+    """Whether an optional package can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def inner_model(model: nn.Module) -> Any:
@@ -157,6 +177,11 @@ def vision_modules(model: nn.Module) -> dict[str, nn.Module]:
     names = ("vision_tower", "visual", "vision_model")
     found = {n: m for n, m in inner_model(model).named_modules() if n.rsplit(".", 1)[-1] in names}
     return {n: m for n, m in found.items() if not any(n.startswith(other + ".") for other in found)}
+
+
+def decoder_blocks(model: nn.Module) -> list[nn.Module]:
+    """The language model's decoder blocks, first to last."""
+    return list(inner_model(model).get_decoder().layers)
 
 
 def decoder_layers(model: nn.Module) -> int:

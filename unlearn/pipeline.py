@@ -19,6 +19,7 @@ from unlearn.leaderboard import leaderboard_row
 from unlearn.leaderboard_table import text_table
 from unlearn.lora import snapshot
 from unlearn.method import Method
+from unlearn.options import check_options
 from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
 from unlearn.results import read_log
@@ -40,6 +41,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     """
     quiet()
     start = settings.model_path or family.hf_key
+    check_options(settings, start)
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
     if run.finished:
         return run.folder
@@ -67,6 +69,7 @@ def forget(
     quiet()
     method = choose_method(settings)
     resolve_path(settings.model_path)
+    check_options(settings, settings.model_path)
     layers = decoder_count(settings.model_path)
     check_layer(method.hidden, family.rmu_layer, layers)
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from unlearn import method as contract
 from unlearn.atomic import finite, write_text
 from unlearn.checkpoints import newest_checkpoint, whole_folder
 from unlearn.collator import Collator
-from unlearn.families import Family, load_model
+from unlearn.families import Family, inner_model, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
+from unlearn.options import compile_blocks, use_liger
 from unlearn.runs import Run
 from unlearn.settings import TrainSettings
 from unlearn.step import StudentForward
@@ -51,14 +53,21 @@ def build_trainer(
     args = training_arguments(settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps)
     set_seed(settings.seed)
     dtype = torch.bfloat16 if args.bf16 and settings.LoRA.r > 0 else torch.float32
-    model = load_model(start, dtype=dtype, attn_implementation=settings.attn_implementation)
+    how: dict[str, Any] = {
+        "dtype": dtype, "attn_implementation": settings.attn_implementation, "quantization": settings.quantization,
+    }  # fmt: skip
+    model = load_model(start, **how)
+    if settings.liger:
+        use_liger(model)
     model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
     reference = contract.reference_path(method)
     teacher = None
     if method.teacher_views:
-        other = load_model(reference, dtype=dtype) if reference else None
+        other = load_model(reference, **how) if reference else None
         teacher = Teacher.of(student, other, sums_only=contract.sums_only(method))
+    if settings.compile:  # a frozen copy, made above, runs as it is
+        compile_blocks(model)
     return UnlearnTrainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
         processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
@@ -136,9 +145,9 @@ def save_trained(trainer: UnlearnTrainer, folder: Path, collator: Collator, *, m
     if not trainer.args.should_save:
         return
     model = trainer.student.model
-    if merge and hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
     with whole_folder(folder / "model") as staging:
+        if merge and hasattr(model, "merge_and_unload"):
+            model = merged(model, staging / "adapter", torch.bfloat16 if trainer.args.bf16 else torch.float32)
         model.save_pretrained(staging)
         collator.processor.save_pretrained(staging)
     for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
@@ -146,6 +155,20 @@ def save_trained(trainer: UnlearnTrainer, folder: Path, collator: Collator, *, m
     (folder / "model").rmdir()
     lines = [json.dumps(finite(entry)) + "\n" for entry in trainer.state.log_history]
     write_text(folder / "train_log.jsonl", "".join(lines))
+
+
+def merged(model: Any, scratch: Path, dtype: torch.dtype) -> Any:
+    """The model with its adapter folded in. Over a quantised base that would round the sum to 4 or 8 bits, so the base is
+    loaded once more as it is, on the CPU, and the adapter (by way of `scratch`) folded into that."""
+    if not getattr(inner_model(model), "is_quantized", False):
+        return model.merge_and_unload()
+    from peft import PeftModel
+
+    model.save_pretrained(scratch)
+    base = load_model(model.peft_config["default"].base_model_name_or_path, dtype=dtype)
+    whole = PeftModel.from_pretrained(base, scratch).merge_and_unload()
+    shutil.rmtree(scratch)
+    return whole
 
 
 def finish(run: Run, trainer: UnlearnTrainer) -> Path:

@@ -115,6 +115,8 @@ def test_where_the_parts_of_a_model_are() -> None:
 
 
 def test_attention_without_a_gpu_is_torchs_own() -> None:
-    assert choose_attention("eager") == "eager"
+    from transformers import LlamaForCausalLM
+
+    assert choose_attention("eager", LlamaForCausalLM, torch.bfloat16) == "eager"
     if not torch.cuda.is_available():
-        assert choose_attention("auto") == "sdpa"
+        assert choose_attention("auto", LlamaForCausalLM, torch.bfloat16) == "sdpa"
