@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from meters import clock, peak, reset_peak
+from meters import clock, exact_memory, peak, reset_peak
 from plain_step import plain_loss
 from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
 
@@ -129,6 +129,8 @@ def timed(forms: Forms, repeats: int) -> dict[str, float]:
 
 def peak_memory(name: str, method: str, batch_size: int, form: str) -> float:
     """MiB that one form holds at most during a pass, its model or models and optimiser states included."""
+    if not torch.cuda.is_available():
+        exact_memory()
     held = reset_peak()
     forms = Forms(name, method, batch_size, plain=form == "plain")
     for _ in range(2):  # the first pass makes the optimiser's states and, for later epochs, the teacher's scores
@@ -137,6 +139,18 @@ def peak_memory(name: str, method: str, batch_size: int, form: str) -> float:
         reset_peak()
         forms.plain() if form == "plain" else forms.ours()
     return peak() - held
+
+
+def preload() -> None:
+    """Imports and first-time work of the libraries, so that a forked process does not count their code as its memory."""
+    import peft  # noqa: F401
+
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.grad = torch.ones(1)
+    torch.optim.AdamW([weight]).step()
+    for make in MODELS.values():
+        with torch.device("meta"):
+            make(False)
 
 
 def alone(function: Callable[..., Any], *inputs: Any) -> Any:
@@ -208,6 +222,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8 if gpu else 2)
     parser.add_argument("--repeats", type=int, default=5 if gpu else 3)
     options = parser.parse_args()
+    preload()
     rate = matrix_rate() if gpu else None
     where = f"{torch.cuda.get_device_name()}, {rate / 1e12:.0f} TFLOP/s in bf16" if rate else "CPU, 1 thread"
     print(f"{where}, torch {torch.__version__}, batches of {options.batch_size} forget items\n")

@@ -83,7 +83,7 @@ def _write_models(world: Path) -> None:
     (world / "no_model" / "notes.txt").write_text("no model")
     from peft import LoraConfig, get_peft_model
 
-    from unlearn.families import load_model
+    from unlearn.loading import load_model
 
     model: Any = get_peft_model(load_model(str(good)), LoraConfig(r=2, target_modules=["q_proj"]))
     bases = {"gone": "models/gone", "other": "minibench/weights/qwen2vl-mini", "cut": BASE, "sizes": BASE, "config": BASE}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.two_ranks import CASES, BothRanks, run, trained
 from unlearn.checkpoints import newest_checkpoint
-from unlearn.families import load_model
+from unlearn.loading import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPERS = {"ddp": ("DDP", "DistributedDataParallel"), "fsdp2": ("FSDP2", "FSDPStudentForward"),

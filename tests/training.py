@@ -12,12 +12,13 @@ from unlearn import method as contract
 from unlearn.collator import Collator
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
+from unlearn.sampler import EpochSampler
 from unlearn.settings import ForgetSettings, LoraSettings
 from unlearn.step import StudentForward
 from unlearn.teacher import Teacher
 from unlearn.trainer import UnlearnTrainer
 from unlearn.training import training_arguments
-from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+from unlearn.views import ForgetRetainDataset, StepCollator
 
 REFUSALS = ["I do not know.", "I cannot say that.", "No idea."]
 

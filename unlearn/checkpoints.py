@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from unlearn.atomic import write_json
-from unlearn.families import first_line, inner_model
+from unlearn.families import inner_model
+from unlearn.loading import first_line
 
 logger = logging.getLogger(__name__)
 SEAL = "files.json"  # what a checkpoint consists of: copied in part, it is told from a whole one

@@ -14,22 +14,25 @@ from unlearn import method as contract
 from unlearn.atomic import write_json
 from unlearn.collator import Collator
 from unlearn.evaluation import EvalTask, evaluate_suite
-from unlearn.families import Family, adapter_base, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.families import Family
 from unlearn.leaderboard import leaderboard_row
 from unlearn.leaderboard_table import text_table
+from unlearn.loading import adapter_base, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.locks import check_writable
 from unlearn.lora import snapshot
 from unlearn.method import Method
+from unlearn.options import check_options
 from unlearn.processors import load_processor
 from unlearn.registry import build_method, options_of
 from unlearn.results import read_log
 from unlearn.runs import check_start, git_commit, read_record, start_run, versions
 from unlearn.samples import Sample, SampleSource, draw, part_of
+from unlearn.saving import apply_finalize, save_trained
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.signals import deferred
 from unlearn.step import check_layer
 from unlearn.templates import has_chat_template
-from unlearn.training import apply_finalize, build_trainer, check_training, finish, save_trained, train
+from unlearn.training import build_trainer, check_training, finish, train
 from unlearn.views import ForgetRetainDataset
 from unlearn.watch import Watch, check_watch
 
@@ -43,6 +46,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     """
     quiet()
     start = settings.model_path or family.hf_key
+    check_options(settings, start)
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
     if run.finished:
         return run.folder
@@ -72,6 +76,7 @@ def forget(
     quiet()
     method = choose_method(settings)
     resolve_path(settings.model_path)
+    check_options(settings, settings.model_path)
     layers = decoder_count(settings.model_path)
     check_layer(method.hidden, family.rmu_layer, layers)
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet

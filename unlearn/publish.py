@@ -16,8 +16,9 @@ import torch
 from unlearn import ROOT
 from unlearn.atomic import write_json, write_text
 from unlearn.checkpoints import whole_folder
-from unlearn.families import adapter_base, is_adapter, load_family, load_model, resolve_path
+from unlearn.families import load_family
 from unlearn.hub import check_repo, is_hub_id, push, split_revision
+from unlearn.loading import adapter_base, is_adapter, load_model, resolve_path
 from unlearn.model_card import Card, model_card
 from unlearn.processors import load_processor
 from unlearn.registry import options_of

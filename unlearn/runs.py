@@ -15,7 +15,7 @@ from typing import Any
 from unlearn import ROOT
 from unlearn.atomic import write_json
 from unlearn.checkpoints import remove_checkpoints
-from unlearn.families import adapter_base
+from unlearn.loading import adapter_base
 from unlearn.locks import FolderLock, hold
 from unlearn.registry import options_of
 

@@ -42,6 +42,9 @@ class TrainSettings:
     precision: str = choice("auto", "bf16", "fp32")  # auto: bf16 autocast on a GPU, fp32 on a CPU
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
     gradient_checkpointing: bool = False
+    liger: bool = False  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU; needs a GPU
+    compile: bool = False  # torch.compile of each decoder block
+    quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes
     num_workers: int = at_least(0, 0)
     seed: int = at_least(42, 0)
     data_revision: str | None = None

@@ -19,10 +19,11 @@ from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32
 from unlearn.gradient_norms import gradient_norms
 from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import Method, StepInfo
+from unlearn.sampler import EpochSampler, UpTo
 from unlearn.scoring import Scored
 from unlearn.step import StudentForward, score_views
 from unlearn.teacher import Teacher
-from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator, UpTo
+from unlearn.views import ForgetRetainDataset, StepCollator
 
 logger = logging.getLogger(__name__)
 WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk looks like to Python, torch and safetensors
@@ -180,13 +181,12 @@ class UnlearnTrainer(Trainer):
         finally:
             self._staging = False
         self.accelerator.wait_for_everyone()
-        folder = self.folder
         if self.args.should_save:
             name = f"checkpoint-{self.state.global_step}"
-            seal(folder / INCOMPLETE / name, self.args.world_size)
-            replace_folder(folder / INCOMPLETE / name, folder / name)
-            (folder / INCOMPLETE).rmdir()
-            keep_newest(folder, self.args.save_total_limit)  # the Trainer's own rotation has seen the staging folder only
+            seal(self.folder / INCOMPLETE / name, self.args.world_size)
+            replace_folder(self.folder / INCOMPLETE / name, self.folder / name)
+            (self.folder / INCOMPLETE).rmdir()
+            keep_newest(self.folder, self.args.save_total_limit)  # the Trainer's own rotation saw the staging folder only
         self.accelerator.wait_for_everyone()
 
     def _lost(self, error: Exception) -> str:

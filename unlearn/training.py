@@ -1,14 +1,10 @@
 """The parts of a training run, in the order the pipeline calls them: build, train, transform, save, close."""
 
 import difflib
-import json
 import math
 import os
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +13,22 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.training_args import OptimizerNames
 
 from unlearn import method as contract
-from unlearn.atomic import finite, write_text
-from unlearn.checkpoints import INCOMPLETE, drop_later, fault, newest_usable, whole_folder
+from unlearn.checkpoints import drop_later, fault, newest_usable
 from unlearn.collator import Collator
-from unlearn.engines import CUT, check_launch, gather_weights, loads_in_parts, wanted_engine, whole_loading
-from unlearn.families import Family, check_weights, choose_attention, inner_model, load_model
+from unlearn.engines import CUT, check_launch, loads_in_parts, wanted_engine
+from unlearn.families import Family
+from unlearn.loading import check_weights, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.method import Method
+from unlearn.options import compile_blocks, use_liger
 from unlearn.runs import Run
+from unlearn.sampler import EpochSampler
 from unlearn.settings import TrainSettings
 from unlearn.signals import Stop
 from unlearn.step import StudentForward
 from unlearn.teacher import Teacher
 from unlearn.trainer import UnlearnTrainer
-from unlearn.views import EpochSampler, ForgetRetainDataset, StepCollator
+from unlearn.views import ForgetRetainDataset, StepCollator
 
 
 def world_size() -> int:
@@ -57,7 +55,12 @@ def build_trainer(
     args = training_arguments(settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps)
     set_seed(settings.seed)
     dtype = torch.bfloat16 if args.bf16 and settings.LoRA.r > 0 else torch.float32
-    model = load_model(start, dtype=dtype, attn_implementation=settings.attn_implementation)
+    how: dict[str, Any] = {
+        "dtype": dtype, "attn_implementation": settings.attn_implementation, "quantization": settings.quantization,
+    }  # fmt: skip
+    model = load_model(start, **how)
+    if settings.liger:
+        use_liger(model)
     model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
     reference = contract.reference_path(method)
@@ -65,8 +68,10 @@ def build_trainer(
     if method.teacher_views:
         if reference is None and settings.LoRA.r == 0 and loads_in_parts():
             reference = start
-        other = load_model(reference, dtype=dtype) if reference else None
+        other = load_model(reference, **how) if reference else None
         teacher = Teacher.of(student, other, sums_only=contract.sums_only(method))
+    if settings.compile:  # a frozen copy, made above, runs as it is
+        compile_blocks(model)
     return UnlearnTrainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
         processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
@@ -133,7 +138,6 @@ def check_training(settings: TrainSettings, start: str) -> None:
     check_launch(gpu=torch.cuda.is_available())
     check_weights(start)
     resume_point(settings)
-    choose_attention(settings.attn_implementation)
     known = [name.value for name in OptimizerNames]
     if settings.optim not in known:
         near = difflib.get_close_matches(settings.optim, known, n=1)
@@ -173,64 +177,6 @@ def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop
     if at_step.stopped:
         stop.exit()
     trainer.check_finite(weights=True)
-
-
-def apply_finalize(method: Method, trainer: UnlearnTrainer, original: Mapping[str, torch.Tensor]) -> None:
-    """Lets the method transform the trained weights (SKU negates the task vector): in place, or, where an engine holds
-    them in parts, on their way into the saved model."""
-    if not contract.has_finalize(method):
-        return
-    trained = {name: p for name, p in trainer.student.model.named_parameters() if p.requires_grad}
-    weights = gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
-    if weights is not None:
-        if trainer.args.should_save:
-            start = {name: tensor.to("cpu") for name, tensor in original.items()}
-            weights |= contract.finalize(method, start, {name: weights[name] for name in trained})
-        trainer.final = weights
-        return
-    final = contract.finalize(method, original, {name: p.detach() for name, p in trained.items()})
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(final[name])
-
-
-def save_trained(
-    trainer: UnlearnTrainer, folder: Path, collator: Collator, *, merge: bool, best: Path | None = None
-) -> None:
-    """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in.
-
-    Every process must call this: one writes, all help to gather weights that lie in parts. `best` is a folder with other
-    weights of this run, in the form they are saved in, to take instead of the last ones.
-    """
-    trainer.accelerator.wait_for_everyone()
-    weights = trainer.final or gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
-    if not trainer.args.should_save:
-        return
-    model = trainer.student.model
-    merge = merge and hasattr(model, "merge_and_unload")
-    if merge and weights is None:
-        model = model.merge_and_unload()
-    elif merge:
-        model, weights = merged_afresh(model, weights, folder), None
-    with whole_folder(folder / "model") as staging:
-        if best is not None:
-            shutil.copytree(best, staging, dirs_exist_ok=True)
-        else:
-            model.save_pretrained(staging, state_dict=weights)
-            collator.processor.save_pretrained(staging)
-    for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
-        os.replace(file, folder / file.name)
-    (folder / "model").rmdir()
-    lines = [json.dumps(finite(entry)) + "\n" for entry in trainer.state.log_history]
-    write_text(folder / "train_log.jsonl", "".join(lines))
-
-
-def merged_afresh(model: Any, weights: Mapping[str, torch.Tensor] | None, folder: Path) -> Any:
-    """The start model, loaded whole in this process, with the gathered adapter folded in: the one in training is in parts."""
-    dtype = next(inner_model(model).parameters()).dtype
-    with tempfile.TemporaryDirectory(dir=folder, prefix=INCOMPLETE) as adapter, whole_loading():
-        model.save_pretrained(adapter, state_dict=weights)
-        return load_model(adapter, dtype=dtype)
 
 
 def finish(run: Run, trainer: UnlearnTrainer) -> Path:

@@ -14,7 +14,7 @@ from unlearn.lora import snapshot
 from unlearn.method import View
 from unlearn.methods.sparsity import with_l1
 from unlearn.registry import build_method, method_names
-from unlearn.training import apply_finalize
+from unlearn.saving import apply_finalize
 
 TINY = {"llava": tiny_llava, "qwen2vl": tiny_qwen2vl}
 # Exactly stationary where student and teacher are equal: with a fresh LoRA they need a start that is not the teacher.

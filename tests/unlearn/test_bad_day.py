@@ -18,7 +18,7 @@ from tests.training import make_trainer, trained_weights
 from unlearn import checkpoints
 from unlearn.atomic import write_json
 from unlearn.checkpoints import fault, load_weights, newest_usable, seal, whole_folder
-from unlearn.families import load_model
+from unlearn.loading import load_model
 from unlearn.locks import NAME, hold
 from unlearn.lora import prepare_trainable
 from unlearn.registry import build_method

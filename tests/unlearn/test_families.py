@@ -8,18 +8,8 @@ import pytest
 import torch
 
 from tests.models import tiny_llama, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
-from unlearn.families import (
-    adapter_base,
-    choose_attention,
-    decoder_count,
-    decoder_layers,
-    is_adapter,
-    language_model_path,
-    load_family,
-    load_model,
-    resolve_path,
-    vision_modules,
-)
+from unlearn.families import decoder_layers, language_model_path, load_family, vision_modules
+from unlearn.loading import adapter_base, choose_attention, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.lora import prepare_trainable
 from unlearn.settings import LoraSettings
 
@@ -115,6 +105,8 @@ def test_where_the_parts_of_a_model_are() -> None:
 
 
 def test_attention_without_a_gpu_is_torchs_own() -> None:
-    assert choose_attention("eager") == "eager"
+    from transformers import LlamaForCausalLM
+
+    assert choose_attention("eager", LlamaForCausalLM, torch.bfloat16) == "eager"
     if not torch.cuda.is_available():
-        assert choose_attention("auto") == "sdpa"
+        assert choose_attention("auto", LlamaForCausalLM, torch.bfloat16) == "sdpa"

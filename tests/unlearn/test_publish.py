@@ -16,8 +16,9 @@ from tests.sources import ListSource
 from tests.training import REFUSALS
 from tests.unlearn.metrics.synthetic import make_log, make_meta
 from unlearn import ROOT, pipeline
-from unlearn.families import Family, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.families import Family
 from unlearn.leaderboard import leaderboard_row
+from unlearn.loading import decoder_count, is_adapter, load_model, resolve_path
 from unlearn.publish import PublishSettings, publish
 from unlearn.results import as_log
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings, LoraSettings

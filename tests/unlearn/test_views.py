@@ -11,8 +11,9 @@ from tests.models import tiny_llava
 from tests.sources import ListSource
 from unlearn.collator import Collator
 from unlearn.method import View
+from unlearn.sampler import EpochSampler
 from unlearn.samples import read_lines
-from unlearn.views import Draw, EpochSampler, ForgetRetainDataset, StepCollator
+from unlearn.views import Draw, ForgetRetainDataset, StepCollator
 
 REFUSALS = ["I do not know.", "I cannot say.", "That is not known to me.", "No idea.", "I have not learned that."]
 EVERY_VIEW = (View("forget"), View("retain"), View("idk"), View("random", k=3, source="forget"), View("augmented"))
