@@ -7,6 +7,7 @@ asked for is read from its environment variables and compared with what accelera
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
         )
     if wanted is not None and engine != wanted:
         raise ValueError(f"The launcher asks for {wanted}, but accelerate set up {engine}; use a file of config/accelerate/.")
+    if engine == "FSDP2":  # true of outputs changed in place, which no loss does
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     if accelerator.is_main_process:
         logger.info("engine: %s, %d process(es) on %s", engine, processes, accelerator.device.type)
     return engine
@@ -106,7 +109,9 @@ def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Modu
         student = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
         zero = {key: value for key, value in student.items() if key != "offload_optimizer" and value != "auto"}
         config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero, "bf16": {"enabled": bf16}}
-        return deepspeed.initialize(model=model, config=config)[0].eval()
+        frozen = deepspeed.initialize(model=model, config=config)[0]
+        frozen.eval()  # returns nothing there
+        return frozen
     if engine.startswith("ZeRO"):  # which feeds bf16 inputs, and has no autocast
         return model.to(accelerator.device, torch.bfloat16 if bf16 else None).eval()
     return accelerator.prepare_model(model, evaluation_mode=True).eval()

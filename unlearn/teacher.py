@@ -42,6 +42,7 @@ class Teacher:
         """Puts a frozen copy where the engine wants it; the adapter form is there already."""
         if self.frozen is not None:
             self.frozen = prepare_frozen(accelerator, self.frozen, bf16=bf16)
+            assert self.frozen is not None, "without a copy the student would be its own teacher"
 
     @torch.no_grad()
     def score(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
