@@ -60,6 +60,7 @@ methods: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/eval_scoring.py
+	$(BIN)/python benchmarks/forget_step.py
 
 clean:
 	rm -rf models data/clear-mini data/tofu-mini data/faces-mini data/celebrities-mini leaderboard.*

@@ -37,7 +37,7 @@ SAMPLES: Any = [
         ({"liger": True}, "liger=true needs a GPU.*liger=false"),
         ({"attn_implementation": "flash_attention_2"}, "flash_attention_2 needs a GPU.*auto or sdpa"),
         ({"quantization": "4bit", "LoRA": LoraSettings(r=0)}, "quantization=4bit with LoRA.r=0.*LoRA.r > 0"),
-        ({"quantization": "8bit", "LoRA": LoraSettings(targets="all"), "freeze_vision_module": False}, "vision_module=true"),
+        ({"quantization": "8bit", "freeze_vision_module": False, "LoRA": LoraSettings(targets="all")}, "freeze_vision_module"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_remedy(kind: Any, options: dict[str, Any], message: str) -> None:
