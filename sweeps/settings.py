@@ -16,7 +16,7 @@ class SlurmSettings:
 
     partition: str | None = None
     time: int = at_least(240, 1)
-    gpus: int = at_least(1, 0)
+    gpus: int = at_least(1, 0)  # one, or none on a partition without
     cpus: int = at_least(8, 1)
     mem: str = "64GB"
     setup: list[str] = field(default_factory=list)  # shell lines before the job: module load cuda
@@ -68,6 +68,8 @@ class Sweep:
         if self.tune and len(self.modalities) * len(self.splits) * len(self.options) > 1:
             raise ValueError("tune=true chooses a setting for one modality and one split; give modalities, splits and options "
                              "one entry each.")  # fmt: skip
+        if self.slurm.gpus > 1:
+            raise ValueError(f"slurm.gpus={self.slurm.gpus}: a job is one process on one GPU; raise jobs to use more of them.")
         presets = sorted(file.stem for file in (ROOT / "config" / self.track / "experiment").glob("*.yaml"))
         if self.experiment is not None and self.experiment not in presets:
             raise ValueError(f"experiment={self.experiment} is not one of the {self.track} track's ({', '.join(presets)}).")

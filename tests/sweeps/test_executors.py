@@ -124,13 +124,13 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_slurm_is_asked_for_an_array_that_is_requeued_and_goes_on(tmp_path: Path, slurm: Path) -> None:
     works = [stub.work(tmp_path, name) for name in ("a", "b", "c")]
-    wanted = SlurmSettings(partition="gpu", time=90, gpus=2, cpus=4, mem="32GB", setup=["module load cuda"],
+    wanted = SlurmSettings(partition="gpu", time=90, gpus=1, cpus=4, mem="32GB", setup=["module load cuda"],
                            options={"account": "me", "signal_delay_s": 120})  # fmt: skip
     sweep = Sweep(save_dir=str(tmp_path), executor="slurm", jobs=2, slurm=wanted)
     handles = start(works, sweep, tmp_path / "submitit", body)
     assert [handle.job_id for handle in handles] == ["123_0", "123_1", "123_2"]
     text = slurm.read_text()
-    for line in ("--partition=gpu", "--time=90", "--gpus-per-node=2", "--cpus-per-task=4", "--mem=32GB", "--account=me",
+    for line in ("--partition=gpu", "--time=90", "--gpus-per-node=1", "--cpus-per-task=4", "--mem=32GB", "--account=me",
                  "--array=0-2%2", "--requeue", "--signal=USR2@120", "--open-mode=append"):  # fmt: skip
         assert f"#SBATCH {line}\n" in text, line
     assert "module load cuda\n" in text and "submitit.core._submit" in text

@@ -1,6 +1,7 @@
 """Figure 5's check: nested parts of a split, distances from the last model, and how monotonic each is."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ import pytest
 from sweeps.figure5 import COLUMNS, distances, forget_ratios, markdown, monotonic, picture
 from sweeps.settings import Sweep
 from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
+from unlearn import pipeline
+from unlearn.families import load_family
 from unlearn.metrics.truth_ratio import truth_ratio
+from unlearn.runs import settings_hash
 from unlearn.samples import part_of
+from unlearn.settings import FinetuneSettings
 
 
 class Rows:
@@ -42,6 +47,21 @@ def test_a_part_is_seeded_and_lies_within_every_larger_part() -> None:
     assert all(set(small) < set(large) for small, large in zip(parts, parts[1:], strict=False))
     assert parts[9] == list(range(97)) and parts[4] == sorted(parts[4]) == rows(0.5)
     assert rows(0.5, seed=1) != parts[4]
+
+
+def test_finetuning_is_on_the_part_and_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(settings, family, start, method, dataset, collator):
+        raise Stop(len(dataset))
+
+    monkeypatch.setattr(pipeline, "load_collator", lambda *ignored: SimpleNamespace(check=lambda samples: None))
+    monkeypatch.setattr(pipeline, "build_trainer", stop)
+    with pytest.raises(Stop, match="^10$"):
+        settings = FinetuneSettings(save_dir=str(tmp_path), data_fraction=0.25)
+        pipeline.finetune(settings, load_family("llava-mini"), lambda: Rows(40))
+    assert settings_hash(settings) != settings_hash(FinetuneSettings(save_dir=str(tmp_path)))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.1, 0.001])

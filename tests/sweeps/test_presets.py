@@ -13,7 +13,7 @@ from sweeps.figure5 import figure_jobs
 from sweeps.jobs import base_job, forget_jobs, gold_jobs, study_job, variants
 from sweeps.paper import paper_table
 from sweeps.runner import plans
-from sweeps.settings import TABLES, Sweep
+from sweeps.settings import TABLES, SlurmSettings, Sweep
 from sweeps.study import run_sweep
 from unlearn import ROOT
 from unlearn.settings_build import build_settings
@@ -136,6 +136,7 @@ def test_a_mistake_in_one_job_is_found_before_the_first_one_runs(tmp_path: Path)
     ({"methods": ["np0"]}, "npo"),
     ({"settings": {"scrup": []}}, "scrub"),
     ({"track": "cv", "tune": True}, "face track"),
+    ({"slurm": SlurmSettings(gpus=2)}, "one GPU; raise jobs"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
