@@ -75,4 +75,4 @@ def reading(row: Row) -> list[str]:
 
 def title(row: Row) -> str:
     """`cv · forget_10 · models/cv`: what tells one study from another."""
-    return " · ".join(str(part) for part in (TRACK, row.get("forget_split"), row.get("study")) if part)
+    return " · ".join(str(part) for part in (TRACK, row.get("forget_split"), row.get("study")) if part and part != ".")
