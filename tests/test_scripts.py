@@ -57,7 +57,8 @@ def test_from_finetune_to_leaderboard(models, tmp_path):
     assert board.with_suffix(".png").stat().st_size > 5000
     exported = tmp_path / "exported"
     assert str(exported) in run(sys.executable, "publish.py", f"model_path={forgotten}", "merge=true", f"export={exported}")
-    assert (exported / "model.safetensors").is_file() and "| npo" in (exported / "README.md").read_text().split("## Results")[1]
+    results = (exported / "README.md").read_text().split("## Results")[1].split("## Use")[0]
+    assert (exported / "model.safetensors").is_file() and "npo" in results and "gold" in results
 
 
 def test_the_same_command_again_says_done(models):
