@@ -103,4 +103,5 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
 def all_finite(model: nn.Module) -> bool:
     """Whether no trained weight (of this rank) is NaN or infinite."""
     trained: list[Any] = [p for p in model.parameters() if p.requires_grad]
-    return all(bool(torch.isfinite(p.to_local() if hasattr(p, "to_local") else getattr(p, "ds_tensor", p)).all()) for p in trained)
+    held = [p.to_local() if hasattr(p, "to_local") else getattr(p, "ds_tensor", p) for p in trained]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in held)
