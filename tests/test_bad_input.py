@@ -121,7 +121,7 @@ FILES = [
     ("mm/finetune", "model_path=@/no_weights", "no_weights", "safetensors"),
     ("mm/finetune", "model_path=@/no_tokenizer", "no_tokenizer", "tokenizer"),
     ("mm/forget", "save_dir=@/cut model_path=@/cut", "cut is the folder of the model that training starts from"),
-    ("mm/forget", "retain_split=full+tofu", "4 rows of forget10+tofu are also in full+tofu", "retain split without them"),
+    ("mm/forget", "retain_split=full+tofu", "4 rows of forget10+tofu are also in full+tofu", "Choose a retain split"),
     ("mm/forget", "forget_split=forget11", "clear has no split 'forget11'. Did you mean 'forget10'"),
     ("mm/forget", "model_path=@/adapter_gone", "adapter_gone is an adapter of a model that is missing", "models/gone"),
     ("mm/eval", "model_path=@/adapter_other", "adapter_other does not fit the model it names", "Llava", "Qwen2VL"),
