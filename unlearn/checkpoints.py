@@ -168,3 +168,11 @@ def weights_fingerprint(model: Any) -> str:
             sample = values[:: max(1, values.numel() // 64)][:64].contiguous().cpu()
             digest.update(f"{name} {tuple(tensor.shape)} ".encode() + sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def not_written(folder: Path, step: int, error: Exception) -> str:
+    """What to say when a checkpoint could not be written: what is left, and what to do."""
+    last = newest_checkpoint(folder)
+    kept = f"training will go on from {last.name}" if last else "training will begin anew"
+    return (f"checkpoint-{step} could not be written to {folder}: {str(error).strip()}. Is the disk full? Make room and run the "
+            f"same command again: {kept}.")

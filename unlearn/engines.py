@@ -75,10 +75,16 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
     return engine
 
 
-def check_needs(engine: str, *, penalty: bool, grad_norms: bool) -> None:
+def check_needs(
+    engine: str, *, penalty: bool, grad_norms: bool, start_weights: bool = False, quantized: bool = False
+) -> None:
     """ValueError for what needs whole weights, or a graph that reaches them, under an engine that has neither."""
     if penalty and engine in CUT:
         raise ValueError(f"A penalty on the weights (l1_lambda) needs them whole; {engine} holds parts. Use zero2.yaml.")
+    if start_weights and engine == "ZeRO-3":
+        raise ValueError("SKU with LoRA.r=0 needs the start weights whole; under ZeRO-3 they are in parts. Use fsdp2.yaml.")
+    if quantized and engine.startswith(("FSDP", "ZeRO")):
+        raise ValueError(f"A quantised base cannot be cut up by {engine}; use ddp.yaml or set quantization=null.")
     if grad_norms and engine.startswith(("FSDP", "ZeRO")):
         raise ValueError(f"log_grad_norms=true is not possible under {engine}; use ddp.yaml or set it to false.")
 

@@ -14,8 +14,9 @@ from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from unlearn import method as contract
-from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, replace_folder, seal
+from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, not_written, replace_folder, seal
 from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32_sums, load_states, save_states
+from unlearn.families import inner_model
 from unlearn.gradient_norms import gradient_norms
 from unlearn.lora import all_finite, snapshot, trained_view
 from unlearn.method import Method, StepInfo
@@ -56,7 +57,11 @@ class UnlearnTrainer(Trainer):
         log_grad_norms: bool = False,
     ) -> None:
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
-        check_needs(check_engine(self.accelerator), penalty=contract.has_penalty(method), grad_norms=log_grad_norms)
+        check_needs(
+            check_engine(self.accelerator), penalty=contract.has_penalty(method), grad_norms=log_grad_norms,
+            start_weights=contract.has_finalize(method) and not hasattr(student.model, "disable_adapter"),
+            quantized=getattr(inner_model(student.model), "is_quantized", False),
+        )  # fmt: skip
         keep_fp32_sums(self.accelerator)
         self.dataset, self.folder = dataset, Path(str(args.output_dir))
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
@@ -177,7 +182,7 @@ class UnlearnTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         except WRITING as error:
             shutil.rmtree(self.folder / INCOMPLETE, ignore_errors=True)  # on a full disk its space is wanted
-            raise OSError(self._lost(error)) from error
+            raise OSError(not_written(self.folder, self.state.global_step, error)) from error
         finally:
             self._staging = False
         self.accelerator.wait_for_everyone()
@@ -189,12 +194,6 @@ class UnlearnTrainer(Trainer):
             keep_newest(self.folder, self.args.save_total_limit)  # the Trainer's own rotation saw the staging folder only
         self.accelerator.wait_for_everyone()
 
-    def _lost(self, error: Exception) -> str:
-        """What to say when a checkpoint could not be written: what is left, and what to do."""
-        last = newest_checkpoint(self.folder)
-        kept = f"training will go on from {last.name}" if last else "training will begin anew"
-        return (f"checkpoint-{self.state.global_step} could not be written to {self.folder}: {str(error).strip()}. Is the disk "
-                f"full? Make room and run the same command again: {kept}.")
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Every process must call this: weights that lie in parts are gathered for the one that writes."""
         self._save(output_dir, gather_weights(self.accelerator, self.model_wrapped, self.student))

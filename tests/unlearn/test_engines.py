@@ -97,6 +97,11 @@ def test_what_needs_whole_weights_is_refused_where_they_lie_in_parts() -> None:
         check_needs("FSDP2", penalty=True, grad_norms=False)
     with pytest.raises(ValueError, match="log_grad_norms.*ZeRO-2"):
         check_needs("ZeRO-2", penalty=True, grad_norms=True)
+    with pytest.raises(ValueError, match="SKU.*ZeRO-3.*fsdp2.yaml"):
+        check_needs("ZeRO-3", penalty=False, grad_norms=False, start_weights=True)
+    with pytest.raises(ValueError, match="quantised base.*ZeRO-2.*quantization=null"):
+        check_needs("ZeRO-2", penalty=False, grad_norms=False, quantized=True)
+    check_needs("FSDP2", penalty=False, grad_norms=False, start_weights=True)
     check_needs("ZeRO-2", penalty=True, grad_norms=False)
     check_needs("DDP", penalty=True, grad_norms=True)
     check_launch({"ACCELERATE_USE_CPU": "False", "MASTER_PORT": "1", "MASTER_ADDR": "node1"}, gpu=True)  # a batch script's own
