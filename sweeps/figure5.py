@@ -119,8 +119,9 @@ def picture(rows: Sequence[Mapping[str, float]], path: Path, family: str) -> Pat
     for axes, (key, colour) in zip(figure.subplots(1, 3), colours.items(), strict=True):
         axes.plot(shares, [row[key] for row in rows], marker="o", color=colour)
         if key == "js":
-            axes.plot(shares, [row["null_js"] for row in rows], color="#666666", ls=":", lw=1.2)
-            axes.text(shares[0], rows[0]["null_js"], "no difference", fontsize=8, color="#666666", va="bottom")
+            floor = [row["null_js"] for row in rows[:-1]]
+            axes.plot(shares[:-1], floor, color="#666666", ls=":", lw=1.5, label="two models without difference")
+            axes.legend(frameon=False, fontsize=9)
         axes.set_title(COLUMNS[key], loc="left", fontsize=11)
         axes.set(xlabel="share of the data, %", xticks=shares)
         axes.set_ylim(0, 1.04 if key == "p" else None)

@@ -129,6 +129,7 @@ def test_a_job_that_another_sweep_holds_is_waited_for_not_run_twice(tmp_path: Pa
     theirs, body = works[0].lock(), Body()
 
     def they_finish(seconds: float) -> None:
+        assert works[0].record()["status"] == "running", "what the other sweep wrote stays"
         stub.leave_results(works[0])
         works[0].note("finished", seconds=1.0)
         theirs.release()
