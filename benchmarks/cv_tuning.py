@@ -4,9 +4,9 @@
     python benchmarks/cv_tuning.py --study test               # for the small study of tests/cv/test_cv_jobs.py
     python benchmarks/cv_tuning.py --methods rmu twins        # a part of it; what is trained already is read from disk
 
-It draws other people (`--faces-seed`), deals them anew, and pretrains and finetunes other networks (`--seed`). Every candidate
-of a method unlearns two models, one of each group. The rule: of the candidates that keep 95 % of the original's retain
-accuracy (90 % in the small study), the one whose forget accuracy is nearest to retrain's. No attack is run, so attacks are not tuned for.
+It draws other people (`--faces-seed`), deals them anew, and pretrains and finetunes other networks (`--seed`). Every
+candidate of a method unlearns two models, one of each group. The rule: of the candidates that keep 95 % of the original's
+retain accuracy (90 % in the small study), the one whose forget accuracy is nearest to retrain's. No attack is run.
 """
 
 import argparse
