@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sweeps import rooms
+from sweeps import rooms, runner
 from sweeps.runner import Outcome, run_jobs, times_table
 from sweeps.settings import Sweep
 from sweeps.work import Work, attempt, carry_out
@@ -134,7 +135,7 @@ def test_a_job_that_another_sweep_holds_is_waited_for_not_run_twice(tmp_path: Pa
         works[0].note("finished", seconds=1.0)
         theirs.release()
 
-    monkeypatch.setattr("sweeps.runner.time.sleep", they_finish)
+    monkeypatch.setattr(runner, "time", SimpleNamespace(sleep=they_finish))
     theirs.acquire()
     works[0].note("running")
     assert statuses(run_jobs(works, sweep(tmp_path), body)) == {"a": "finished", "b": "finished"} and body.ran == ["b"]
@@ -143,7 +144,7 @@ def test_a_job_that_another_sweep_holds_is_waited_for_not_run_twice(tmp_path: Pa
 def test_a_job_that_another_sweep_gave_up_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     works, body = [stub.work(tmp_path, "a")], Body()
     theirs = works[0].lock()
-    monkeypatch.setattr("sweeps.runner.time.sleep", lambda seconds: theirs.release())
+    monkeypatch.setattr(runner, "time", SimpleNamespace(sleep=lambda seconds: theirs.release()))
     theirs.acquire()
     works[0].note("running")
     assert statuses(run_jobs(works, sweep(tmp_path), body)) == {"a": "finished"} and body.ran == ["a"]
