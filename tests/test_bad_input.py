@@ -45,7 +45,7 @@ SETTINGS = [
     ("mm/finetune", "lr_scheduler=cosin", "lr_scheduler='cosin' is not one of linear, cosine"),
     ("mm/finetune", "optim=adamm", "optim='adamm'", "adamw_torch"),
     ("mm/finetune", "precision=fp16", "precision='fp16' is not one of auto, bf16, fp32"),
-    ("mm/finetune", "attn_implementation=flash_attention_2", "attn_implementation=flash_attention_2", "flash_attn"),
+    ("mm/finetune", "attn_implementation=flash_attention_2", "attn_implementation=flash_attention_2", "take auto"),
     ("mm/finetune", "report_to=wandbb", "report_to='wandbb' is not one of"),
     ("mm/finetune", "gradient_checkpointing=maybe", "gradient_checkpointing='maybe' is not a bool"),
     ("mm/finetune", "model_family=lava", "Unknown model_family 'lava'. Did you mean 'llava'"),

@@ -76,7 +76,7 @@ def study(tmp_path_factory) -> Path:
 
 
 def build_study(root: Path) -> None:
-    people = identities(1, {"known": PEOPLE, "celebrities": 12})
+    people = identities(2, {"known": PEOPLE, "celebrities": 12})
     for kind, faces in people.items():
         for index, face in enumerate(faces):
             folder = root / kind / f"{kind}-{index:02d}"
@@ -97,7 +97,7 @@ def build_study(root: Path) -> None:
 
 def finetuning(root: Path, **changes) -> FinetuneSettings:
     settings = FinetuneSettings(
-        lr=0.1, num_epochs=20, batch_size=32, lr_scheduler="cosine", warmup=0.125, model_path=str(root / "pretrained"),
+        lr=0.1, num_epochs=30, batch_size=32, lr_scheduler="cosine", warmup=0.125, model_path=str(root / "pretrained"),
         splits=str(root / "splits"), save_dir=str(root / "original"),
     )  # fmt: skip
     return dataclasses.replace(settings, **changes)
@@ -187,7 +187,7 @@ def test_checkpoints_of_another_recipe_are_not_taken_over(study, tmp_path):
     folder = tmp_path / "original"
     shutil.copytree(study / "original", folder)
     changed = finetuning(study, save_dir=str(folder), num_epochs=1)
-    with pytest.raises(ValueError, match="num_epochs: 20 there, 1 here"):
+    with pytest.raises(ValueError, match="num_epochs: 30 there, 1 here"):
         train_models(changed, finetune_job(changed), ALONE)
     before = read_header(model_file(folder, 0))["made_by"]
     changed = dataclasses.replace(changed, overwrite_dir=True)

@@ -59,7 +59,9 @@ def test_three_steps_with_lora(tmp_path: Path, family: str, name: str, options: 
 def test_three_steps_of_full_finetuning(tmp_path: Path, family: str, name: str) -> None:
     trainer, start = run(tmp_path, build_method(name), tiny=TINY[family], lora=0)
     after = trained_weights(trainer)
-    assert changed(start, after) and not any("vision_tower" in n or ".visual." in n for n in after)
+    # at the teacher this one's gradient is exactly zero; LoRA.init_noise leaves that point, r=0 has nothing to add it to
+    stands_still = name == "grad_diff_forget_KL_retain_KL"
+    assert bool(changed(start, after)) != stands_still and not any("vision_tower" in n or ".visual." in n for n in after)
     frozen = dict(TINY[family]()[0].named_parameters())
     assert all(torch.equal(p, frozen[n]) for n, p in trainer.student.model.named_parameters() if not p.requires_grad)
 
@@ -101,7 +103,7 @@ def test_sku_ends_at_the_original_minus_its_task_vector(tmp_path: Path, lora: in
     original, start = merged(), snapshot(trainer.student.model)
     trainer.train()
     after = merged()
-    apply_finalize(method, trainer.student, start)
+    apply_finalize(method, trainer, start)
     final = merged()
     assert max(float((after[n] - original[n]).abs().max()) for n in original) > 1e-3
     for n in original:

@@ -69,7 +69,7 @@ def test_scored_views_equal_plain_forwards(name):
             where = torch.nonzero(labels != IGNORE_INDEX)[:, 0]
             length = len(where)
             expected = plain.logits[0, where - 1]
-            torch.testing.assert_close(out["logits"][row, -length - 1 : -1], expected, atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(out["logits"][row, -length:], expected, atol=2e-5, rtol=1e-4)
             assert out["labels"][row, -length:].tolist() == labels[where].tolist()
             seen = out["hidden_mask"][row]
             torch.testing.assert_close(out["hidden"][row][seen], plain.hidden_states[1][0], atol=2e-5, rtol=1e-4)

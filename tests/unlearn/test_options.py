@@ -17,10 +17,10 @@ from unlearn.loading import choose_attention, load_model
 from unlearn.lora import prepare_trainable
 from unlearn.options import check_options, compile_blocks, use_liger
 from unlearn.registry import build_method
+from unlearn.saving import merged
 from unlearn.settings import FinetuneSettings, ForgetSettings, LoraSettings
 from unlearn.step import StudentForward, score_views
 from unlearn.teacher import Teacher
-from unlearn.training import merged
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 SAMPLES: Any = [
@@ -60,7 +60,7 @@ def test_auto_attention_is_the_best_that_the_model_has(caplog: Any) -> None:
     class Old:
         _supports_sdpa = False
 
-    with caplog.at_level("INFO", logger="unlearn.families"):
+    with caplog.at_level("INFO", logger="unlearn.loading"):
         assert choose_attention("auto", Old, torch.float32) == "eager"
     assert "attention: eager" in caplog.text
 
@@ -123,8 +123,8 @@ def test_qlora_trains_the_adapter_and_merges_it_into_the_base_as_it_was(wide: Pa
     name = "model.layers.1.mlp.down_proj"
     layer = model.get_base_model().get_submodule(name)
     change = 2.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-    whole = merged(model, tmp_path / "adapter", torch.float32)
-    assert not (tmp_path / "adapter").exists() and type(whole) is type(original)
+    whole = merged(model, None, tmp_path, torch.float32)
+    assert not list(tmp_path.glob(".incomplete*")) and type(whole) is type(original)
     torch.testing.assert_close(whole.get_submodule(name).weight, original.get_submodule(name).weight + change)
     assert change.abs().max() > 1e-2
 
