@@ -7,7 +7,7 @@ Liu et al., "Continual learning and private unlearning" (2022); Maini et al., TO
 so the entropy variant *raises* the entropy H of the answers (the published code added it with the other sign, as a
 sum over every position and the vocabulary).
 
-`KL_retain_KL` is exactly stationary at student = teacher: a fresh LoRA moves by rounding only. Start it from noise
+`KL_retain_KL` is exactly stationary at student = teacher: a fresh LoRA stands still. Start it from noise
 (`init_noise`) or take another variant.
 """
 
