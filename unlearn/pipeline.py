@@ -153,6 +153,7 @@ def quiet() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\b")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by PEFT, it reports what a CPU lacks
     warnings.filterwarnings("ignore", message="Could not find a config file")  # PEFT's, of a base that is an adapter or pinned
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
