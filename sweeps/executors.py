@@ -5,9 +5,12 @@ locks and records on disk, so that a worker that dies costs its job only, and a 
 The only pickles are submitit's own call files, written and read by this sweep under `<save_dir>/jobs/submitit`.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +92,22 @@ def start(works: Sequence[Work], sweep: Sweep, folder: Path, body: Body = carry_
     for number in range(count):
         device = gpus[number % len(gpus)] if gpus else None
         local.update_parameters(timeout_min=60 * 24 * 365)  # its default ends a worker after two minutes
-        handles.append(local.submit(Worker(tuple(works), _threads(count), device, os.getpid(), body)))
+        with _interruptible():
+            handles.append(local.submit(Worker(tuple(works), _threads(count), device, os.getpid(), body)))
     return handles
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A shell starts `command &` with SIGINT ignored, which children inherit; submitit ends its workers by SIGINT."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def slurm_executor(slurm: SlurmSettings, folder: Path, parallel: int) -> Any:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import stat
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -62,9 +64,13 @@ def test_local_workers_share_the_jobs_and_survive_one_another(tmp_path: Path, mo
         assert sum(fact["began"] <= moment < fact["ended"] for fact in facts) <= 2, "never more than `jobs` at a time"
 
 
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
 def test_ctrl_c_ends_the_workers_and_leaves_what_the_same_command_goes_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, inherited: Any
 ) -> None:
+    """In the background (`run_exps.py &`) SIGINT is ignored, by what is started there as well."""
+    before = signal.signal(signal.SIGINT, inherited)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     works, sweep = [stub.work(tmp_path, name) for name in ("a", "b")], Sweep(save_dir=str(tmp_path), jobs=1)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "slow").touch()
