@@ -71,7 +71,8 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
     if engine == "FSDP2":  # true of outputs changed in place, which no loss does
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     if accelerator.is_main_process:
-        logger.info("engine: %s, %d process(es) on %s", engine, processes, accelerator.device.type)
+        count = f", {processes} processes" if processes > 1 else ""
+        logger.info("engine: %s%s on %s", engine, count, accelerator.device.type)
     return engine
 
 

@@ -43,7 +43,7 @@ def test_forgetting(start, tmp_path):
     words = ["forget_loss=npo", f"model_path={start}", "split=forget01", "max_steps=2", "lr=1e-2", "warmup_epochs=0",
              "save_steps=0"]  # fmt: skip
     said = two_processes("nlp/forget.py", *words, "batch_size=2", f"save_dir={tmp_path / 'two'}")
-    assert said.count("engine: DDP, 2 process(es) on cpu") == 1
+    assert said.count("engine: DDP, 2 processes on cpu") == 1
     settings = settings_of("npo", start, tmp_path / "one")
     pipeline.forget(settings, FAMILY, lambda: forget_sources(settings), read_lines(REFUSALS))
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
