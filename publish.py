@@ -15,9 +15,11 @@ from unlearn.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="config", config_name="publish")
 def main(config: DictConfig) -> None:
+    from unlearn.pipeline import quiet
     from unlearn.publish import PublishSettings, publish
     from unlearn.settings_build import build_settings
 
+    quiet()
     folder, address = publish(build_settings(PublishSettings, OmegaConf.to_container(config, resolve=True)))
     print(f"exported: {folder}")
     if address is not None:
