@@ -177,8 +177,8 @@ class Watch(TrainerCallback):
         should_log = control.should_log
         self.trainer.log({f"eval_{name}": value for name, value in values.items()})
         control.should_log = should_log  # a log line resets it, and the loss of this step is still to be logged
-        logger.info("step %d: evaluated in %.1f s", step, time.perf_counter() - began)
         if self.trainer.args.should_save:
+            logger.info("step %d: evaluated in %.1f s", step, time.perf_counter() - began)
             write_text(self.folder / CURVE, "".join(json.dumps(finite(dict(record))) + "\n" for record in self.history))
         if self.keep_best and self.rule.best(self.history)["step"] == step:
             self._save_best()
