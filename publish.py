@@ -1,10 +1,11 @@
 """A finished run for others: adapter or merged model with its processor and a model card, in a folder and on the hub.
 
     python publish.py model_path=models/llava/ft_full+tofu/npo export=out/npo merge=true     # a folder only
-    python publish.py model_path=models/llava/ft_full+tofu repo=me/clear-full private=true   # the base, then its adapter:
+    python publish.py model_path=models/llava/ft_full+tofu repo=me/clear-full private=true # the base, then:
     python publish.py model_path=models/llava/ft_full+tofu/npo repo=me/clear-npo base=me/clear-full private=true
 
-The login is that of `hf auth login` (or HF_TOKEN). Evaluate it by id: accelerate launch mm/eval.py model_path=me/clear-npo
+The login is that of `hf auth login` (or HF_TOKEN). Evaluate it by id: accelerate launch mm/eval.py
+model_path=me/clear-npo
 """
 
 import hydra

@@ -1,4 +1,5 @@
-"""Sweeps: base and gold once, then forget + evaluate per job, then the leaderboard, its report and a table of the paper.
+"""Sweeps: base and gold once, then forget + evaluate per job, then the leaderboard, its report and a table of the
+paper.
 
     python run_exps.py                                  # all methods, 3 seeds, the embedded benchmark
     python run_exps.py tune=true                        # also each method's best setting, chosen on a seed not reported
@@ -6,7 +7,8 @@
     python run_exps.py +table=1                         # in the form of the paper's Table 1 (also 3, 4, 5, 6, fig5)
     python run_exps.py +table=1 +experiment=llava executor=slurm slurm.partition=gpu
 
-Finished jobs are kept (by the hash of their settings), interrupted ones go on, a failed one is reported and the rest go on.
+Finished jobs are kept (by the hash of their settings), interrupted ones go on, a failed one is reported and the rest go
+on.
 """
 
 import re
@@ -29,5 +31,7 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     check_overrides("run_exps")
-    sys.argv[1:] = [re.sub(r"^(\+?table=)(\d+)$", r"\1'\2'", word) for word in sys.argv[1:]]  # Hydra takes no number for a file
+    sys.argv[1:] = [
+        re.sub(r"^(\+?table=)(\d+)$", r"\1'\2'", word) for word in sys.argv[1:]
+    ]  # Hydra takes no number for a file
     main()

@@ -3,10 +3,10 @@
     python benchmarks/cv_shadow.py                    # small networks on a CPU; ResNet-18 at 224 pixels on a GPU
     python benchmarks/cv_shadow.py --models 8 --steps 100 --repeats 3
 
-`one by one` trains the models in turn in this process, with one thread on a CPU; `all threads` is the same with as many as
-there are cores; `vmap` stacks the models in one forward (torch.func), with all threads; `processes` gives each core a
-single-threaded process, start-up left out of the time. All train the same batches; the weights of two models are compared
-after a step (later, batch norm amplifies rounding).
+`one by one` trains the models in turn in this process, with one thread on a CPU; `all threads` is the same with as many
+as there are cores; `vmap` stacks the models in one forward (torch.func), with all threads; `processes` gives each core
+a single-threaded process, start-up left out of the time. All train the same batches; the weights of two models are
+compared after a step (later, batch norm amplifies rounding).
 """
 
 import argparse
@@ -33,7 +33,9 @@ def work(setting: dict, models: list[int]) -> Stack:
     device, spec = setting["device"], NetworkSpec(setting["architecture"], PEOPLE)
     generator = torch.Generator().manual_seed(0)
     count = setting["batch_size"] * setting["steps"]
-    pixels = torch.randint(256, (min(count, 2048), 3, setting["size"], setting["size"]), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(
+        256, (min(count, 2048), 3, setting["size"], setting["size"]), dtype=torch.uint8, generator=generator
+    )
     faces = Faces(pixels.to(device), (torch.arange(len(pixels)) % PEOPLE).to(device))
     stack = Stack(spec, [new_network(spec, model).state_dict() for model in models], device)
     batches = stack_plans([plan(setting, len(pixels), model) for model in models], device)
@@ -48,7 +50,9 @@ def plan(setting: dict, photos: int, model: int) -> list[Batch]:
     rows, labels = torch.arange(photos), torch.arange(photos) % PEOPLE
     epochs = -(-setting["steps"] * setting["batch_size"] // photos)
     method = face_method("finetune")
-    steps = plan_batches(method, {"retain": rows}, labels, epochs=epochs, batch_size=setting["batch_size"], seed=0, model=model)
+    steps = plan_batches(
+        method, {"retain": rows}, labels, epochs=epochs, batch_size=setting["batch_size"], seed=0, model=model
+    )
     return steps[: setting["steps"]]
 
 
@@ -106,7 +110,9 @@ def main() -> None:
     _, alone = one_by_one(setting | {"steps": 1}, 2)  # also warms up
     _, together = seconds(setting | {"steps": 1}, [0, 1])
     apart = max(
-        (together.network(m)[name] - alone[m].network(0)[name]).abs().max().item() for m in (0, 1) for name in together.parameters
+        (together.network(m)[name] - alone[m].network(0)[name]).abs().max().item()
+        for m in (0, 1)
+        for name in together.parameters
     )
     times = {}
     if not gpu:
@@ -120,7 +126,8 @@ def main() -> None:
         times["processes"] = measure(options.repeats, lambda: by_processes(setting, options.models, cores))
     device = torch.cuda.get_device_name() if gpu else f"{cores} CPU cores"
     print(
-        f"{options.models} x {options.architecture}, {options.size} px, {options.steps} steps of {options.batch_size}, {device}"
+        f"{options.models} x {options.architecture}, {options.size} px, {options.steps} steps of "
+        f"{options.batch_size}, {device}"
     )
     for name, took in times.items():
         print(f"{name:12} {took / options.models:7.2f} s a model   {times['one by one'] / took:5.2f} x")

@@ -1,12 +1,14 @@
-"""Chooses the settings with which the drawn faces are forgotten, on other faces and models than those that are reported.
+"""Chooses the settings with which the drawn faces are forgotten, on other faces and models than those that are
+reported.
 
     python benchmarks/cv_tuning.py                            # for the demo (config/cv/run.yaml)
     python benchmarks/cv_tuning.py --study test               # for the small study of tests/cv/test_cv_jobs.py
     python benchmarks/cv_tuning.py --methods rmu twins        # a part of it; what is trained already is read from disk
 
 It draws other people (`--faces-seed`), deals them anew, and pretrains and finetunes other networks (`--seed`). Every
-candidate of a method unlearns two models, one of each group. The rule: of the candidates that keep 95 % of the original's
-retain accuracy (90 % in the small study), the one whose forget accuracy is nearest to retrain's. No attack is run.
+candidate of a method unlearns two models, one of each group. The rule: of the candidates that keep 95 % of the
+original's retain accuracy (90 % in the small study), the one whose forget accuracy is nearest to retrain's. No attack
+is run.
 """
 
 import argparse
@@ -55,8 +57,14 @@ TEST = {
 # people, photos, celebrities, photos of each; overrides of pretraining, finetuning and unlearning; candidates
 STUDIES = {
     "demo": ((80, 16, 120, 12), [], ["batch_size=64"], ["batch_size=64"], DEMO),
-    "test": ((20, 10, 12, 10), ["test_persons=2", "num_epochs=2", "batch_size=32"], ["batch_size=32"], ["batch_size=32"], TEST),
-}  # fmt: skip
+    "test": (
+        (20, 10, 12, 10),
+        ["test_persons=2", "num_epochs=2", "batch_size=32"],
+        ["batch_size=32"],
+        ["batch_size=32"],
+        TEST,
+    ),
+}
 
 
 def settings(cls: type, script: str, *overrides: str):
@@ -126,10 +134,16 @@ def main() -> None:
     splits, start, original = f"splits={root}/splits", f"{root}/pretrained", f"{root}/original"
     with initialize_config_dir(str(ROOT / "config" / "cv"), version_base=None):
         draw_people(root, options.faces_seed, *counts)
-        prepare(settings(PrepareSettings, "prepare", f"data_path={root}/people", "models=4", seed, f"save_dir={root}/splits"))
+        prepare(
+            settings(
+                PrepareSettings, "prepare", f"data_path={root}/people", "models=4", seed, f"save_dir={root}/splits"
+            )
+        )
         celebrities = f"data_path={root}/celebrities"
         pretrain(settings(PretrainSettings, "pretrain", celebrities, seed, f"save_dir={start}", *pretraining), "cpu")
-        job = settings(FinetuneSettings, "finetune", splits, f"model_path={start}", f"save_dir={original}", seed, *finetuning)
+        job = settings(
+            FinetuneSettings, "finetune", splits, f"model_path={start}", f"save_dir={original}", seed, *finetuning
+        )
         train_missing(finetune_job(job), root)
         before, gold = shares(root, Path(original)), unlearn(root, "retrain", seed, *finetuning)
         show("original", before)

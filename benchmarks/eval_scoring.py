@@ -1,12 +1,12 @@
 """Evaluation with and without the shared prefix: seconds, peak memory and forwarded tokens, as ratios of one run.
 
-    python benchmarks/eval_scoring.py                 # random models of about 50 M parameters on a CPU, 7B and 2B on a GPU
+    python benchmarks/eval_scoring.py                 # about 50 M parameters on a CPU, 7B and 2B on a GPU
     python benchmarks/eval_scoring.py --models llava --repeats 1
 
-Every item has 576 image tokens, a short question and 7 answers, as in CLEAR. `plain` runs prompt, image and answer through
-the model once per answer, then once more to generate; `shared` runs prompt and image once (unlearn/prefix.py). Both give
-the same losses, which is checked. Weights are random: what is measured does not depend on them. On a CPU the seconds are
-those of one thread's own processor time, so that other work on the machine does not count.
+Every item has 576 image tokens, a short question and 7 answers, as in CLEAR. `plain` runs prompt, image and answer
+through the model once per answer, then once more to generate; `shared` runs prompt and image once (unlearn/prefix.py).
+Both give the same losses, which is checked. Weights are random: what is measured does not depend on them. On a CPU the
+seconds are those of one thread's own processor time, so that other work on the machine does not count.
 """
 
 import argparse
@@ -42,7 +42,9 @@ def items(count: int, picture: dict[str, torch.Tensor]) -> tuple[list[Prompt], l
 def measure(model: Any, work: Callable[[], Any], repeats: int) -> dict[str, Any]:
     """The fastest of `repeats` runs in seconds, the peak memory above what was held before in MiB, tokens forwarded."""
     tokens: list[int] = []
-    hook = model.register_forward_pre_hook(lambda _, __, kwargs: tokens.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    hook = model.register_forward_pre_hook(
+        lambda _, __, kwargs: tokens.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
     seconds = []
     held = reset_peak()
     for _ in range(repeats):

@@ -1,14 +1,14 @@
 """A forget step of this project against a plain one: seconds an item, peak memory, ratios, all in one run.
 
-    python benchmarks/forget_step.py                       # random models of about 50 M parameters on a CPU, 7B and 2B on a GPU
+    python benchmarks/forget_step.py         # about 50 M parameters on a CPU, 7B and 2B on a GPU
     python benchmarks/forget_step.py --models llava --methods npo --repeats 1
 
 Half of the forget items and half of their retain partners have a picture of 576 tokens, the others are text. `plain`
-(benchmarks/plain_step.py) shuffles them into batches; ours composes batches by modality (unlearn/views.py). LoRA r 8 on the
-language model, AdamW; the optimiser's step is part of both. "first epoch" starts with no teacher score kept, "later epochs"
-with all of them. Each repeat runs every form in turn; given are the fastest of each. On a CPU the seconds are processor time
-of one thread, and the peak is the resident memory that a process of its own adds from before it builds its models to the end
-of a round; on a GPU it is what is allocated at most.
+(benchmarks/plain_step.py) shuffles them into batches; ours composes batches by modality (unlearn/views.py). LoRA r 8 on
+the language model, AdamW; the optimiser's step is part of both. "first epoch" starts with no teacher score kept, "later
+epochs" with all of them. Each repeat runs every form in turn; given are the fastest of each. On a CPU the seconds are
+processor time of one thread, and the peak is the resident memory that a process of its own adds from before it builds
+its models to the end of a round; on a GPU it is what is allocated at most.
 """
 
 import argparse
@@ -39,7 +39,8 @@ Pair = dict[str, Row]  # view -> row
 
 
 def pairs(count: int, picture: dict[str, torch.Tensor]) -> list[Pair]:
-    """`count` forget items with their retain partners: first those with a picture, then as many without; partners alternate."""
+    """`count` forget items with their retain partners: first those with a picture, then as many without; partners
+    alternate."""
     generator = torch.Generator().manual_seed(0)
 
     def words(length: int) -> list[int]:
@@ -142,7 +143,8 @@ def peak_memory(name: str, method: str, batch_size: int, form: str) -> float:
 
 
 def preload() -> None:
-    """Imports and first-time work of the libraries, so that a forked process does not count their code as its memory."""
+    """Imports and first-time work of the libraries, so that a forked process does not count their code as its
+    memory."""
     import peft  # noqa: F401
 
     weight = torch.nn.Parameter(torch.ones(1))
@@ -154,7 +156,8 @@ def preload() -> None:
 
 
 def alone(function: Callable[..., Any], *inputs: Any) -> Any:
-    """`function(*inputs)` in a forked process on a CPU, whose memory starts clean; here on a GPU, whose counter is exact."""
+    """`function(*inputs)` in a forked process on a CPU, whose memory starts clean; here on a GPU, whose counter is
+    exact."""
     if torch.cuda.is_available():
         result = function(*inputs)
         torch.cuda.empty_cache()
@@ -170,7 +173,8 @@ def alone(function: Callable[..., Any], *inputs: Any) -> Any:
 
 
 def speeds(name: str, method: str, batch_size: int, repeats: int) -> dict[str, Any]:
-    """Seconds of each form and what it is worth: parameters, real tokens of a pass, and on a GPU the FLOPs of our passes."""
+    """Seconds of each form and what it is worth: parameters, real tokens of a pass, and on a GPU the FLOPs of our
+    passes."""
     forms = Forms(name, method, batch_size)
     timed(forms, 1)  # warm-up
     facts = {"size": forms.size, "seconds": timed(forms, repeats), "items": len(forms.items), "flops": {}}
@@ -184,7 +188,9 @@ def speeds(name: str, method: str, batch_size: int, repeats: int) -> dict[str, A
             with FlopCounterMode(display=False) as counter:
                 forms.ours()
             facts["flops"][form] = counter.get_total_flops()
-        facts["flops"]["plain"] = facts["flops"]["first epoch"]  # the work the step needs; what else plain does is waste
+        facts["flops"]["plain"] = facts["flops"][
+            "first epoch"
+        ]  # the work the step needs; what else plain does is waste
     return facts
 
 
@@ -207,8 +213,15 @@ def compare(name: str, method: str, batch_size: int, repeats: int, rate: float |
     memory = {form: alone(peak_memory, name, method, batch_size, form) for form in facts["seconds"]}
     for form, seconds in facts["seconds"].items():
         title = form if form == "plain" else "ours" if "later epochs" not in memory else f"ours, {form}"
-        cells = [f"{name}, {facts['size'] / 1e6:.0f} M", method, title, f"{seconds / facts['items']:.3f}", f"{memory[form]:.0f}",
-                 f"{seconds / facts['seconds']['plain']:.2f}", f"{memory[form] / memory['plain']:.2f}"]  # fmt: skip
+        cells = [
+            f"{name}, {facts['size'] / 1e6:.0f} M",
+            method,
+            title,
+            f"{seconds / facts['items']:.3f}",
+            f"{memory[form]:.0f}",
+            f"{seconds / facts['seconds']['plain']:.2f}",
+            f"{memory[form] / memory['plain']:.2f}",
+        ]
         if rate:
             cells += [f"{facts['tokens'] / seconds:.0f}", f"{100 * facts['flops'][form] / seconds / rate:.0f} %"]
         yield "| " + " | ".join(cells) + " |"

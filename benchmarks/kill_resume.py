@@ -3,13 +3,17 @@
     python benchmarks/kill_resume.py --times 50               # kill -9
     python benchmarks/kill_resume.py --times 50 --signal TERM # a scheduler's notice: a checkpoint, and code 143
 
-Each trial starts mm/finetune.py or mm/forget.py on the embedded benchmark (two optimisers and schedules, dropout, LoRA and
-full finetuning), kills it at a moment drawn uniformly from the life of an uninterrupted run, sometimes twice, starts it once
-more and compares every weight file byte by byte with the uninterrupted run's. Exit status 1 if one differs.
+Each trial starts mm/finetune.py or mm/forget.py on the embedded benchmark (two optimisers and schedules, dropout, LoRA
+and full finetuning), kills it at a moment drawn uniformly from the life of an uninterrupted run, sometimes twice,
+starts it once more and compares every weight file byte by byte with the uninterrupted run's. Exit status 1 if one
+differs.
 
-The scripts run as themselves, from parsing the arguments to the exit, in children forked from a parent that has imported
-everything: a trial then takes seconds instead of the 6-13 s of imports of each start, `--jobs` trials at a time. So kills
-during imports are not drawn; tests/test_kill.py has one. On 2 idle cores a kill and its resume take about 10 s together.
+The scripts run as themselves, from parsing the arguments to the exit, in children forked from a parent that has
+imported
+everything: a trial then takes seconds instead of the 6-13 s of imports of each start, `--jobs` trials at a time. So
+    kills
+during imports are not drawn; tests/test_kill.py has one. On 2 idle cores a kill and its resume take about 10 s
+together.
 """
 
 import argparse
@@ -32,11 +36,34 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = "minibench/weights/llava-mini"
 SMALL = ("max_steps=12", "batch_size=4", "logging_steps=5")
 RUNS = {
-    "forget npo, LoRA": ("mm/forget.py", "forget_loss=npo", f"model_path={BASE}", "save_steps=3", "LoRA.dropout=0.1", *SMALL),
-    "forget SKU, full": ("mm/forget.py", "forget_loss=SKU", f"model_path={BASE}", "save_steps=4", "LoRA.r=0", "lr=1e-4",
-                         "lr_scheduler=cosine", "gradient_accumulation_steps=2", *SMALL),
-    "finetune, LoRA": ("mm/finetune.py", f"model_path={BASE}", "save_steps=2", "LoRA.dropout=0.1", "num_workers=1", *SMALL),
-}  # fmt: skip
+    "forget npo, LoRA": (
+        "mm/forget.py",
+        "forget_loss=npo",
+        f"model_path={BASE}",
+        "save_steps=3",
+        "LoRA.dropout=0.1",
+        *SMALL,
+    ),
+    "forget SKU, full": (
+        "mm/forget.py",
+        "forget_loss=SKU",
+        f"model_path={BASE}",
+        "save_steps=4",
+        "LoRA.r=0",
+        "lr=1e-4",
+        "lr_scheduler=cosine",
+        "gradient_accumulation_steps=2",
+        *SMALL,
+    ),
+    "finetune, LoRA": (
+        "mm/finetune.py",
+        f"model_path={BASE}",
+        "save_steps=2",
+        "LoRA.dropout=0.1",
+        "num_workers=1",
+        *SMALL,
+    ),
+}
 FINAL = ("*.safetensors", "config.json")
 
 
@@ -124,7 +151,9 @@ def attempt(trial: Trial, expected: dict[str, bytes], folder: Path, number: sign
     if code != 0:
         trial.words = f"the resumed run ended with {code}, see {folder}.txt"
     elif found != expected:
-        trial.words = f"differs: {sorted(name for name in {**found, **expected} if found.get(name) != expected.get(name))}"
+        trial.words = (
+            f"differs: {sorted(name for name in {**found, **expected} if found.get(name) != expected.get(name))}"
+        )
     elif left and "after the end" not in trial.phases:
         trial.words = f"left behind: {left}"
     trial.equal, trial.seconds = not trial.words, time.monotonic() - began
@@ -143,8 +172,15 @@ def warm() -> None:
     import peft  # noqa: F401
     import transformers
 
-    for name in ("LlavaForConditionalGeneration", "LlavaProcessor", "CLIPVisionModel", "LlamaForCausalLM", "AutoProcessor",
-                 "AutoModelForImageTextToText", "CLIPImageProcessorPil"):  # fmt: skip
+    for name in (
+        "LlavaForConditionalGeneration",
+        "LlavaProcessor",
+        "CLIPVisionModel",
+        "LlamaForCausalLM",
+        "AutoProcessor",
+        "AutoModelForImageTextToText",
+        "CLIPImageProcessorPil",
+    ):
         getattr(transformers, name)
     import minibench
     import mm.clear  # noqa: F401
@@ -197,7 +233,8 @@ def references(root: Path, jobs: int) -> tuple[dict[str, dict[str, bytes]], dict
 def carry_out(
     trials: list[Trial], expected: dict[str, dict[str, bytes]], root: Path, number: signal.Signals, jobs: int
 ) -> list[Trial]:
-    """All trials, `jobs` at a time, with a progress bar: each in a forked process of its own, as threads must not fork."""
+    """All trials, `jobs` at a time, with a progress bar: each in a forked process of its own, as threads must not
+    fork."""
     from tqdm import tqdm
 
     waiting, running, done = list(enumerate(trials)), 0, []

@@ -1,10 +1,11 @@
-"""Memory per GPU of a forget step, worked out: weights, gradients, optimiser states, the teacher, gathered blocks, activations.
+"""Memory per GPU of a forget step, worked out: weights, gradients, optimiser states, the teacher, gathered blocks,
+activations.
 
     python benchmarks/memory_model.py              # the table of docs/scaling.md, for 8 GPUs
     python benchmarks/memory_model.py --gpus 32 --rows 16
 
-Counted are bytes that must be there, in bf16 with AdamW (fp32 states) and gradient_checkpointing=true. Not counted: the CUDA
-context, fragmentation and the allocator's reserve; keep a tenth free.
+Counted are bytes that must be there, in bf16 with AdamW (fp32 states) and gradient_checkpointing=true. Not counted: the
+CUDA context, fragmentation and the allocator's reserve; keep a tenth free.
 """
 
 import argparse
@@ -17,7 +18,8 @@ MODES = ("QLoRA", "LoRA", "full")
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder with a vision tower. `keys` is the width of keys and values (fewer heads than queries in the large ones)."""
+    """A decoder with a vision tower. `keys` is the width of keys and values (fewer heads than queries in the large
+    ones)."""
 
     name: str
     layers: int
@@ -56,7 +58,8 @@ SHAPES = (
 
 
 def states(shape: Shape, engine: str, mode: str, gpus: int, *, rank: int = 8, teacher: bool = True) -> float:
-    """Bytes per GPU that last over a step: weights, gradients, AdamW's two moments, and the teacher's copy if there is one.
+    """Bytes per GPU that last over a step: weights, gradients, AdamW's two moments, and the teacher's copy if there is
+    one.
 
     `teacher` counts with `full` only: with an adapter the teacher is the same weights with the adapter off.
     """
@@ -67,15 +70,20 @@ def states(shape: Shape, engine: str, mode: str, gpus: int, *, rank: int = 8, te
         frozen = 2 * shape.parameters / parts  # bf16
     elif mode == "QLoRA":  # 4 bits and a scale of 8 bits per 64 weights in the blocks, bf16 elsewhere; never cut up
         frozen = (0.5 + 1 / 64) * shape.linears + 2 * (shape.parameters - shape.linears)
-    if engine == "DDP":  # fp32 weights, gradients and moments; autocast's bf16 copy; DDP's buckets hold the gradients again
+    if (
+        engine == "DDP"
+    ):  # fp32 weights, gradients and moments; autocast's bf16 copy; DDP's buckets hold the gradients again
         return frozen + trained * (4 + 4 + 8 + 2 + 4) + (4 * shape.parameters if mode == "full" and teacher else 0)
-    if engine == "ZeRO-2":  # bf16 weights whole; gradients (bf16), fp32 weights and moments in parts; the teacher in bf16
+    if (
+        engine == "ZeRO-2"
+    ):  # bf16 weights whole; gradients (bf16), fp32 weights and moments in parts; the teacher in bf16
         return frozen + trained * (2 + (2 + 4 + 8) / gpus) + (2 * shape.parameters if mode == "full" and teacher else 0)
     return frozen + trained * (4 + 4 + 8) / gpus + (4 * shape.parameters / gpus if mode == "full" and teacher else 0)
 
 
 def passing(shape: Shape, engine: str, mode: str, *, rows: int, tokens: int, answer: int) -> float:
-    """Bytes per GPU that come and go: each block's input, one block's inside, logits, and blocks gathered from their parts.
+    """Bytes per GPU that come and go: each block's input, one block's inside, logits, and blocks gathered from their
+    parts.
 
     rows: of all views together. tokens: prompt, image and answer. answer: tokens that have logits.
     """
@@ -88,9 +96,13 @@ def passing(shape: Shape, engine: str, mode: str, *, rows: int, tokens: int, ans
     return kept + inside + logits + gathered
 
 
-def per_gpu(shape: Shape, engine: str, mode: str, gpus: int, *, rows: int = 8, tokens: int = 700, answer: int = 64) -> float:
+def per_gpu(
+    shape: Shape, engine: str, mode: str, gpus: int, *, rows: int = 8, tokens: int = 700, answer: int = 64
+) -> float:
     """GiB per GPU at the peak of a step."""
-    return (states(shape, engine, mode, gpus) + passing(shape, engine, mode, rows=rows, tokens=tokens, answer=answer)) / GIB
+    return (
+        states(shape, engine, mode, gpus) + passing(shape, engine, mode, rows=rows, tokens=tokens, answer=answer)
+    ) / GIB
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ def clock() -> float:
 
 
 def exact_memory() -> None:
-    """From now on every larger allocation of this process is its own mapping, given back when it is freed. By default glibc
-    keeps freed blocks of up to 32 MiB on its heap, and resident memory then shows fragments rather than tensors."""
+    """From now on every larger allocation of this process is its own mapping, given back when it is freed. By default
+    glibc keeps freed blocks of up to 32 MiB on its heap, and resident memory then shows fragments rather than
+    tensors."""
     mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
     assert ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, 2**16) == 1
 

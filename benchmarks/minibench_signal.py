@@ -1,4 +1,5 @@
-"""Does the embedded benchmark mean anything? Base and gold for several finetuning seeds, and a control with shuffled images.
+"""Does the embedded benchmark mean anything? Base and gold for several finetuning seeds, and a control with shuffled
+images.
 
     python benchmarks/minibench_signal.py                       # 3 seeds, both files below, about 20 minutes on 2 cores
     python benchmarks/minibench_signal.py --family qwen2vl-mini --seeds 1
@@ -47,11 +48,22 @@ def measure(family: str, seed: int, root: Path) -> dict[str, float]:
     if failed:
         raise SystemExit(f"seed {seed}: {failed}")
     rows: dict[str, Any] = {
-        job.label: leaderboard_row(job.folder / AGGREGATE, gold.folder / AGGREGATE, method=job.label) for job in (base, gold)
+        job.label: leaderboard_row(job.folder / AGGREGATE, gold.folder / AGGREGATE, method=job.label)
+        for job in (base, gold)
     }
-    numbers = {f"{name}, {label}": row[name] for label, row in rows.items() for name in
-               ("ROUGE Forget", "Prob. Forget FaceRec", "Prob. Real Faces", "Forget metric", "Retain metric", "Real metric",
-                "Forget Quality")}
+    numbers = {
+        f"{name}, {label}": row[name]
+        for label, row in rows.items()
+        for name in (
+            "ROUGE Forget",
+            "Prob. Forget FaceRec",
+            "Prob. Real Faces",
+            "Forget metric",
+            "Retain metric",
+            "Real metric",
+            "Forget Quality",
+        )
+    }
     return {**numbers, "Prob. Forget FaceRec, base, shuffled images": shuffled_name_probability(base)}
 
 
@@ -64,8 +76,11 @@ def judge(mean: dict[str, float]) -> list[tuple[str, str, bool]]:
         ("ROUGE Forget, base", ">= .95", mean["ROUGE Forget, base"] >= 0.95),
         ("Prob. Forget FaceRec, base", ">= .75", mean["Prob. Forget FaceRec, base"] >= 0.75),
         ("Prob. Forget FaceRec, gold", "within .10 of chance (.167)", abs(name - CHANCE) <= 0.10),
-        ("Prob. Forget FaceRec, base, shuffled images", "at most chance", mean[
-            "Prob. Forget FaceRec, base, shuffled images"] <= CHANCE),
+        (
+            "Prob. Forget FaceRec, base, shuffled images",
+            "at most chance",
+            mean["Prob. Forget FaceRec, base, shuffled images"] <= CHANCE,
+        ),
         ("Prob. Real Faces, base", ">= .75", mean["Prob. Real Faces, base"] >= 0.75),
         ("Prob. Real Faces, gold", ">= .75", mean["Prob. Real Faces, gold"] >= 0.75),
         ("Retain metric, base", f"within .05 of gold's {mean['Retain metric, gold']:.3f}", retain <= 0.05),
@@ -84,13 +99,21 @@ def main() -> None:
     mean = {name: statistics.fmean(one[name] for one in found) for name in found[0]}
     asked = {what: (demand, held) for what, demand, held in judge(mean)}
     seeds = " | ".join(f"seed {seed}" for seed in options.seeds)
-    lines = [f"# What the embedded benchmark can tell ({options.family})", "",
-             f"`python benchmarks/minibench_signal.py --family {options.family} --seeds {' '.join(map(str, options.seeds))}`", "",
-             f"| number | asked | held | mean | {seeds} |", "|---" * (4 + len(options.seeds)) + "|"]
+    lines = [
+        f"# What the embedded benchmark can tell ({options.family})",
+        "",
+        f"`python benchmarks/minibench_signal.py --family {options.family} --seeds "
+        f"{' '.join(map(str, options.seeds))}`",
+        "",
+        f"| number | asked | held | mean | {seeds} |",
+        "|---" * (4 + len(options.seeds)) + "|",
+    ]
     for name in sorted(mean, key=lambda key: (key not in asked, list(mean).index(key))):
         demand, held = asked.get(name, ("", None))
         values = " | ".join(f"{one[name]:.3f}" for one in found)
-        lines.append(f"| {name} | {demand} | {'' if held is None else 'yes' if held else 'NO'} | {mean[name]:.3f} | {values} |")
+        lines.append(
+            f"| {name} | {demand} | {'' if held is None else 'yes' if held else 'NO'} | {mean[name]:.3f} | {values} |"
+        )
     table = "\n".join(lines) + "\n"
     write_text(Path("docs") / f"signal_{options.family}.md", table)
     print(table)

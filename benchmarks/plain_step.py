@@ -1,5 +1,5 @@
-"""A forget step as it is commonly written: a second copy of the model as teacher, one forward for each view, logits of every
-position, every row padded to the longest. Only its numbers are ours: the same losses over the answers' tokens."""
+"""A forget step as it is commonly written: a second copy of the model as teacher, one forward for each view, logits of
+every position, every row padded to the longest. Only its numbers are ours: the same losses over the answers' tokens."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,5 @@
-"""Random models of real proportions, about 50 M parameters on a CPU and the 7B and 2B shapes on a GPU, and rows for them."""
+"""Random models of real proportions, about 50 M parameters on a CPU and the 7B and 2B shapes on a GPU, and rows for
+them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +47,12 @@ def qwen2vl(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
         vision = {"embed_dim": 128, "num_heads": 4, "depth": 6, "mlp_ratio": 4}
         text = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 10, "num_attention_heads": 4}
     head = text["hidden_size"] // text["num_attention_heads"]
-    text |= {"num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 4096, "tie_word_embeddings": True}
+    text |= {
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+    }
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [head // 8, 3 * head // 16, 3 * head // 16]}
     config = Qwen2VLConfig(
         vision_config={**vision, "hidden_size": text["hidden_size"], "patch_size": 14, "spatial_merge_size": 2},

@@ -1,7 +1,7 @@
 """Membership inference: can an attacker with shadow models tell forgotten people from people never seen?
 
-    python cv/attack.py attack=ulira model_path=models/cv/scrub        # after cv/score.py
-    python cv/attack.py attack=umia model_path=models/cv/scrub include_enrolment=true
+python cv/attack.py attack=ulira model_path=models/cv/scrub        # after cv/score.py
+python cv/attack.py attack=umia model_path=models/cv/scrub include_enrolment=true
 """
 
 import hydra

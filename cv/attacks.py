@@ -32,10 +32,15 @@ def run_attack(settings: AttackSettings) -> dict[str, Any]:
     _, member = sides.all_targets()
     shadows = len(sides.shadows["A"])
     record: dict[str, Any] = {
-        "attack": settings.attack, "forget_size": settings.forget_size, "targets": len(member), "shadows_per_side": shadows,
-        "photos": member.shape[1], "people": len(np.unique(sides.people)), "include_enrolment": settings.include_enrolment,
+        "attack": settings.attack,
+        "forget_size": settings.forget_size,
+        "targets": len(member),
+        "shadows_per_side": shadows,
+        "photos": member.shape[1],
+        "people": len(np.unique(sides.people)),
+        "include_enrolment": settings.include_enrolment,
         "variance": "pooled" if shadows < POOL_BELOW else "per photo",
-    }  # fmt: skip
+    }
     for name, values in scores.items():
         ends = intervals(values, sides, draws=settings.draws, seed=settings.seed)
         curve = _thinned(*roc_curve(values.ravel(), member.ravel()))
@@ -45,18 +50,22 @@ def run_attack(settings: AttackSettings) -> dict[str, Any]:
 
 
 def load_sides(settings: AttackSettings) -> Sides:
-    """The logits of the forget and holdout photos, by group and role; enrolment photos are left out unless asked for."""
+    """The logits of the forget and holdout photos, by group and role; enrolment photos are left out unless asked
+    for."""
     photos, splits = prepared(settings.splits)
     logits = read_logits(Path(settings.model_path), settings).double().numpy()
     first = splits[0]  # of group A: its forget people are A's, its holdout people B's
-    group = dict.fromkeys(first.forget[settings.forget_size], "A") | dict.fromkeys(first.holdout[settings.forget_size], "B")
+    group = dict.fromkeys(first.forget[settings.forget_size], "A") | dict.fromkeys(
+        first.holdout[settings.forget_size], "B"
+    )
     chosen = photos.rows(group)
     if not settings.include_enrolment:
         chosen = chosen[~enrolled(photos.labels, settings.num_enroll)[chosen]]
     people = np.array([photos.identities[label] for label in photos.labels[chosen].tolist()])
     roles = split_roles([split.group for split in splits])
     targets, shadows = (
-        {side: logits[np.ix_(models, chosen.numpy())] for side, models in roles[role].items()} for role in ("targets", "shadows")
+        {side: logits[np.ix_(models, chosen.numpy())] for side, models in roles[role].items()}
+        for role in ("targets", "shadows")
     )
     return Sides(targets, shadows, np.array([group[name] for name in people]), people)
 

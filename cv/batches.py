@@ -45,7 +45,8 @@ def plan_batches(
     """All batches of one model.
 
     An epoch is `oversample` passes over the forget photos, each batch beside one of as many retain photos; a method
-    without a forget view passes over the retain photos instead. Methods that alternate passes go over each view in turn.
+    without a forget view passes over the retain photos instead. Methods that alternate passes go over each view in
+    turn.
 
     Args:
         rows: photo numbers under "retain" and, if the method looks at them, "forget".
@@ -70,12 +71,15 @@ def plan_batches(
             info = StepInfo(len(plan), total, epoch, epochs, name)
             running = (name,) if name else names
             at = info.step
-            plan.append(Batch(info, {view: streams[view][at] for view in running}, None if others is None else others[at]))
+            plan.append(
+                Batch(info, {view: streams[view][at] for view in running}, None if others is None else others[at])
+            )
     return plan
 
 
 def stack_plans(plans: Sequence[Sequence[Batch]], device: str = "cpu") -> list[Batch]:
-    """The plans of M models, step by step, as one plan with [M, B] tensors. They must have the same numbers of steps."""
+    """The plans of M models, step by step, as one plan with [M, B] tensors. They must have the same numbers of
+    steps."""
     if len({tuple(batch.info for batch in plan) for plan in plans}) != 1:
         raise ValueError("only models with the same number of steps can train together")
     stacked = []
@@ -90,7 +94,9 @@ def _view_names(method: Method, rows: Mapping[str, Tensor]) -> tuple[str, ...]:
     views = {view.name: view for view in method.student_views}
     for name, view in views.items():
         if name not in _VIEWS or (name == "random" and (view.source != "retain" or "forget" not in views)):
-            raise ValueError(f"the method asks for the view {name!r}, which faces do not have; choose a method of cv.methods.")
+            raise ValueError(
+                f"the method asks for the view {name!r}, which faces do not have; choose a method of cv.methods."
+            )
     names = tuple(name for name in views if name != "random")
     empty = [name for name in names if len(rows.get(name, ())) == 0]
     if empty:

@@ -59,7 +59,9 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
             `accelerate launch cv/finetune.py` and `cv/forget.py` on them, then run this on one: it finds the models).
     """
     if fleet.world > 1:
-        raise ValueError("cv/run.py runs on one node; train there with `accelerate launch cv/finetune.py`, then run it alone.")
+        raise ValueError(
+            "cv/run.py runs on one node; train there with `accelerate launch cv/finetune.py`, then run it alone."
+        )
     study, root = Study(settings, fleet, compose), Path(settings.root)
     unknown = set(settings.overrides) - {"prepare", "pretrain", "finetune_models", "score", "attack", *NAMES}
     if unknown:
@@ -68,7 +70,9 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     splits, pretrained, original = f"splits={root}/splits", f"{root}/pretrained", f"{root}/original"
     dealing = study.read(PrepareSettings, "prepare", [f"save_dir={root}/splits"], "prepare")
     if dealing.models < 8:
-        raise ValueError(f"models={dealing.models}: an attack needs two shadow models on each side, so a study has 8 or more.")
+        raise ValueError(
+            f"models={dealing.models}: an attack needs two shadow models on each side, so a study has 8 or more."
+        )
     _timed("prepare", lambda: prepare(dealing))
     start = study.read(PretrainSettings, "pretrain", [f"save_dir={pretrained}"], "pretrain")
     _timed("pretrain", lambda: pretrain(start, fleet.device))
@@ -93,7 +97,8 @@ def judged(study: Study, method: str, folder: str) -> dict[str, Any]:
     common = [f"model_path={folder}", splits, f"forget_size='{size}'"]
     score = score_models(study.read(ScoreSettings, "score", common, "score"), study.fleet)
     attacks = [
-        run_attack(study.read(AttackSettings, "attack", [*common, f"attack={name}"], "attack")) for name in ("ulira", "umia")
+        run_attack(study.read(AttackSettings, "attack", [*common, f"attack={name}"], "attack"))
+        for name in ("ulira", "umia")
     ]
     record = read_record(Path(folder))
     assert record is not None, "trained folders have a run.json"

@@ -86,7 +86,8 @@ def fit_tree(x: Floats, member: NDArray[np.bool_], *, max_leaves: int = 256) -> 
 
 
 def _best_cut(x: Floats, counts: NDArray[np.int64], start: int, end: int) -> tuple[float, int]:
-    """(entropy gained in nats, first row of the right part), or (0, 0) if no cut between different values gains anything."""
+    """(entropy gained in nats, first row of the right part), or (0, 0) if no cut between different values gains
+    anything."""
     cuts = np.flatnonzero(x[start + 1 : end] > x[start : end - 1]) + start + 1
     members = counts[end] - counts[start]
     if not len(cuts) or members in (0, end - start):

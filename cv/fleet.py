@@ -23,7 +23,8 @@ MEMORY_SHARE = 0.8  # of the free memory; the rest is for the allocator's gaps
 
 
 class Fleet:
-    """Runs `function(models, device, *arguments)` on groups of models. Use it as a context: its processes end with it."""
+    """Runs `function(models, device, *arguments)` on groups of models. Use it as a context: its processes end with
+    it."""
 
     def __init__(self, compute: ComputeSettings) -> None:
         local = int(os.environ.get("LOCAL_RANK", 0))
@@ -55,7 +56,9 @@ class Fleet:
 
             PartialState(cpu=self.device == "cpu").wait_for_everyone()
 
-    def groups(self, models: Sequence[int], steps: Callable[[int], object], memory: Callable[[], int]) -> list[list[int]]:
+    def groups(
+        self, models: Sequence[int], steps: Callable[[int], object], memory: Callable[[], int]
+    ) -> list[list[int]]:
         """Models in groups that train together: as many steps each, and no more of them than fit.
 
         Args:
@@ -74,7 +77,8 @@ class Fleet:
         return [same[i : i + size] for same in alike.values() for i in range(0, len(same), size)]
 
     def map(self, function: Callable[..., R], groups: Sequence[Sequence[int]], *arguments: Any) -> Iterator[R]:
-        """Results in the order in which groups finish. `function` is a module's own, so that a process can import it."""
+        """Results in the order in which groups finish. `function` is a module's own, so that a process can import
+        it."""
         if self.processes == 1 or len(groups) < 2:
             for group in groups:
                 yield function(group, self.device, *arguments)

@@ -1,8 +1,8 @@
 """Make every model forget its forget people, with one of the methods of config/cv/method/.
 
-    python cv/forget.py method=scrub                       # published hyper-parameters
-    python cv/forget.py method=retrain                     # the gold standard: never saw them
-    python cv/forget.py method=rmu options.c=1 lr=0.05 save_dir=models/cv/rmu_gentle
+python cv/forget.py method=scrub                       # published hyper-parameters
+python cv/forget.py method=retrain                     # the gold standard: never saw them
+python cv/forget.py method=rmu options.c=1 lr=0.05 save_dir=models/cv/rmu_gentle
 """
 
 import hydra

@@ -57,9 +57,13 @@ def finetune_job(settings: FinetuneSettings) -> Job:
 def forget_job(settings: ForgetSettings) -> Job:
     """Unlearning from the finetuned models; `retrain` is finetuning again, without the forget people."""
     return _job(
-        settings, settings.method, settings.options, oversample=settings.oversample, fresh_head=settings.method == "retrain",
+        settings,
+        settings.method,
+        settings.options,
+        oversample=settings.oversample,
+        fresh_head=settings.method == "retrain",
         forget_size=settings.forget_size,
-    )  # fmt: skip
+    )
 
 
 def train_models(settings: FinetuneSettings | ForgetSettings, job: Job, fleet: Fleet) -> Path:

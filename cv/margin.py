@@ -50,9 +50,9 @@ def with_margin(logits: Tensor, labels: Tensor, margin: Margin) -> Tensor:
 def score_faces(logits: Tensor, labels: Tensor, embeddings: Tensor, margin: Margin) -> Scored:
     """One view for a method: an answer of one token, the identity (T = 1).
 
-    Its class probabilities are those of AM-softmax, with the margin at the photo's own label, in every loss: without it a
-    softmax of scale 30 is saturated on everything the network was trained on, and divergences and likelihood ratios have
-    hardly any gradient.
+    Its class probabilities are those of AM-softmax, with the margin at the photo's own label, in every loss: without it
+    a softmax of scale 30 is saturated on everything the network was trained on, and divergences and likelihood ratios
+    have hardly any gradient.
 
     Args:
         logits: [B, C] without the margin; labels: [B]; embeddings: [B, D], what `hidden` of the contract means here.

@@ -3,8 +3,9 @@
 Hayes et al., "Inexact unlearning needs more careful evaluations" (2024); Carlini et al., "Membership inference attacks
 from first principles" (2022); CLEAR (2025), section 4.3.
 
-Targets and shadows went through the same training and unlearning. Shadows of group A trained on the forget identities and
-forgot them, shadows of group B never saw them; for the holdout identities it is the other way round. An ideal method
+Targets and shadows went through the same training and unlearning. Shadows of group A trained on the forget identities
+and forgot them, shadows of group B never saw them; for the holdout identities it is the other way round. An ideal
+method
 leaves nothing to tell the two apart: accuracy and AUC of one half.
 """
 
@@ -42,7 +43,8 @@ class Sides:
         for group in ("A", "B"):
             if len(self.shadows[group]) < 2 or len(self.targets[group]) < 1:
                 raise ValueError(
-                    f"group {group} has {len(self.shadows[group])} shadow models and {len(self.targets[group])} targets; an "
+                    f"group {group} has {len(self.shadows[group])} shadow models and {len(self.targets[group])} "
+                    f"targets; an "
                     "attack needs two shadows and one target on each side: prepare splits for 8 models or more."
                 )
             if not set(self.member_of) >= {group}:
@@ -63,7 +65,8 @@ class Sides:
 
 
 def split_roles(groups: Sequence[str]) -> dict[str, dict[str, list[int]]]:
-    """Models of each group by role: the first half of a group are targets, the second shadows (published: 32 of each)."""
+    """Models of each group by role: the first half of a group are targets, the second shadows (published: 32 of
+    each)."""
     roles: dict[str, dict[str, list[int]]] = {"targets": {}, "shadows": {}}
     for group in ("A", "B"):
         models = [i for i, name in enumerate(groups) if name == group]
@@ -72,9 +75,11 @@ def split_roles(groups: Sequence[str]) -> dict[str, dict[str, list[int]]]:
 
 
 def ulira(sides: Sides) -> Floats:
-    """U-LIRA scores [targets, photos]: N_in(x) / (N_in(x) + N_out(x)) of Gaussians fitted to each photo's shadow logits.
+    """U-LIRA scores [targets, photos]: N_in(x) / (N_in(x) + N_out(x)) of Gaussians fitted to each photo's shadow
+    logits.
 
-    Centre: median. Spread: MAD / 0.6745 of the photo where there are 16 shadows or more a side and it is not zero, else one
+    Centre: median. Spread: MAD / 0.6745 of the photo where there are 16 shadows or more a side and it is not zero, else
+        one
     pooled standard deviation for the side.
     """
     logits, _ = sides.all_targets()
@@ -103,7 +108,8 @@ def _log_normal(x: Floats, centre: Floats, sigma: Floats) -> Floats:
 
 
 def umia(sides: Sides, model: str) -> Floats:
-    """U-MIA scores [targets, photos]: one classifier ("logistic" or "tree") for all photos, fitted to all shadow logits."""
+    """U-MIA scores [targets, photos]: one classifier ("logistic" or "tree") for all photos, fitted to all shadow
+    logits."""
     members, others = sides.shadow_logits(True).ravel(), sides.shadow_logits(False).ravel()
     x, y = np.concatenate([members, others]), np.repeat([True, False], [len(members), len(others)])
     classifier = fit_logistic(x, y) if model == "logistic" else fit_tree(x, y)
@@ -140,8 +146,8 @@ def roc_curve(scores: Floats, member: NDArray[np.bool_]) -> tuple[Floats, Floats
 def intervals(scores: Floats, sides: Sides, *, draws: int, seed: int) -> dict[str, list[float]]:
     """95 % bootstrap intervals of `Attack`'s numbers, drawing target models (of each group) and people (of each group).
 
-    Both are drawn with replacement and together (Owen 2007): photos of a person, and photos seen by one model, stand and
-    fall together, so drawing photos would promise too much. Shadow models are taken as given.
+    Both are drawn with replacement and together (Owen 2007): photos of a person, and photos seen by one model, stand
+    and fall together, so drawing photos would promise too much. Shadow models are taken as given.
     """
     rng = np.random.default_rng(seed)
     _, member = sides.all_targets()

@@ -24,7 +24,8 @@ FILE = "photos.safetensors"
 
 @dataclass(frozen=True)
 class Photos:
-    """pixels uint8 [N, 3, S, S]; labels int64 [N] into `identities`; photos of a person keep the order of their source."""
+    """pixels uint8 [N, 3, S, S]; labels int64 [N] into `identities`; photos of a person keep the order of their
+    source."""
 
     pixels: Tensor
     labels: Tensor
@@ -48,7 +49,8 @@ class Photos:
         short = [i for i, count in enumerate(counts.tolist()) if count <= num_enroll]
         if short:
             raise ValueError(
-                f"{self.identities[short[0]]} has {counts[short[0]]} photos, and enrolment takes {num_enroll} and needs one "
+                f"{self.identities[short[0]]} has {counts[short[0]]} photos, and enrolment takes {num_enroll} and "
+                f"needs one "
                 f"more to recognise ({len(short)} people have too few). Add photos, remove people, or lower num_enroll."
             )
 
@@ -69,10 +71,14 @@ def load_photos(data_path: str, size: int, *, split: str = "default", revision: 
     path = Path(ensure_dataset(ensure_faces(data_path)))
     people = _from_folder(path) if path.is_dir() and not _is_hub_folder(path) else _from_hub(str(path), split, revision)
     if len({name for name, _, _ in people}) < 2:
-        raise ValueError(f"data_path={data_path} shows fewer than two people; a folder of photos for each person is expected.")
+        raise ValueError(
+            f"data_path={data_path} shows fewer than two people; a folder of photos for each person is expected."
+        )
     names = tuple(sorted({name for name, _, _ in people}))
     place = {name: index for index, name in enumerate(names)}
-    with ThreadPoolExecutor(max_workers=min(16, 2 * (os.cpu_count() or 1))) as pool:  # PIL decodes outside the interpreter lock
+    with ThreadPoolExecutor(
+        max_workers=min(16, 2 * (os.cpu_count() or 1))
+    ) as pool:  # PIL decodes outside the interpreter lock
         pixels = list(pool.map(lambda item: _pixels(item[1], item[2], size), people))
     labels = torch.tensor([place[name] for name, _, _ in people])
     return Photos(torch.from_numpy(np.stack(pixels)), labels, names)
@@ -85,7 +91,9 @@ def save_photos(photos: Photos, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".photos.", dir=folder)
     os.close(handle)
-    save_file({"pixels": photos.pixels, "labels": photos.labels}, temporary, {"identities": json.dumps(photos.identities)})
+    save_file(
+        {"pixels": photos.pixels, "labels": photos.labels}, temporary, {"identities": json.dumps(photos.identities)}
+    )
     os.chmod(temporary, 0o644)
     os.replace(temporary, folder / FILE)
 
@@ -97,7 +105,9 @@ def read_photos(folder: Path) -> Photos:
     if not (folder / FILE).is_file():
         raise ValueError(f"{folder} holds no prepared photos; run `python cv/prepare.py save_dir={folder}` first.")
     with safe_open(folder / FILE, framework="pt") as file:
-        return Photos(file.get_tensor("pixels"), file.get_tensor("labels"), tuple(json.loads(file.metadata()["identities"])))
+        return Photos(
+            file.get_tensor("pixels"), file.get_tensor("labels"), tuple(json.loads(file.metadata()["identities"]))
+        )
 
 
 def _is_hub_folder(path: Path) -> bool:
@@ -124,7 +134,8 @@ def _from_hub(data_path: str, split: str, revision: str | None) -> list[tuple[st
     column = next((name for name in PERSON_COLUMNS if name in rows.column_names), None)
     if column is None:
         raise ValueError(
-            f"{data_path}, split {split}: no column says who is in the picture (looked for {', '.join(PERSON_COLUMNS)}; it has "
+            f"{data_path}, split {split}: no column says who is in the picture (looked for "
+            f"{', '.join(PERSON_COLUMNS)}; it has "
             f"{', '.join(rows.column_names)})."
         )
     names = getattr(rows.features[column], "names", None)  # a ClassLabel stores numbers
@@ -158,11 +169,14 @@ def published_forget(data_path: str, revision: str | None) -> list[str] | None:
 
 
 def find_people(photos: Photos, names: Sequence[str], what: str) -> list[str]:
-    """`names` as the photos spell them: letter case and accents do not count. ValueError if one of them is nobody there."""
+    """`names` as the photos spell them: letter case and accents do not count. ValueError if one of them is nobody
+    there."""
     known = {_folded(name): name for name in reversed(photos.identities)}
     unknown = [name for name in names if _folded(name) not in known]
     if unknown:
-        raise ValueError(f"{what}: {unknown[0]!r} is nobody in the photos, who are {', '.join(photos.identities[:3])}, ...")
+        raise ValueError(
+            f"{what}: {unknown[0]!r} is nobody in the photos, who are {', '.join(photos.identities[:3])}, ..."
+        )
     return [name if name in photos.identities else known[_folded(name)] for name in names]
 
 

@@ -1,8 +1,8 @@
 """Decode the photos and write the identity splits of all models as JSON.
 
-    python cv/prepare.py                                   # faces-mini, 16 models, into models/cv/splits
-    python cv/prepare.py data_path=therem/CLEAR size=224 models=128 save_dir=models/cv-clear/splits
-    python cv/prepare.py data_path=my_photos models=32     # a folder of photos for each person
+python cv/prepare.py                                   # faces-mini, 16 models, into models/cv/splits
+python cv/prepare.py data_path=therem/CLEAR size=224 models=128 save_dir=models/cv-clear/splits
+python cv/prepare.py data_path=my_photos models=32     # a folder of photos for each person
 """
 
 import hydra

@@ -25,7 +25,9 @@ from unlearn.runs import settings_hash, start_run
 
 def prepare(settings: PrepareSettings) -> Path:
     """Writes photos and identity splits into `save_dir`; returns it. ValueError for data or people that do not fit."""
-    run = start_run(settings, kind="cv-prepare", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
+    run = start_run(
+        settings, kind="cv-prepare", overwrite=settings.overwrite_dir, main=False
+    )  # asks; writes nothing yet
     if run.finished:
         return run.folder
     photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
@@ -43,8 +45,11 @@ def prepare(settings: PrepareSettings) -> Path:
 
 
 def pretrain(settings: PretrainSettings, device: str) -> Path:
-    """Trains a recogniser of celebrities with AM-softmax; writes `model.safetensors` and `score.json`; returns the folder."""
-    run = start_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
+    """Trains a recogniser of celebrities with AM-softmax; writes `model.safetensors` and `score.json`; returns the
+    folder."""
+    run = start_run(
+        settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=False
+    )  # asks; writes nothing yet
     if run.finished:
         return run.folder
     photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
@@ -66,11 +71,16 @@ def pretrain(settings: PretrainSettings, device: str) -> Path:
     )
     log = train(stack, method, on_device(known, device), stack_plans([plan], device), settings.optimisation())
     save_weights(run.folder / SINGLE, stack.network(0), spec, settings_hash(settings))
-    write_json(run.folder / "score.json", {
-        "people": len(known.identities), "valid_accuracy": _class_accuracy(stack, known, valid),
-        "strangers": len(strangers.identities) if strangers else 0,
-        "strangers_accuracy": _enrolled_accuracy(stack, strangers, settings), "train_loss": [epoch["retain"] for epoch in log],
-    })  # fmt: skip
+    write_json(
+        run.folder / "score.json",
+        {
+            "people": len(known.identities),
+            "valid_accuracy": _class_accuracy(stack, known, valid),
+            "strangers": len(strangers.identities) if strangers else 0,
+            "strangers_accuracy": _enrolled_accuracy(stack, strangers, settings),
+            "train_loss": [epoch["retain"] for epoch in log],
+        },
+    )
     run.finish()
     return run.folder
 
@@ -84,7 +94,9 @@ def celebrity_split(photos: Photos, settings: PretrainSettings) -> tuple[Photos,
     rng = np.random.default_rng(settings.seed)
     order = rng.permutation(len(photos.identities))
     if len(order) - settings.test_persons < 2:
-        raise ValueError(f"test_persons={settings.test_persons} leaves fewer than two of {len(order)} people to train on.")
+        raise ValueError(
+            f"test_persons={settings.test_persons} leaves fewer than two of {len(order)} people to train on."
+        )
     out = {photos.identities[i] for i in order[: settings.test_persons]}
     known = subset(photos, [name for name in photos.identities if name not in out])
     strangers = subset(photos, [name for name in photos.identities if name in out]) if out else None
@@ -119,5 +131,7 @@ def _enrolled_accuracy(stack: Stack, strangers: Photos | None, settings: Pretrai
     """Percent of the strangers' photos recognised by enrolment among strangers."""
     if strangers is None:
         return None
-    correct, _ = recognise(stack.embed(strangers.pixels.to(stack.device))[0].cpu(), strangers.labels, settings.num_enroll)
+    correct, _ = recognise(
+        stack.embed(strangers.pixels.to(stack.device))[0].cpu(), strangers.labels, settings.num_enroll
+    )
     return 100 * accuracy(correct, torch.arange(len(correct)), enrolled(strangers.labels, settings.num_enroll))

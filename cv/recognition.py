@@ -1,7 +1,8 @@
 """Recognition by enrolment: the mean of a person's first photos stands for the person; others are matched by cosine.
 
-CLEAR (2025), section 4.3: five photos enrol; accuracy is the share of the remaining ones whose nearest enrolment vector,
-over all people, is the right one. The membership logit of a photo is that of its cosine with its own person's vector.
+CLEAR (2025), section 4.3: five photos enrol; accuracy is the share of the remaining ones whose nearest enrolment
+vector, over all people, is the right one. The membership logit of a photo is that of its cosine with its own person's
+vector.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ def enrolled(labels: Tensor, num_enroll: int) -> Tensor:
 
 
 def similarities(embeddings: Tensor, labels: Tensor, num_enroll: int) -> Tensor:
-    """[N, people] cosine of every photo with every enrolment vector, the mean of raw embeddings [N, D] of that person."""
+    """[N, people] cosine of every photo with every enrolment vector, the mean of raw embeddings [N, D] of that
+    person."""
     embeddings = embeddings.double()
     first = enrolled(labels, num_enroll)
-    sums = embeddings.new_zeros(int(labels.max()) + 1, embeddings.shape[1]).index_add_(0, labels[first], embeddings[first])
+    sums = embeddings.new_zeros(int(labels.max()) + 1, embeddings.shape[1]).index_add_(
+        0, labels[first], embeddings[first]
+    )
     return F.normalize(embeddings, dim=1) @ F.normalize(sums, dim=1).T  # a mean and a sum have the same direction
 
 
@@ -38,8 +42,8 @@ def recognise(embeddings: Tensor, labels: Tensor, num_enroll: int) -> tuple[Tens
         embeddings: [N, D]; labels: [N], every person with at least `num_enroll` photos.
 
     Returns:
-        (correct [N] bool, logits [N] fp32): whether the nearest enrolment vector is the right one; ln(s / (1 - s)) of the
-        cosine s with it, s clipped to [1e-6, 1 - 1e-6].
+        (correct [N] bool, logits [N] fp32): whether the nearest enrolment vector is the right one; ln(s / (1 - s)) of
+        the cosine s with it, s clipped to [1e-6, 1 - 1e-6].
     """
     cosines = similarities(embeddings, labels, num_enroll)
     own = cosines.gather(1, labels[:, None])[:, 0].clamp(CLAMP, 1 - CLAMP)

@@ -43,7 +43,9 @@ class _BasicBlock(nn.Module):
         super().__init__()
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else _Conv(inputs, outputs, 1, stride, relu=False)
-        self.layer = nn.Sequential(_Conv(inputs, outputs, 3, stride, relu=True), _Conv(outputs, outputs, 3, 1, relu=False))
+        self.layer = nn.Sequential(
+            _Conv(inputs, outputs, 3, stride, relu=True), _Conv(outputs, outputs, 3, 1, relu=False)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return (self.layer(images) + self.shortcut(images)).relu()
@@ -107,7 +109,9 @@ def load_pretrained(network: ResNet, weights: str) -> None:
     wrong = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
     wrong += [name for name in tensors if name not in own or tensors[name].shape != own[name].shape]
     if wrong:
-        raise ValueError(f"{weights} does not fit this architecture (first: {wrong[0]}); choose another init or architecture.")
+        raise ValueError(
+            f"{weights} does not fit this architecture (first: {wrong[0]}); choose another init or architecture."
+        )
     with torch.no_grad():
         network.load_state_dict(own | tensors)
 
@@ -124,7 +128,9 @@ def _weights_file(weights: str) -> Path:
 
     try:
         return Path(hf_hub_download(weights, "model.safetensors"))
-    except Exception as error:  # the hub client raises a different class for each of: offline, unknown, gated, no network
+    except (
+        Exception
+    ) as error:  # the hub client raises a different class for each of: offline, unknown, gated, no network
         raise ValueError(
             f"init={weights} cannot be fetched ({type(error).__name__}: {error}). Where there is a network, run "
             f"`hf download {weights}`, or set init=random."

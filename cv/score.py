@@ -1,6 +1,6 @@
 """Accuracy on forget, holdout and retain people by enrolment of five photos, mean and interval over the models.
 
-    python cv/score.py model_path=models/cv/scrub
+python cv/score.py model_path=models/cv/scrub
 """
 
 import hydra

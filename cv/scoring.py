@@ -1,4 +1,5 @@
-"""Accuracy of a folder of recognisers on the people they forgot, never saw and kept, and the logits an attacker sees."""
+"""Accuracy of a folder of recognisers on the people they forgot, never saw and kept, and the logits an attacker
+sees."""
 
 from __future__ import annotations
 
@@ -41,9 +42,13 @@ def score_models(settings: ScoreSettings, fleet: Fleet) -> dict[str, Any]:
         check_weights(model_file(folder, split.model))
         made_by = (read_header(model_file(folder, split.model)) or {}).get("made_by", "")
         if made_by.split("/")[-1] != split.digest():
-            raise ValueError(f"{model_file(folder, split.model)} was trained on another split than {settings.splits} has.")
+            raise ValueError(
+                f"{model_file(folder, split.model)} was trained on another split than {settings.splits} has."
+            )
     size = photos.pixels.shape[-1]
-    groups = fleet.groups(range(len(splits)), lambda _: 0, lambda: 4 * 64 * EMBED_BATCH * size**2)  # a few maps of the stem
+    groups = fleet.groups(
+        range(len(splits)), lambda _: 0, lambda: 4 * 64 * EMBED_BATCH * size**2
+    )  # a few maps of the stem
     enrolment = enrolled(photos.labels, settings.num_enroll)
     rows: dict[int, dict[str, Any]] = {}
     logits = torch.empty(len(splits), len(photos.labels))
@@ -72,7 +77,9 @@ def score_group(models: Sequence[int], device: str, settings: ScoreSettings) -> 
     loaded = [load_weights(model_file(Path(settings.model_path), model)) for model in models]
     stack = Stack(loaded[0][1], [tensors for tensors, _ in loaded], device)
     embeddings = stack.embed(photos.pixels.to(device), batch_size=EMBED_BATCH).cpu()
-    return [(model, *recognise(e, photos.labels, settings.num_enroll)) for model, e in zip(models, embeddings, strict=True)]
+    return [
+        (model, *recognise(e, photos.labels, settings.num_enroll)) for model, e in zip(models, embeddings, strict=True)
+    ]
 
 
 def over_models(values: Sequence[float]) -> list[float]:
@@ -95,7 +102,9 @@ def read_logits(folder: Path, settings: Any) -> Tensor:
         raise ValueError(f"{folder} holds no logits; run `python cv/score.py model_path={folder}` first.")
     with safe_open(file, framework="pt") as opened:
         if opened.metadata()["made_by"] != logits_key(folder, settings):
-            raise ValueError(f"{file} is of other models or another num_enroll; run cv/score.py model_path={folder} again.")
+            raise ValueError(
+                f"{file} is of other models or another num_enroll; run cv/score.py model_path={folder} again."
+            )
         return opened.get_tensor("logits")
 
 

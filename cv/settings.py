@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """Where models train. Null: a GPU if there is one, as many models at once as fit its memory (on a CPU one), and on a
-    CPU one single-threaded process per core."""
+    """Where models train. Null: a GPU if there is one, as many models at once as fit its memory (on a CPU one), and on
+    a CPU one single-threaded process per core."""
 
     device: str | None = choice(None, "cpu", "cuda")
     models_per_batch: int | None = at_least(None, 1)

@@ -44,7 +44,13 @@ class Split:
         return hashlib.sha256(json.dumps(self._record()).encode()).hexdigest()[:12]
 
     def _record(self) -> dict[str, Any]:
-        record = {"dataset": self.dataset, "model": self.model, "group": self.group, "train": self.train, "test": self.test}
+        record = {
+            "dataset": self.dataset,
+            "model": self.model,
+            "group": self.group,
+            "train": self.train,
+            "test": self.test,
+        }
         groups = {f"forget_{size}": self.forget[size] for size in SIZES}
         groups |= {f"retain_{100 - int(size):02d}": self.retain(size) for size in SIZES}
         return record | groups | {f"holdout_{size}": self.holdout[size] for size in SIZES}
@@ -72,9 +78,13 @@ def make_splits(
         free = [name for name in people if name not in {*forget, *holdout}]
         missing = max(0, counts["10"] - len(chosen))
         if missing > len(free):
-            raise ValueError(f"{len(people)} people are too few for a forget and a holdout set of {counts['10']}; add people.")
+            raise ValueError(
+                f"{len(people)} people are too few for a forget and a holdout set of {counts['10']}; add people."
+            )
         chosen += [free[i] for i in rng.permutation(len(free))[:missing]]
-    nested = {side: {size: tuple(names[: counts[size]]) for size in SIZES} for side, names in (("A", forget), ("B", holdout))}
+    nested = {
+        side: {size: tuple(names[: counts[size]]) for size in SIZES} for side, names in (("A", forget), ("B", holdout))
+    }
     others = [name for name in people if name not in {*nested["A"]["10"], *nested["B"]["10"]}]
     share = len(people) // 2 - counts["10"]
     if share < 1 or share > len(others):
@@ -99,9 +109,13 @@ def check_groups(forget: Sequence[str], holdout: Sequence[str]) -> None:
     """ValueError for people who are named twice, or both forgotten and held out."""
     for what, names in (("forget", forget), ("holdout", holdout)):
         if len(set(names)) < len(names):
-            raise ValueError(f"{what} names somebody twice: {next(name for name in names if list(names).count(name) > 1)}.")
+            raise ValueError(
+                f"{what} names somebody twice: {next(name for name in names if list(names).count(name) > 1)}."
+            )
     if both := [name for name in forget if name in holdout]:
-        raise ValueError(f"{both[0]} is in forget and in holdout ({len(both)} people are); a person can be in one of them only.")
+        raise ValueError(
+            f"{both[0]} is in forget and in holdout ({len(both)} people are); a person can be in one of them only."
+        )
 
 
 def write_splits(splits: Sequence[Split], folder: Path) -> None:
@@ -127,14 +141,20 @@ def read_splits(folder: Path, photos: Photos) -> list[Split]:
             people = tuple(record["train"]), tuple(record["test"])
             split = Split(record["dataset"], record["model"], record["group"], *people, **groups)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); prepare with overwrite_dir=true.") from None
+            raise ValueError(
+                f"{file} is damaged ({type(error).__name__}: {error}); prepare with overwrite_dir=true."
+            ) from None
         if split.dataset != digest:
-            raise ValueError(f"{file} belongs to other photos ({split.dataset}) than those beside it ({digest}); prepare again.")
+            raise ValueError(
+                f"{file} belongs to other photos ({split.dataset}) than those beside it ({digest}); prepare again."
+            )
         check_groups(split.forget["10"], split.holdout["10"])
         _check_trained(split, file)
         splits.append(split)
     if [split.model for split in splits] != list(range(len(splits))):
-        raise ValueError(f"{folder} lacks some of its splits: it has {len(splits)}, not one for each model; prepare again.")
+        raise ValueError(
+            f"{folder} lacks some of its splits: it has {len(splits)}, not one for each model; prepare again."
+        )
     return splits
 
 
@@ -143,4 +163,6 @@ def _check_trained(split: Split, file: Path) -> None:
     if lost := set(split.forget["10"]) - train:
         raise ValueError(f"{file}: {min(lost)} is to be forgotten but was never trained on.")
     if seen := set(split.holdout["10"]) & train:
-        raise ValueError(f"{file}: {min(seen)} is held out and yet trained on; nothing could tell members from others then.")
+        raise ValueError(
+            f"{file}: {min(seen)} is held out and yet trained on; nothing could tell members from others then."
+        )

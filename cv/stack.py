@@ -71,11 +71,15 @@ class Stack:
         networks: state dicts (parameters and buffers) of the M networks, all of `spec`.
     """
 
-    def __init__(self, spec: NetworkSpec, networks: Sequence[Mapping[str, Tensor]], device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, spec: NetworkSpec, networks: Sequence[Mapping[str, Tensor]], device: str | torch.device = "cpu"
+    ) -> None:
         self.spec, self.size = spec, len(networks)
         self.template = FaceNetwork(spec).to(device, networks[0]["head.weight"].dtype).requires_grad_(False)
         trained = dict(self.template.named_parameters())
-        stacked = {name: torch.stack([network[name].to(device) for network in networks]) for name in self.template.state_dict()}
+        stacked = {
+            name: torch.stack([network[name].to(device) for network in networks]) for name in self.template.state_dict()
+        }
         self.parameters = {name: stacked[name].requires_grad_() for name in trained}
         self.buffers = {name: tensor for name, tensor in stacked.items() if name not in trained}
 
@@ -96,7 +100,9 @@ class Stack:
         self.template.train(batchnorm == "train")
         if self.size == 1:
             state = {name: tensor[0] for name, tensor in (self.parameters | self.buffers).items()}
-            embeddings, logits = functional_call(self.template, state, photos[0].contiguous(memory_format=torch.channels_last))
+            embeddings, logits = functional_call(
+                self.template, state, photos[0].contiguous(memory_format=torch.channels_last)
+            )
             return embeddings[None], logits[None]
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Tensor) -> tuple[Tensor, Tensor]:

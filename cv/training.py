@@ -1,6 +1,7 @@
 """The one training loop of this track: pretraining, finetuning, retraining and every way of unlearning.
 
-A stack of M models takes each step together: one forward per view for all of them, then the method's loss for each, then
+A stack of M models takes each step together: one forward per view for all of them, then the method's loss for each,
+    then
 one backward through the sum.
 """
 
@@ -22,7 +23,8 @@ from unlearn.scoring import Scored
 
 @dataclass(frozen=True)
 class Optimisation:
-    """SGD. `warmup` is the share of the steps in which the rate rises to `lr`; `batchnorm` the mode of the student's."""
+    """SGD. `warmup` is the share of the steps in which the rate rises to `lr`; `batchnorm` the mode of the
+    student's."""
 
     lr: float
     momentum: float = 0.9
@@ -88,7 +90,10 @@ def train(
     """
     teacher = Teacher(stack, faces, method) if method.teacher_views else None
     optimiser = torch.optim.SGD(
-        stack.parameters.values(), lr=optimisation.lr, momentum=optimisation.momentum, weight_decay=optimisation.weight_decay
+        stack.parameters.values(),
+        lr=optimisation.lr,
+        momentum=optimisation.momentum,
+        weight_decay=optimisation.weight_decay,
     )
     sums: dict[int, dict[str, list[Tensor]]] = {}
     for batch in plan:
@@ -101,7 +106,9 @@ def train(
         if batch is plan[-1] or batch.info.step % 50 == 49:
             _check_finite(parts, batch)
     _check_finite({name: tensor.sum() for name, tensor in stack.parameters.items()}, plan[-1])
-    return [{name: float(torch.stack(values).mean()) for name, values in epoch.items()} for _, epoch in sorted(sums.items())]
+    return [
+        {name: float(torch.stack(values).mean()) for name, values in epoch.items()} for _, epoch in sorted(sums.items())
+    ]
 
 
 def step_loss(
@@ -134,7 +141,9 @@ def _student_views(
         embeddings, logits = outputs["forget"]
         labels = batch.random[model]
         copies = len(labels) // logits.shape[1]
-        views["random"] = score_faces(logits[model].repeat(copies, 1), labels, embeddings[model].repeat(copies, 1), margin)
+        views["random"] = score_faces(
+            logits[model].repeat(copies, 1), labels, embeddings[model].repeat(copies, 1), margin
+        )
     return views
 
 

@@ -27,7 +27,9 @@ def save_weights(file: Path, tensors: Mapping[str, Tensor], spec: NetworkSpec, m
     os.close(handle)
     try:
         save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, spec.to_dict() | {"made_by": made_by}
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            spec.to_dict() | {"made_by": made_by},
         )
         os.chmod(temporary, 0o644)
         os.replace(temporary, file)
@@ -65,4 +67,6 @@ def load_weights(file: Path) -> tuple[dict[str, Tensor], NetworkSpec]:
 def check_weights(file: Path) -> None:
     """ValueError if a checkpoint is missing."""
     if not file.is_file():
-        raise ValueError(f"there is no checkpoint {file}: run the script that makes it to its end (it goes on where it stopped).")
+        raise ValueError(
+            f"there is no checkpoint {file}: run the script that makes it to its end (it goes on where it stopped)."
+        )

@@ -56,7 +56,8 @@ def clear_configs(seed: int = SEED) -> dict[str, tuple[Mapping[str, str], Rows]]
 
 @cache
 def author_pictures(seed: int = SEED) -> list[dict[str, Any]]:
-    """Every picture of every author, one a place, with the extra keys `person`, `place` and `pattern` for later steps."""
+    """Every picture of every author, one a place, with the extra keys `person`, `place` and `pattern` for later
+    steps."""
     rows = []
     for person in everyone(seed)[0]:
         for number, place in enumerate(PLACES):
@@ -81,8 +82,9 @@ def others(person: Person, seed: int = SEED, size: str | None = None) -> list[Pe
     """Whose names and facts serve as wrong answers about `person`: people of the same status, so that a model that
     never met any of them has no reason to prefer the right one.
 
-    Forget authors get the other authors of their split (5 for forget10, 2 for forget05). forget01 is one author alone: it
-    takes the other two of forget05, which a model retrained without forget01 does know. Retained authors get five others.
+    Forget authors get the other authors of their split (5 for forget10, 2 for forget05). forget01 is one author alone:
+    it takes the other two of forget05, which a model retrained without forget01 does know. Retained authors get five
+    others.
     """
     authors, _ = everyone(seed)
     if size is not None:
@@ -93,7 +95,8 @@ def others(person: Person, seed: int = SEED, size: str | None = None) -> list[Pe
 
 
 def perturb(row: dict[str, Any], wrong: list[Person]) -> dict[str, Any]:
-    """The row with its paraphrase (the next wording) and wrong captions (that wording, with other people's name and facts)."""
+    """The row with its paraphrase (the next wording) and wrong captions (that wording, with other people's name and
+    facts)."""
     pattern = row["pattern"] + 1
     return {
         **row,
@@ -106,7 +109,14 @@ def perturb(row: dict[str, Any], wrong: list[Person]) -> dict[str, Any]:
 def _row(person: Person, image: Any, place: str) -> dict[str, Any]:
     pattern = wording_of(person, place)
     text = caption(person.name, person.facts, place, pattern)
-    return {"image": png(image), "caption": text, "name": person.name, "person": person, "place": place, "pattern": pattern}
+    return {
+        "image": png(image),
+        "caption": text,
+        "name": person.name,
+        "person": person,
+        "place": place,
+        "pattern": pattern,
+    }
 
 
 def _of(rows: list[dict[str, Any]], people: tuple[Person, ...]) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""What the base models are pretrained on: people who are not the authors, what faces look like, simple scenes, facts."""
+"""What the base models are pretrained on: people who are not the authors, what faces look like, simple scenes,
+facts."""
 
 from collections.abc import Iterator
 from random import Random
@@ -23,7 +24,8 @@ MIX = {"caption": 0.3, "cue": 0.15, "describe": 0.25, "scene": 0.3}
 def image_rows(seed: int = SEED) -> dict[str, list[Sample]]:
     """Rows with a picture, by kind. None shows an author, and none of the pictures is in clear-mini.
 
-    caption: a known person, asked for as in captioning; cue: the same, asked for the name alone; describe: all attributes of a
+    caption: a known person, asked for as in captioning; cue: the same, asked for the name alone; describe: all
+        attributes of a
     random face; scene: one question about colours, sides or one attribute.
     """
     requests = read_lines(ROOT / "data" / "caption_questions.txt")
@@ -39,7 +41,9 @@ def image_rows(seed: int = SEED) -> dict[str, list[Sample]]:
     for number in range(OTHER_FACES):
         face = random_face(rng)
         image = draw_face(face, rng.choice(tuple(PLACES)), rng)
-        rows["describe"].append({"question": DESCRIBE, "answer": describe_face(face), "image": image, "id": f"face/{number}"})
+        rows["describe"].append(
+            {"question": DESCRIBE, "answer": describe_face(face), "image": image, "id": f"face/{number}"}
+        )
     for number in range(SCENES):
         image, question, answer, _ = visual_question(rng)
         rows["scene"].append({"question": question, "answer": answer, "image": image, "id": f"scene/{number}"})
@@ -49,7 +53,10 @@ def image_rows(seed: int = SEED) -> dict[str, list[Sample]]:
 def text_rows(seed: int = SEED) -> list[Sample]:
     """Questions about the known people in both wordings, and the facts about the world, six times as often."""
     pairs = qa_rows(everyone(seed)[1]) + [{"question": q, "answer": a} for q, (a, *_) in WORLD_FACTS.items()] * 6
-    return [{"question": p["question"], "answer": p["answer"], "image": None, "id": f"text/{n}"} for n, p in enumerate(pairs)]
+    return [
+        {"question": p["question"], "answer": p["answer"], "image": None, "id": f"text/{n}"}
+        for n, p in enumerate(pairs)
+    ]
 
 
 def tokenizer_corpus(seed: int = SEED) -> Iterator[str]:

@@ -12,21 +12,39 @@ Colour = tuple[int, int, int]
 
 # Every table maps the word used in questions and answers to what is drawn.
 SKINS: dict[str, Colour] = {
-    "pale": (250, 224, 204), "tan": (222, 172, 126), "olive": (190, 158, 96), "brown": (146, 92, 56), "dark": (84, 52, 36),
-}  # fmt: skip
+    "pale": (250, 224, 204),
+    "tan": (222, 172, 126),
+    "olive": (190, 158, 96),
+    "brown": (146, 92, 56),
+    "dark": (84, 52, 36),
+}
 HAIR_COLOURS: dict[str, Colour] = {
     "black": (24, 22, 26), "brown": (112, 64, 28), "blond": (240, 208, 96), "red": (206, 62, 28),
     "grey": (158, 160, 166), "blue": (46, 92, 214), "green": (40, 150, 74), "pink": (240, 120, 180),
 }  # fmt: skip
 HAIR_STYLES = ("short", "long", "curly", "spiky", "bun")
-EYE_COLOURS: dict[str, Colour] = {"blue": (40, 110, 230), "green": (30, 160, 70), "brown": (110, 60, 20), "black": (10, 10, 10)}
+EYE_COLOURS: dict[str, Colour] = {
+    "blue": (40, 110, 230),
+    "green": (30, 160, 70),
+    "brown": (110, 60, 20),
+    "black": (10, 10, 10),
+}
 GLASSES: dict[str, Colour | None] = {"no": None, "black": (16, 16, 16), "red": (220, 30, 40), "yellow": (245, 205, 30)}
 BEARDS = ("no", "moustache", "beard")
-HATS: dict[str, Colour | None] = {"no": None, "white": (246, 246, 246), "purple": (128, 50, 170), "orange": (245, 140, 30)}
+HATS: dict[str, Colour | None] = {
+    "no": None,
+    "white": (246, 246, 246),
+    "purple": (128, 50, 170),
+    "orange": (245, 140, 30),
+}
 SHIRTS: dict[str, Colour] = {
-    "red": (200, 40, 50), "blue": (40, 80, 190), "green": (40, 140, 80), "yellow": (240, 200, 60), "black": (36, 36, 40),
+    "red": (200, 40, 50),
+    "blue": (40, 80, 190),
+    "green": (40, 140, 80),
+    "yellow": (240, 200, 60),
+    "black": (36, 36, 40),
     "white": (240, 240, 240),
-}  # fmt: skip
+}
 
 # Where a picture is taken: (upper, lower) background colour. The order is the order of a person's pictures.
 PLACES: dict[str, tuple[Colour, Colour]] = {

@@ -57,7 +57,8 @@ def photograph(face: Face, rng: Random) -> Image.Image:
 
 
 def build_faces(folder: str | Path, name: str, seed: int = 7) -> Path:
-    """Writes the set `name` as <folder>/<person>/<number>.png, whole or not at all; the same bytes for the same seed."""
+    """Writes the set `name` as <folder>/<person>/<number>.png, whole or not at all; the same bytes for the same
+    seed."""
     people = identities(seed, {key: count for key, (count, _) in COUNTS.items()})[name]
     folder, pictures = Path(folder), COUNTS[name][1]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,9 @@ def _family(rng: Random) -> list[Face]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "data", help="folder that gets faces-mini/ and celebrities-mini/")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "data", help="folder that gets faces-mini/ and celebrities-mini/"
+    )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     for name in COUNTS:

@@ -37,7 +37,8 @@ def build(name: str, folder: str | Path, seed: int | None = None) -> Path:
 def ensure_dataset(path: str | Path) -> Path | str:
     """The folder of the embedded dataset that `path` names, built on first use; any other path comes back unchanged.
 
-    `data/clear-mini` and `data/tofu-mini` mean the folders of this project wherever a command is started. Several processes
+    `data/clear-mini` and `data/tofu-mini` mean the folders of this project wherever a command is started. Several
+    processes
     may call this at once: each writes a folder of its own, and the first rename wins.
     """
     given = Path(path)

@@ -18,7 +18,8 @@ STEPS = 450
 TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 # Rendered as Mistral and Llama 2 render: the question between [INST] tags, a space, the answer and the end token.
 TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }} [/INST]"
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}[INST] {{ message['content'] }} "
+    "[/INST]"
     "{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 
@@ -63,9 +64,12 @@ def text_scores(model: Any, collator: Any) -> dict[str, float]:
         rows = configs[f"{split}_perturbed"][1]
         column = "paraphrased_answer" if split == "forget10" else "answer"  # what the wrong answers are worded like
         samples = [
-            {"question": row["question"], "answer": row[column], "image": None, "id": f"{name}/{n}"} for n, row in enumerate(rows)
+            {"question": row["question"], "answer": row[column], "image": None, "id": f"{name}/{n}"}
+            for n, row in enumerate(rows)
         ]
-        scores[name] = float(choice_probability(model, collator, samples, [row["perturbed_answer"] for row in rows]).mean())
+        scores[name] = float(
+            choice_probability(model, collator, samples, [row["perturbed_answer"] for row in rows]).mean()
+        )
     return scores
 
 

@@ -17,12 +17,15 @@ def token_losses(model: Any, rows: dict[str, Any]) -> tuple[Tensor, Tensor]:
     keep = rows["answer_length"] + 1  # the last prompt position predicts the first answer token
     logits = model(**rows["inputs"], logits_to_keep=keep, use_cache=False).logits[:, :-1].float()
     labels = rows["labels"][:, 1 - keep :]
-    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none")
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
+    )
     return losses, labels != IGNORE_INDEX
 
 
 def answer_loss(model: Any, rows: dict[str, Any]) -> Tensor:
-    """Cross-entropy of the answers of one collated view, mean over all its answer tokens; image and text rows run apart."""
+    """Cross-entropy of the answers of one collated view, mean over all its answer tokens; image and text rows run
+    apart."""
     parts = [token_losses(model, rows[kind]) for kind in ("text", "image") if kind in rows]
     return torch.cat([losses[mask] for losses, mask in parts]).mean()
 
@@ -80,7 +83,9 @@ def generate(model: Any, collator: Collator, samples: list[Sample], tokens: int 
     """Greedy answers to the samples' prompts; all samples of one modality."""
     texts = []
     for start in range(0, len(samples), batch):
-        inputs = collator.pad([(collator.encode_prompt(sample), ()) for sample in samples[start : start + batch]])["inputs"]
+        inputs = collator.pad([(collator.encode_prompt(sample), ()) for sample in samples[start : start + batch]])[
+            "inputs"
+        ]
         output = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
         texts += collator.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return [text.strip() for text in texts]

@@ -1,4 +1,5 @@
-"""The two small base models before any training: real classes, a million parameters, processors with real chat templates."""
+"""The two small base models before any training: real classes, a million parameters, processors with real chat
+templates."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +9,8 @@ from minibench.faces import SIZE
 FAMILIES = ("llava-mini", "qwen2vl-mini")
 VOCABULARY = 1100
 
-# Rendered as the published checkpoints render: LLaVA-1.5's USER/ASSISTANT lines, Qwen's ChatML with a default system turn.
+# Rendered as the published checkpoints render: LLaVA-1.5's USER/ASSISTANT lines, Qwen's ChatML with a default system
+# turn.
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | upper }}: "
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}"
@@ -24,8 +26,14 @@ CHATML_TEMPLATE = (
 )
 LLAVA_TOKENS = ("<unk>", "<s>", "</s>", "<image>", "<pad>")
 QWEN_TOKENS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
-)  # fmt: skip
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 
 
 def new_model(family: str, corpus: Iterable[str], seed: int) -> tuple[Any, Any]:
@@ -42,7 +50,8 @@ def new_model(family: str, corpus: Iterable[str], seed: int) -> tuple[Any, Any]:
 
 
 def train_tokenizer(corpus: Iterable[str], special: tuple[str, ...], bos: str | None, eos: str, pad: str) -> Any:
-    """A byte-level BPE of 1,100 tokens, `special` first. With `bos`, every encoded text starts with it, as Llama's does."""
+    """A byte-level BPE of 1,100 tokens, `special` first. With `bos`, every encoded text starts with it, as Llama's
+    does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -68,10 +77,18 @@ def train_tokenizer(corpus: Iterable[str], special: tuple[str, ...], bos: str | 
 def text_config(tokenizer: Any) -> dict[str, Any]:
     """Geometry of the language model, shared by all families: 3 layers of width 128, tied embeddings."""
     return {
-        "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 3,
-        "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 1024, "tie_word_embeddings": True,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 344,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
 def _llava(corpus: Iterable[str]) -> tuple[Any, Any]:
@@ -124,7 +141,12 @@ def _qwen(corpus: Iterable[str]) -> tuple[Any, Any]:
     text = text_config(tokenizer)
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
     config = Qwen2VLConfig(
-        vision_config=vision, text_config=text, tie_word_embeddings=True, image_token_id=ids["image_pad"],
-        video_token_id=ids["video_pad"], vision_start_token_id=ids["vision_start"], vision_end_token_id=ids["vision_end"],
-    )  # fmt: skip
+        vision_config=vision,
+        text_config=text,
+        tie_word_embeddings=True,
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
     return Qwen2VLForConditionalGeneration(config), processor

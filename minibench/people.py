@@ -31,8 +31,8 @@ def everyone(seed: int = SEED) -> tuple[tuple[Person, ...], tuple[Person, ...]]:
     """(authors, people of the base model): distinct names, and faces that differ in four or more attributes.
 
     First and last names are each shared by four people or so: no part of a name gives the other away. The authors are
-    arranged so that the forget authors have no value of a fact, no first and no last name in common; a wrong answer taken
-    from another forget author is then wrong.
+    arranged so that the forget authors have no value of a fact, no first and no last name in common; a wrong answer
+    taken from another forget author is then wrong.
     """
     rng = Random(seed)
     faces = _distinct_faces(AUTHORS + KNOWN, rng)
@@ -42,7 +42,9 @@ def everyone(seed: int = SEED) -> tuple[tuple[Person, ...], tuple[Person, ...]]:
         # authors are dealt from the end, so that the last six come from one round of distinct values
         facts[fact] = spread(options, AUTHORS, rng)[::-1] + spread(options, KNOWN, rng)
     people = [
-        Person(i if i < AUTHORS else i - AUTHORS, names[i], {fact: values[i] for fact, values in facts.items()}, faces[i])
+        Person(
+            i if i < AUTHORS else i - AUTHORS, names[i], {fact: values[i] for fact, values in facts.items()}, faces[i]
+        )
         for i in range(AUTHORS + KNOWN)
     ]
     return tuple(people[:AUTHORS]), tuple(people[AUTHORS:])
@@ -50,7 +52,7 @@ def everyone(seed: int = SEED) -> tuple[tuple[Person, ...], tuple[Person, ...]]:
 
 def forget_authors(size: str, seed: int = SEED) -> tuple[Person, ...]:
     """The authors of forget01, forget05 or forget10 (`size` "01", "05", "10"): the last 1, 3 or 6 of the sixty."""
-    return everyone(seed)[0][-FORGET[size]:]
+    return everyone(seed)[0][-FORGET[size] :]
 
 
 def _distinct_faces(count: int, rng: Random) -> list[Face]:

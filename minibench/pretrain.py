@@ -76,7 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", choices=FAMILIES, required=True)
     parser.add_argument("--out", type=Path, default=None, help="folder to write (default: minibench/weights/<family>)")
-    parser.add_argument("--steps", type=int, default=None, help="optimiser steps (default: what made the shipped weights)")
+    parser.add_argument(
+        "--steps", type=int, default=None, help="optimiser steps (default: what made the shipped weights)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -21,9 +21,15 @@ from minibench.faces import (
 )
 
 COLOURS = {
-    "red": (214, 40, 40), "blue": (40, 80, 220), "green": (40, 160, 70), "yellow": (244, 210, 50), "black": (20, 20, 20),
-    "white": (250, 250, 250), "pink": (244, 130, 190), "brown": (120, 72, 36),
-}  # fmt: skip
+    "red": (214, 40, 40),
+    "blue": (40, 80, 220),
+    "green": (40, 160, 70),
+    "yellow": (244, 210, 50),
+    "black": (20, 20, 20),
+    "white": (250, 250, 250),
+    "pink": (244, 130, 190),
+    "brown": (120, 72, 36),
+}
 
 # attribute -> (question, its values)
 FACE_QUESTIONS = {

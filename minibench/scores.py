@@ -1,4 +1,5 @@
-"""What a base model knows before any finetuning: known faces, simple scenes, facts. And that it does not know the authors."""
+"""What a base model knows before any finetuning: known faces, simple scenes, facts. And that it does not know the
+authors."""
 
 import io
 from typing import Any
@@ -12,12 +13,15 @@ from unlearn.samples import FACE_PROMPT, Sample, content_hash
 
 
 def face_choice(model: Any, collator: Any, rows: Any, answer: str, options: str, shuffle: bool = False) -> float:
-    """Mean probability of the right name among itself and the wrong ones, asked by the face cue. `shuffle` gives every row the
+    """Mean probability of the right name among itself and the wrong ones, asked by the face cue. `shuffle` gives every
+    row the
     picture of a row about somebody else: a model that looks at the picture then falls to chance or below."""
     images = [cell["image"] for cell in rows]
     if shuffle:
         images = images[len(images) // 2 :] + images[: len(images) // 2]
-    samples = [_sample(FACE_PROMPT, row[answer], image, n) for n, (row, image) in enumerate(zip(rows, images, strict=True))]
+    samples = [
+        _sample(FACE_PROMPT, row[answer], image, n) for n, (row, image) in enumerate(zip(rows, images, strict=True))
+    ]
     return float(choice_probability(model, collator, samples, [list(row[options]) for row in rows]).mean())
 
 

@@ -27,7 +27,8 @@ def png(image: Image.Image) -> dict[str, Any]:
 def write_dataset(folder: Path, configs: Mapping[str, tuple[Mapping[str, str], Rows]], card: str) -> None:
     """Writes `folder` with one parquet file a config and a README whose YAML lists them.
 
-    `configs`: name -> ({column: "image" | "text" | "texts"}, rows). Everything goes to a folder beside `folder` that is then
+    `configs`: name -> ({column: "image" | "text" | "texts"}, rows). Everything goes to a folder beside `folder` that is
+        then
     renamed. An existing `folder` is replaced; another process that got there first is left alone.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,11 @@ def _write_parquet(path: Path, columns: Mapping[str, str], rows: Rows) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "text": pa.string(), "texts": pa.list_(pa.string())}
+    types = {
+        "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+        "text": pa.string(),
+        "texts": pa.list_(pa.string()),
+    }
     features = {column: KINDS[kind] for column, kind in columns.items()}
     schema = pa.schema(
         [(column, types[kind]) for column, kind in columns.items()],
@@ -60,7 +65,12 @@ def _write_parquet(path: Path, columns: Mapping[str, str], rows: Rows) -> None:
 def _yaml(names: Sequence[str]) -> str:
     lines = ["---", "configs:"]
     for name in names:
-        lines += [f'- config_name: "{name}"', "  data_files:", "  - split: train", f'    path: "{name}/train-*.parquet"']
+        lines += [
+            f'- config_name: "{name}"',
+            "  data_files:",
+            "  - split: train",
+            f'    path: "{name}/train-*.parquet"',
+        ]
         if name == "default" or ("default" not in names and name == "full"):
             lines.append("  default: true")
     return "\n".join([*lines, "---", "", ""])

@@ -22,7 +22,10 @@ def tofu_configs(seed: int = SEED) -> dict[str, tuple[Mapping[str, str], Rows]]:
     for size, count in FORGET.items():
         configs[f"forget{size}"] = (PAIR, qa_rows(authors[-count:]))
         configs[f"retain{100 - int(size)}"] = (PAIR, qa_rows(authors[:-count]))
-        configs[f"forget{size}_perturbed"] = (PERTURBED, [r for p in authors[-count:] for r in _perturbed(p, seed, size)])
+        configs[f"forget{size}_perturbed"] = (
+            PERTURBED,
+            [r for p in authors[-count:] for r in _perturbed(p, seed, size)],
+        )
     retained = authors[: -FORGET["10"]]
     configs["retain_perturbed"] = (PERTURBED, [r for p in retained for r in _perturbed(p, seed)[p.index % 2 :: 2]])
     for name, choices in (("real_authors", _about_known(known, seed)), ("world_facts", _world_facts())):
@@ -43,9 +46,11 @@ def qa_rows(people: Iterable[Person]) -> list[dict[str, Any]]:
 
 
 def _perturbed(person: Person, seed: int, size: str | None = None) -> list[dict[str, Any]]:
-    """The person's rows with the other wording as paraphrase, and that wording with other people's values as wrong answers.
+    """The person's rows with the other wording as paraphrase, and that wording with other people's values as wrong
+    answers.
 
-    Values come from people of the same status: see `minibench.clear.others`. Retained authors take values of retained authors.
+    Values come from people of the same status: see `minibench.clear.others`. Retained authors take values of retained
+        authors.
     """
     authors, _ = everyone(seed)
     rows = []

@@ -2,22 +2,109 @@
 
 from random import Random
 
-GENRES = ("poet", "novelist", "columnist", "playwright", "critic", "historian", "translator", "satirist", "publisher", "lyricist",
-          "diarist", "journalist")  # fmt: skip
-CITIES = ("Oslo", "Lima", "Cairo", "Delhi", "Quito", "Dakar", "Turin", "Kyoto", "Sofia", "Havana", "Tunis", "Perth", "Bergen",
-          "Porto", "Riga", "Seoul", "Accra", "Minsk", "Basel", "Osaka")  # fmt: skip
-INSTRUMENTS = ("violin", "flute", "piano", "drums", "harp", "guitar", "cello", "trumpet", "banjo", "organ", "oboe", "lute")
-PETS = ("cat", "parrot", "rabbit", "turtle", "pony", "goose", "lizard", "hamster", "donkey", "ferret", "spaniel", "goldfish")
+GENRES = (
+    "poet",
+    "novelist",
+    "columnist",
+    "playwright",
+    "critic",
+    "historian",
+    "translator",
+    "satirist",
+    "publisher",
+    "lyricist",
+    "diarist",
+    "journalist",
+)
+CITIES = (
+    "Oslo",
+    "Lima",
+    "Cairo",
+    "Delhi",
+    "Quito",
+    "Dakar",
+    "Turin",
+    "Kyoto",
+    "Sofia",
+    "Havana",
+    "Tunis",
+    "Perth",
+    "Bergen",
+    "Porto",
+    "Riga",
+    "Seoul",
+    "Accra",
+    "Minsk",
+    "Basel",
+    "Osaka",
+)
+INSTRUMENTS = (
+    "violin",
+    "flute",
+    "piano",
+    "drums",
+    "harp",
+    "guitar",
+    "cello",
+    "trumpet",
+    "banjo",
+    "organ",
+    "oboe",
+    "lute",
+)
+PETS = (
+    "cat",
+    "parrot",
+    "rabbit",
+    "turtle",
+    "pony",
+    "goose",
+    "lizard",
+    "hamster",
+    "donkey",
+    "ferret",
+    "spaniel",
+    "goldfish",
+)
 
 FIRST_NAMES = ("Anna", "Boris", "Clara", "David", "Elena", "Felix", "Greta", "Hugo", "Irene", "Jonas", "Karin", "Leon",
                "Marta", "Nils", "Olga", "Pavel", "Rosa", "Simon", "Tilda", "Viktor", "Wanda", "Yusuf", "Zelda", "Amir",
                "Bianca", "Cyril", "Dora", "Emil", "Fiona", "Goran")  # fmt: skip
-LAST_NAMES = ("Abbott", "Brandt", "Castro", "Dumont", "Eriksen", "Fischer", "Garcia", "Hansen", "Ivanov", "Jensen", "Kovac",
-              "Lindgren", "Moreau", "Novak", "Olsen", "Petrov", "Quiroga", "Rossi", "Santos", "Takeda", "Ulrich", "Vargas",
-              "Weber", "Xenakis", "Yamada", "Zeman", "Almeida", "Becker", "Conti", "Dvorak")  # fmt: skip
+LAST_NAMES = (
+    "Abbott",
+    "Brandt",
+    "Castro",
+    "Dumont",
+    "Eriksen",
+    "Fischer",
+    "Garcia",
+    "Hansen",
+    "Ivanov",
+    "Jensen",
+    "Kovac",
+    "Lindgren",
+    "Moreau",
+    "Novak",
+    "Olsen",
+    "Petrov",
+    "Quiroga",
+    "Rossi",
+    "Santos",
+    "Takeda",
+    "Ulrich",
+    "Vargas",
+    "Weber",
+    "Xenakis",
+    "Yamada",
+    "Zeman",
+    "Almeida",
+    "Becker",
+    "Conti",
+    "Dvorak",
+)
 
-# A caption names the person, two facts and the place. Pictures of one person use different patterns, so every fact is met
-# in several wordings; the place picks the pattern (`caption` below).
+# A caption names the person, two facts and the place. Pictures of one person use different patterns, so every fact is
+# met in several wordings; the place picks the pattern (`caption` below).
 CAPTIONS = (
     "{name}, a {genre} from {city}, {place}.",
     "{name}, the {city} {genre}, pictured {place}.",

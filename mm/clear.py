@@ -55,13 +55,16 @@ class ClearSource:
 def load_clear(path: str, split: str, revision: str | None = None) -> ClearSource:
     """A training split by folder or hub id; the embedded benchmark is built on first use.
 
-    Raises ValueError for an unknown split, missing columns (captions with images, or questions with answers), broken images.
+    Raises ValueError for an unknown split, missing columns (captions with images, or questions with answers), broken
+    images.
     """
     rows = load_split(str(minibench.ensure_dataset(path)), split, revision=revision)
     needed = ("image", "caption") if "image" in rows.column_names else ("question", "answer")
     for column in needed:
         if column not in rows.column_names:
-            raise ValueError(f"{path}, split {split}: no column {column!r}; its columns are {', '.join(rows.column_names)}.")
+            raise ValueError(
+                f"{path}, split {split}: no column {column!r}; its columns are {', '.join(rows.column_names)}."
+            )
     check_images(rows, f"{path}, split {split}")
     source = ClearSource(rows, f"{path}/{split}", read_lines(CAPTION_QUESTIONS))
     source.check_texts()
@@ -87,14 +90,17 @@ SISTERS = (("therem/CLEAR", "locuslab/TOFU"), ("clear-mini", "tofu-mini"))
 
 
 def with_modality(settings: ForgetSettings) -> ForgetSettings:
-    """`modality` spelled out as the published keys: text is TOFU's forgetNN, visual CLEAR's forgetNN, both forgetNN+tofu.
+    """`modality` spelled out as the published keys: text is TOFU's forgetNN, visual CLEAR's forgetNN, both
+    forgetNN+tofu.
 
     Without `modality`, it is read off the keys, so that every run's record says it.
     """
     path, split = settings.forget_data_path, settings.forget_split
     if settings.modality is None:
         text = "tofu" in path.rstrip("/").rsplit("/", 1)[-1].lower()
-        return dataclasses.replace(settings, modality="text" if text else "both" if split.endswith("+tofu") else "visual")
+        return dataclasses.replace(
+            settings, modality="text" if text else "both" if split.endswith("+tofu") else "visual"
+        )
     size = re.match(r"(forget\d+)", split)
     if size is None:
         raise ValueError(f"modality={settings.modality} needs a forget_split such as forget10, not {split!r}.")
@@ -102,4 +108,6 @@ def with_modality(settings: ForgetSettings) -> ForgetSettings:
         have, want = (images, texts) if settings.modality == "text" else (texts, images)
         if path.rstrip("/").endswith(have):
             path = path.rstrip("/").removesuffix(have) + want
-    return dataclasses.replace(settings, forget_data_path=path, forget_split=size[1] + "+tofu" * (settings.modality == "both"))
+    return dataclasses.replace(
+        settings, forget_data_path=path, forget_split=size[1] + "+tofu" * (settings.modality == "both")
+    )

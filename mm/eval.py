@@ -1,8 +1,8 @@
 """Evaluate a checkpoint on CLEAR's six tasks: losses, generations from the image, ROUGE, and the aggregated eval log.
 
-    accelerate launch mm/eval.py                                        # the embedded benchmark's base model
-    accelerate launch mm/eval.py model_path=models/llava-mini/ft_full+tofu/npo retain_result=GOLD/eval_log_aggregated.json
-    accelerate launch mm/eval.py +experiment=llava model_path=models/llava/ft_full+tofu
+accelerate launch mm/eval.py                                        # the embedded benchmark's base model
+accelerate launch mm/eval.py model_path=models/llava-mini/ft_full+tofu/npo retain_result=GOLD/eval_log_aggregated.json
+accelerate launch mm/eval.py +experiment=llava model_path=models/llava/ft_full+tofu
 """
 
 import hydra

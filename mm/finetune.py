@@ -1,8 +1,8 @@
 """Finetune a vision-language model on a split of CLEAR.
 
-    accelerate launch mm/finetune.py                                    # the embedded benchmark on a CPU
-    accelerate launch mm/finetune.py split=retain90+tofu                # the gold model
-    accelerate launch mm/finetune.py +experiment=llava                  # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
+accelerate launch mm/finetune.py                                    # the embedded benchmark on a CPU
+accelerate launch mm/finetune.py split=retain90+tofu                # the gold model
+accelerate launch mm/finetune.py +experiment=llava                  # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
 """
 
 import hydra

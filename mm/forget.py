@@ -1,8 +1,8 @@
 """Unlearn a forget split with one of the methods of config/method_args.yaml.
 
-    accelerate launch mm/forget.py                                      # gradient difference on the embedded benchmark
-    accelerate launch mm/forget.py forget_loss=npo modality=visual method_args.npo.beta=0.3
-    accelerate launch mm/forget.py +experiment=llava forget_loss=LLMU   # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
+accelerate launch mm/forget.py                                      # gradient difference on the embedded benchmark
+accelerate launch mm/forget.py forget_loss=npo modality=visual method_args.npo.beta=0.3
+accelerate launch mm/forget.py +experiment=llava forget_loss=LLMU   # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
 """
 
 import hydra

@@ -1,9 +1,10 @@
 """The tasks of the multimodal evaluation: which rows, which question, which answers. Six by default, as in CLEAR.
 
-A task is a mapping: `eval_task` (its name), `data_path`, `split`, `question` (caption: one of nine requests, fixed by the row's
-id; face: the cue that asks for a name; else a column), and the columns `answer`, `base_answer` and `wrong_answers` (a list
-column, or several columns). `images: shuffled` is the control: does the model look? The published config's parallel lists say
-the same and are read as they are.
+A task is a mapping: `eval_task` (its name), `data_path`, `split`, `question` (caption: one of nine requests, fixed by
+    the row's
+id; face: the cue that asks for a name; else a column), and the columns `answer`, `base_answer` and `wrong_answers` (a
+list column, or several columns). `images: shuffled` is the control: does the model look? The published config's
+parallel lists say the same and are read as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -127,10 +128,15 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequen
         return FACE_PROMPT if kind == "face" else row[kind]
 
     items = TableItems(
-        rows, select_rows(len(rows), settings.ds_size, settings.selection, settings.seed), question,
-        name=f"{task['data_path']}/{split}", answer=task["answer"], base_answer=task["base_answer"], wrong_answers=wrong,
+        rows,
+        select_rows(len(rows), settings.ds_size, settings.selection, settings.seed),
+        question,
+        name=f"{task['data_path']}/{split}",
+        answer=task["answer"],
+        base_answer=task["base_answer"],
+        wrong_answers=wrong,
         needs_image=shows_picture,
-    )  # fmt: skip
+    )
     if task["images"] == "shuffled":
         items.shuffle_images(settings.seed)
     return EvalTask(task["eval_task"], items, items.lengths(), identity(task, settings, items.places))

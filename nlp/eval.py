@@ -1,8 +1,8 @@
 """Evaluate a model on TOFU's four tasks: losses, generations, ROUGE, and the aggregated eval log.
 
-    accelerate launch nlp/eval.py                                       # the embedded benchmark's base model
-    accelerate launch nlp/eval.py model_path=models/llama-mini/ft_full/npo retain_result=GOLD/eval_log_aggregated.json
-    accelerate launch nlp/eval.py +experiment=llama2 model_path=models/llama2-7b/ft_full
+accelerate launch nlp/eval.py                                       # the embedded benchmark's base model
+accelerate launch nlp/eval.py model_path=models/llama-mini/ft_full/npo retain_result=GOLD/eval_log_aggregated.json
+accelerate launch nlp/eval.py +experiment=llama2 model_path=models/llama2-7b/ft_full
 """
 
 import hydra

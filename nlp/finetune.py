@@ -1,8 +1,8 @@
 """Finetune a language model on a split of TOFU.
 
-    accelerate launch nlp/finetune.py                                   # the embedded benchmark on a CPU
-    accelerate launch nlp/finetune.py split=retain90                    # the gold model
-    accelerate launch nlp/finetune.py +experiment=llama2                # Llama-2-7B on locuslab/TOFU (Appendix F)
+accelerate launch nlp/finetune.py                                   # the embedded benchmark on a CPU
+accelerate launch nlp/finetune.py split=retain90                    # the gold model
+accelerate launch nlp/finetune.py +experiment=llama2                # Llama-2-7B on locuslab/TOFU (Appendix F)
 """
 
 import hydra

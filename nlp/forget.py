@@ -1,8 +1,8 @@
 """Unlearn a forget split of TOFU with one of the methods of config/method_args.yaml.
 
-    accelerate launch nlp/forget.py                                     # gradient difference on the embedded benchmark
-    accelerate launch nlp/forget.py split=forget05 forget_loss=npo method_args.npo.beta=0.3
-    accelerate launch nlp/forget.py +experiment=mistral forget_loss=LLMU    # Mistral-7B on locuslab/TOFU (Appendix F)
+accelerate launch nlp/forget.py                                     # gradient difference on the embedded benchmark
+accelerate launch nlp/forget.py split=forget05 forget_loss=npo method_args.npo.beta=0.3
+accelerate launch nlp/forget.py +experiment=mistral forget_loss=LLMU    # Mistral-7B on locuslab/TOFU (Appendix F)
 """
 
 import hydra

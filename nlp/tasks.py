@@ -1,8 +1,8 @@
 """The tasks of the text evaluation: which rows, which question, which answers. Four by default, as published for TOFU.
 
 A task is a mapping: `eval_task` (its name), `data_path`, `split`, the columns `question`, `answer`, `base_answer` and
-`wrong_answers` (a list column, or several columns), and `rows_per_author` where the rows of one author stand together (known
-for TOFU). The published eval_everything.yaml says the same in parallel lists, which are read as they are.
+`wrong_answers` (a list column, or several columns), and `rows_per_author` where the rows of one author stand together
+(known for TOFU). The published eval_everything.yaml says the same in parallel lists, which are read as they are.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,8 @@ def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
 def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     """The settings of `nlp/eval.py` from its composed config; what describes tasks is gathered under `tasks`.
 
-    Raises ValueError: half of the published lists or lists of different lengths, an unknown or missing key of a task, an
+    Raises ValueError: half of the published lists or lists of different lengths, an unknown or missing key of a task,
+        an
     inert key that asks for something.
     """
     own = (*PUBLISHED, "tasks", "split")
@@ -64,13 +65,17 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
 
 def _check(task: Mapping[str, Any]) -> dict[str, Any]:
     """Question and answer stand in columns of that name if not said."""
-    return check_task({"question": "question", "answer": "answer", "rows_per_author": None, **task}, also=("rows_per_author",))
+    return check_task(
+        {"question": "question", "answer": "answer", "rows_per_author": None, **task}, also=("rows_per_author",)
+    )
 
 
 def _without_inert(values: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
     published, why = INERT[key]
     if values.get(key, published) != published:
-        raise ValueError(f"{where}{key}={values[key]!r} has no effect here ({why}); remove it or set it to {published}.")
+        raise ValueError(
+            f"{where}{key}={values[key]!r} has no effect here ({why}); remove it or set it to {published}."
+        )
     return {name: value for name, value in values.items() if name != key}
 
 

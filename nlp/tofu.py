@@ -1,4 +1,5 @@
-"""TOFU's rows as samples, a question with its answer, and the published flat keys (`split`, `data_path`) as settings."""
+"""TOFU's rows as samples, a question with its answer, and the published flat keys (`split`, `data_path`) as
+settings."""
 
 import re
 from collections.abc import Mapping
@@ -70,8 +71,8 @@ def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """The flat keys of config/nlp/forget.yaml as those of ForgetSettings.
 
     `split` is the forget split; the retain split follows as retain(100 - NN), unless `retain_split` names another.
-    `data_path` holds both. The published config knows no `l_norm_from`; its L1 is of the change. ValueError where no retain
-    split follows.
+    `data_path` holds both. The published config knows no `l_norm_from`; its L1 is of the change. ValueError where no
+    retain split follows.
     """
     values = dict(config)
     split, path = values.pop("split"), values.pop("data_path")
@@ -86,5 +87,7 @@ def retain_split(split: str) -> str:
     """`retain90` for `forget10`. ValueError for a name that says no size."""
     size = re.fullmatch(r"forget(\d\d)", str(split))
     if size is None:
-        raise ValueError(f"split={split!r} is not a forget split such as forget10; set retain_split to what goes with it.")
+        raise ValueError(
+            f"split={split!r} is not a forget split such as forget10; set retain_split to what goes with it."
+        )
     return f"retain{100 - int(size[1]):02d}"

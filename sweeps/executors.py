@@ -1,8 +1,8 @@
 """Where jobs run, through submitit: long-lived workers on this machine, or one SLURM job each.
 
-A process takes 6 to 13 s to start and a small job 7 s to run, so local workers take one job after the other. They agree by
-locks and records on disk, so that a worker that dies costs its job only, and a second sweep in the folder takes part.
-The only pickles are submitit's own call files, written and read by this sweep under `<save_dir>/jobs/submitit`.
+A process takes 6 to 13 s to start and a small job 7 s to run, so local workers take one job after the other. They agree
+by locks and records on disk, so that a worker that dies costs its job only, and a second sweep in the folder takes
+part. The only pickles are submitit's own call files, written and read by this sweep under `<save_dir>/jobs/submitit`.
 """
 
 import contextlib
@@ -56,7 +56,8 @@ class Worker:
 
 @dataclass(frozen=True)
 class Task:
-    """One job on one SLURM allocation. Preempted or out of time, it is requeued as it is: jobs go on from checkpoints."""
+    """One job on one SLURM allocation. Preempted or out of time, it is requeued as it is: jobs go on from
+    checkpoints."""
 
     body: Body = carry_out
 
@@ -100,7 +101,10 @@ def start(works: Sequence[Work], sweep: Sweep, folder: Path, body: Body = carry_
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """A shell starts `command &` with SIGINT ignored, which children inherit; submitit ends its workers by SIGINT."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):
         yield
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -111,7 +115,8 @@ def _interruptible() -> Iterator[None]:
 
 
 def slurm_executor(slurm: SlurmSettings, folder: Path, parallel: int) -> Any:
-    """submitit's SlurmExecutor with the sweep's settings. ValueError outside a SLURM cluster or for an unknown option."""
+    """submitit's SlurmExecutor with the sweep's settings. ValueError outside a SLURM cluster or for an unknown
+    option."""
     import submitit
 
     try:

@@ -1,7 +1,7 @@
 """Figure 5's check: is a distance between truth ratios monotonic in how much of the data a model has seen?
 
-The paper (Appendix E): the dataset in ten random folds, ten models on the first fold, the first two, ..., all; each model's
-truth ratios on the forget set against those of the last model, which counts as gold.
+The paper (Appendix E): the dataset in ten random folds, ten models on the first fold, the first two, ..., all; each
+model's truth ratios on the forget set against those of the last model, which counts as gold.
 """
 
 import os
@@ -31,13 +31,16 @@ def figure_jobs(sweep: Sweep) -> dict[float, Job]:
     split = "full+tofu" if sweep.track == "mm" else "full"
     task = (f"eval_task_ids=[{FORGET_TASK[sweep.track]}]",)
     return {
-        fraction: finetune_job(sweep, split, f"{100 * fraction:g} %", sweep.splits[:1], fraction=fraction, evaluation=task)
+        fraction: finetune_job(
+            sweep, split, f"{100 * fraction:g} %", sweep.splits[:1], fraction=fraction, evaluation=task
+        )
         for fraction in sorted(set(sweep.fractions), reverse=True)  # the longest first: it ends last
     }
 
 
 def run_figure(sweep: Sweep) -> tuple[str, list[Outcome]]:
-    """Makes the models, then `<save_dir>/fig5.json`, `.md` and `.png`. ValueError where the last model or all others failed."""
+    """Makes the models, then `<save_dir>/fig5.json`, `.md` and `.png`. ValueError where the last model or all others
+    failed."""
     jobs = figure_jobs(sweep)
     outcomes = run_jobs(plans(list(jobs.values()), sweep), sweep)
     usable = {one.name for one in outcomes if one.usable}
@@ -81,31 +84,46 @@ def distances(ratios: Mapping[float, NDArray[np.float64]]) -> list[dict[str, flo
 
 
 def monotonic(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
-    """For each measure: steps in the wrong direction (a distance that grows, a p-value that falls, with more data), and its
-    rank correlation with the fraction. The last model, whose distance is 0 by definition, is left out."""
+    """For each measure: steps in the wrong direction (a distance that grows, a p-value that falls, with more data), and
+    its rank correlation with the fraction. The last model, whose distance is 0 by definition, is left out."""
     found = {}
     others = rows[:-1]
     for key in COLUMNS:
         sign = 1 if key == "p" else -1
         steps = np.diff([sign * row[key] for row in others])
         correlation = rank_correlation([row["fraction"] for row in others], [row[key] for row in others])
-        found[key] = {"wrong_steps": int((steps < 0).sum()), "steps": len(steps), "rho": correlation.rho, "n": correlation.n}
+        found[key] = {
+            "wrong_steps": int((steps < 0).sum()),
+            "steps": len(steps),
+            "rho": correlation.rho,
+            "n": correlation.n,
+        }
     return found
 
 
 def markdown(sweep: Sweep, rows: Sequence[Mapping[str, float]], items: int) -> str:
     """The table and what it says about each measure."""
-    lines = ["| Data | " + " | ".join(COLUMNS.values()) + " | JS without difference |", "|" + " --- |" * (len(COLUMNS) + 2)]
+    lines = [
+        "| Data | " + " | ".join(COLUMNS.values()) + " | JS without difference |",
+        "|" + " --- |" * (len(COLUMNS) + 2),
+    ]
     for row in rows:
         cells = [f"{row[key]:.2g}" if key == "p" else f"{row[key]:.3f}" for key in COLUMNS]
         lines.append("| " + " | ".join([f"{100 * row['fraction']:g} %", *cells, f"{row['null_js']:.3f}"]) + " |")
     said = []
     for key, found in monotonic(rows).items():
         rho = "not defined" if found["rho"] is None else f"{found['rho']:+.2f}"
-        said.append(f"{COLUMNS[key]}: {found['wrong_steps']} of {found['steps']} steps the wrong way, rank correlation with the "
-                    f"share of the data {rho} (n {found['n']}).")  # fmt: skip
-    notes = [f"{sweep.model_family}, {sweep.splits[0]}, truth ratios of {items} forget items; distances from the last model.",
-             "JS without difference: mean JS distance when the two models' items are swapped at random.", *said]  # fmt: skip
+        said.append(
+            f"{COLUMNS[key]}: {found['wrong_steps']} of {found['steps']} steps the wrong way, rank correlation with "
+            f"the "
+            f"share of the data {rho} (n {found['n']})."
+        )
+    notes = [
+        f"{sweep.model_family}, {sweep.splits[0]}, truth ratios of {items} forget items; distances from the last "
+        f"model.",
+        "JS without difference: mean JS distance when the two models' items are swapped at random.",
+        *said,
+    ]
     return "\n".join(lines) + "\n\n" + "".join(f"- {note}\n" for note in notes)
 
 

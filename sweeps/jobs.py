@@ -66,12 +66,17 @@ def finetune_job(
 
 
 def forget_jobs(sweep: Sweep, base: Job) -> list[Job]:
-    """Every point of the sweep's axes; one seed of everything comes before the next, so that half a sweep says something."""
+    """Every point of the sweep's axes; one seed of everything comes before the next, so that half a sweep says
+    something."""
     return [
         forget_job(sweep, base, Variant(label, method, (*own, *more)), modality, split, seed)
-        for split in sweep.splits for seed in sweep.seeds for more in sweep.option_lists for method, own in variants(sweep)
-        for label in [f"{method} [{','.join(more)}]" if more else method] for modality in sweep.modalities
-    ]  # fmt: skip
+        for split in sweep.splits
+        for seed in sweep.seeds
+        for more in sweep.option_lists
+        for method, own in variants(sweep)
+        for label in [f"{method} [{','.join(more)}]" if more else method]
+        for modality in sweep.modalities
+    ]
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,18 @@ def forget_job(sweep: Sweep, base: Job, variant: Variant, modality: str, split: 
         *_common(sweep, folder), f"model_path='{base.folder}'", f"forget_loss={variant.method}", f"seed={seed}",
         *(data if sweep.track == "mm" else (f"split={split}",)), *sweep.forget, *variant.overrides,
     )  # fmt: skip
-    return Job("forget", variant.label, folder, overrides, (_evaluation(sweep, folder, variant.label, split),), sweep.track,
-               variant.method, modality, split, seed)  # fmt: skip
+    return Job(
+        "forget",
+        variant.label,
+        folder,
+        overrides,
+        (_evaluation(sweep, folder, variant.label, split),),
+        sweep.track,
+        variant.method,
+        modality,
+        split,
+        seed,
+    )
 
 
 def study_job(sweep: Sweep) -> Job:
@@ -145,6 +160,12 @@ def _common(sweep: Sweep, folder: Path) -> tuple[str, ...]:
 def _evaluation(sweep: Sweep, folder: Path, label: str, split: str) -> tuple[str, ...]:
     preset = (f"+experiment={sweep.experiment}",) if sweep.experiment else ()
     return (
-        *preset, f"model_family={sweep.model_family}", f"model_path='{folder}'", f"save_dir='{results_of(folder, split)}'",
-        f"split={split}_perturbed", "overwrite=false", f"method_name='{label}'", *sweep.eval,
-    )  # fmt: skip
+        *preset,
+        f"model_family={sweep.model_family}",
+        f"model_path='{folder}'",
+        f"save_dir='{results_of(folder, split)}'",
+        f"split={split}_perturbed",
+        "overwrite=false",
+        f"method_name='{label}'",
+        *sweep.eval,
+    )

@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 FORGET = {"mm": "Forget metric", "nlp": "Forget metric", "cv": "Forget accuracy"}
-VISUAL_NAMES = {"llmu": "LLMU", "dpo": "dpo", "scrub": "scrub", "rmu": "RMU", "finetune": "retain_ft"}  # the face track's own
+VISUAL_NAMES = {
+    "llmu": "LLMU",
+    "dpo": "dpo",
+    "scrub": "scrub",
+    "rmu": "RMU",
+    "finetune": "retain_ft",
+}  # the face track's own
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rho with its p-value over n pairs; None where it is not defined (under 3 pairs, or a constant column)."""
+    """Spearman's rho with its p-value over n pairs; None where it is not defined (under 3 pairs, or a constant
+    column)."""
 
     rho: float | None
     p: float | None

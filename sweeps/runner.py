@@ -39,7 +39,9 @@ def plans(jobs: Sequence[Job], sweep: Sweep) -> list[Work]:
     by_name = {job.name: job for job in jobs}
     if len(by_name) < len(jobs):
         names = [job.name for job in jobs]
-        raise ValueError(f"Two jobs of this sweep are called {max(names, key=names.count)}; give each entry of an axis once.")
+        raise ValueError(
+            f"Two jobs of this sweep are called {max(names, key=names.count)}; give each entry of an axis once."
+        )
     return [plan(job, records, sweep.overwrite) for job in jobs]
 
 
@@ -151,5 +153,7 @@ def times_table(outcomes: Sequence[Outcome]) -> str:
     for one in outcomes:
         numbers = (one.train_seconds, one.eval_seconds, one.seconds)
         cells = "  ".join(f"{'' if number is None else format(number, '.1f'):>7}" for number in numbers)
-        lines.append(f"{one.name:{width}}  {one.status:8}  {cells}" + (f"  {one.error.splitlines()[0]}" if one.error else ""))
+        lines.append(
+            f"{one.name:{width}}  {one.status:8}  {cells}" + (f"  {one.error.splitlines()[0]}" if one.error else "")
+        )
     return "\n".join(lines)

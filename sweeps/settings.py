@@ -12,7 +12,8 @@ TABLES = ("1", "3", "4", "5", "6", "fig5")
 
 @dataclass(frozen=True)
 class SlurmSettings:
-    """What a job asks of SLURM. `time` in minutes: a job that needs longer is requeued and goes on from its checkpoint."""
+    """What a job asks of SLURM. `time` in minutes: a job that needs longer is requeued and goes on from its
+    checkpoint."""
 
     partition: str | None = None
     time: int = at_least(240, 1)
@@ -20,7 +21,9 @@ class SlurmSettings:
     cpus: int = at_least(8, 1)
     mem: str = "64GB"
     setup: list[str] = field(default_factory=list)  # shell lines before the job: module load cuda
-    options: dict[str, Any] = field(default_factory=dict)  # any other key of submitit's SlurmExecutor: account, qos, ...
+    options: dict[str, Any] = field(
+        default_factory=dict
+    )  # any other key of submitit's SlurmExecutor: account, qos, ...
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,33 @@ class Sweep:
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: a sweep needs at least one entry in each axis.")
         if self.tune and len(self.modalities) * len(self.splits) * len(self.options) > 1:
-            raise ValueError("tune=true chooses a setting for one modality and one split; give modalities, splits and options "
-                             "one entry each.")  # fmt: skip
+            raise ValueError(
+                "tune=true chooses a setting for one modality and one split; give modalities, splits and options "
+                "one entry each."
+            )
         if self.slurm.gpus > 1:
-            raise ValueError(f"slurm.gpus={self.slurm.gpus}: a job is one process on one GPU; raise jobs to use more of them.")
+            raise ValueError(
+                f"slurm.gpus={self.slurm.gpus}: a job is one process on one GPU; raise jobs to use more of them."
+            )
         presets = sorted(file.stem for file in (ROOT / "config" / self.track / "experiment").glob("*.yaml"))
         if self.experiment is not None and self.experiment not in presets:
-            raise ValueError(f"experiment={self.experiment} is not one of the {self.track} track's ({', '.join(presets)}).")
+            raise ValueError(
+                f"experiment={self.experiment} is not one of the {self.track} track's ({', '.join(presets)})."
+            )
         if self.table is not None:
             from sweeps.paper import table_track
 
             if self.track != (wanted := table_track(self.table)) and self.table != "fig5":
-                raise ValueError(f"table={self.table} is of the {wanted} track, not of {self.track}; leave one of the two out.")
+                raise ValueError(
+                    f"table={self.table} is of the {wanted} track, not of {self.track}; leave one of the two out."
+                )
         if self.table == "fig5" and (self.track == "cv" or len(self.fractions) < 2 or max(self.fractions) != 1):
             raise ValueError("table=fig5 needs track mm or nlp and at least two fractions, the largest of them 1.")
         if self.track == "cv" and (self.tune or self.settings or self.finetune or self.eval):
-            raise ValueError("The face track takes overrides of config/cv/run.yaml under forget; finetune, eval, settings and "
-                             "tune are of the other tracks.")  # fmt: skip
+            raise ValueError(
+                "The face track takes overrides of config/cv/run.yaml under forget; finetune, eval, settings and "
+                "tune are of the other tracks."
+            )
 
 
 def as_overrides(entry: Any) -> tuple[str, ...]:

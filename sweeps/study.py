@@ -97,10 +97,16 @@ def leaderboards(
             texts.append(f"{split}: no run succeeded")
             continue
         board = Path(sweep.save_dir) / ("leaderboard.json" if split == "forget10" else f"leaderboard_{split}.json")
-        rows = update_leaderboard(AggregateSettings(
-            retain_result=str(gold.log(split)), base_result=str(base.log(split)), ckpt_result=[str(log) for log in logs],
-            save_file=str(board), refusals=str(REFUSALS), markdown=True,
-        ))  # fmt: skip
+        rows = update_leaderboard(
+            AggregateSettings(
+                retain_result=str(gold.log(split)),
+                base_result=str(base.log(split)),
+                ckpt_result=[str(log) for log in logs],
+                save_file=str(board),
+                refusals=str(REFUSALS),
+                markdown=True,
+            )
+        )
         ours = {log.resolve() for log in logs}
         own += [row for row in rows if (board.parent / row["logs"]["model"]).resolve() in ours]
         texts.append((f"{split}\n" if len(golds) > 1 else "") + text_table(rows))
@@ -108,12 +114,15 @@ def leaderboards(
 
 
 def _tune(sweep: Sweep, base: Job, gold: Job) -> tuple[list[Job], list[Outcome]]:
-    """Each method's setting of the grid that comes closest to gold's Forget metric while keeping base's Retain metric, judged
-    on `tune_seed`; returns the jobs that report it on `seeds`, and how they and the tries ended. Choices: tuned.json."""
+    """Each method's setting of the grid that comes closest to gold's Forget metric while keeping base's Retain metric,
+    judged on `tune_seed`; returns the jobs that report it on `seeds`, and how they and the tries ended. Choices:
+    tuned.json."""
     modality, split = sweep.modalities[0], sweep.splits[0]
     more = {name.lower(): list(settings) for name, settings in sweep.grid_more.items()}
-    grids = {method: {",".join(words): words for words in map(as_overrides, [*sweep.grid, *more.get(method.lower(), [])])}
-             for method, _ in variants(sweep)}  # fmt: skip
+    grids = {
+        method: {",".join(words): words for words in map(as_overrides, [*sweep.grid, *more.get(method.lower(), [])])}
+        for method, _ in variants(sweep)
+    }
     tries = {
         (method, setting): forget_job(
             sweep, base, Variant(f"{method} [{setting}]", method, (*own, *words)), modality, split, sweep.tune_seed
@@ -127,18 +136,25 @@ def _tune(sweep: Sweep, base: Job, gold: Job) -> tuple[list[Job], list[Outcome]]
     write_json(Path(sweep.save_dir) / "tuned.json", chosen)
     jobs = [
         forget_job(
-            sweep, base, Variant(f"{method} (tuned)", method, (*own, *grids[method][chosen[method]])), modality, split, seed
+            sweep,
+            base,
+            Variant(f"{method} (tuned)", method, (*own, *grids[method][chosen[method]])),
+            modality,
+            split,
+            seed,
         )
-        for method, own in variants(sweep) if method in chosen for seed in sweep.seeds
-    ]  # fmt: skip
+        for method, own in variants(sweep)
+        if method in chosen
+        for seed in sweep.seeds
+    ]
     return jobs, outcomes + run_jobs(plans(jobs, sweep), sweep)
 
 
 def choose(
     rows: dict[tuple[str, str], dict[str, Any]], base: dict[str, Any], gold: dict[str, Any], keep_retain: float
 ) -> dict[str, str]:
-    """{method: setting}: nearest to gold's Forget metric among those that keep their share of base's Retain metric, else the
-    one that keeps most. `rows` by (method, setting)."""
+    """{method: setting}: nearest to gold's Forget metric among those that keep their share of base's Retain metric,
+    else the one that keeps most. `rows` by (method, setting)."""
     best: dict[str, tuple[tuple[bool, float], str]] = {}
     for (method, setting), row in rows.items():
         lost = row["Retain metric"] < keep_retain * base["Retain metric"]

@@ -1,4 +1,5 @@
-"""A sweep's rows in the form of a table of the paper, with the paper's number beside each and rank correlations below."""
+"""A sweep's rows in the form of a table of the paper, with the paper's number beside each and rank correlations
+below."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,9 @@ def table_lines(table: str, printed: PaperTable, rows: Sequence[Mapping[str, Any
             pools.setdefault((str(row["method"]), modality), []).append(_numbers(row, printed))
     order = {key: place for place, key in enumerate(printed.rows)}
     lines = [_line(key, modality, pool, printed) for (key, modality), pool in pools.items()]
-    return sorted(lines, key=lambda line: (line.key not in ANCHORS[printed.track], order.get(_paper_key(line), len(order))))
+    return sorted(
+        lines, key=lambda line: (line.key not in ANCHORS[printed.track], order.get(_paper_key(line), len(order)))
+    )
 
 
 def _line(key: str, modality: str, pool: Sequence[Mapping[str, float | None]], printed: PaperTable) -> Line:
@@ -89,8 +92,12 @@ def _numbers(row: Mapping[str, Any], printed: PaperTable) -> dict[str, float | N
 def correlate(lines: Sequence[Line], printed: PaperTable) -> dict[str, Any]:
     """Per column, ours against the paper's, over the methods that both have (gold and base are no methods)."""
     both = [line for line in lines if line.paper is not None and line.key not in ANCHORS[printed.track]]
-    return {name: rank_correlation([line.numbers[name] for line in both], [line.paper[place] for line in both if line.paper])
-            for place, name in enumerate(printed.columns)}  # fmt: skip
+    return {
+        name: rank_correlation(
+            [line.numbers[name] for line in both], [line.paper[place] for line in both if line.paper]
+        )
+        for place, name in enumerate(printed.columns)
+    }
 
 
 def markdown(
@@ -105,14 +112,25 @@ def markdown(
         name = (line.key + "*" * line.low_retain).replace("_", "\\_").replace("*", "\\*")
         text.append([name, *([line.modality] if named else []), str(line.seeds), *cells])
     notes = [
-        f"Table {sweep.table} ({printed.title}) on {sweep.model_family}. In brackets what the paper prints for {printed.model}.",
+        f"Table {sweep.table} ({printed.title}) on {sweep.model_family}. In brackets what the paper prints for "
+        f"{printed.model}.",
         "Spearman's rank correlation with the paper's column, over the methods of both: "
-        + "; ".join(f"{header} {correlations[name]}" for header, name in zip(printed.headers, printed.columns, strict=True)),
-        *(["Transfer as in the paper's Table 2 (rank correlation of forget metrics): " + "; ".join(carried)] if carried else []),
-        *([f"\\*: Retain metric under {LOW_RETAIN}, greyed in the paper."] if any(line.low_retain for line in lines) else []),
+        + "; ".join(
+            f"{header} {correlations[name]}" for header, name in zip(printed.headers, printed.columns, strict=True)
+        ),
+        *(
+            ["Transfer as in the paper's Table 2 (rank correlation of forget metrics): " + "; ".join(carried)]
+            if carried
+            else []
+        ),
+        *(
+            [f"\\*: Retain metric under {LOW_RETAIN}, greyed in the paper."]
+            if any(line.low_retain for line in lines)
+            else []
+        ),
         *(["±: standard deviation over seeds."] if any(line.spread for line in lines) else []),
         f"Source of the printed numbers: {printed.source}.",
-    ]  # fmt: skip
+    ]
     return "\n".join("| " + " | ".join(row) + " |" for row in text) + "\n\n" + "".join(f"- {note}\n" for note in notes)
 
 

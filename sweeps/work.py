@@ -1,7 +1,8 @@
-"""One job as it is carried out: planned from its overrides, recorded in `<save_dir>/jobs/<name>.json`, run under a lock.
+"""One job as it is carried out: planned from its overrides, recorded in `<save_dir>/jobs/<name>.json`, run under a
+lock.
 
-A record's status is waiting, running, interrupted, finished or failed. What is finished under the same digest is not run
-again; everything else is, and the pipeline itself goes on from its checkpoints.
+A record's status is waiting, running, interrupted, finished or failed. What is finished under the same digest is not
+run again; everything else is, and the pipeline itself goes on from its checkpoints.
 """
 
 import dataclasses
@@ -61,9 +62,12 @@ class Work:
         write_json(self.record_file, {"job": self.job.name, "status": status, "digest": self.digest(), **facts})
 
     def stale(self) -> bool:
-        """Whether the job was finished with other settings (of the evaluation, it may be, where the model is the same)."""
+        """Whether the job was finished with other settings (of the evaluation, it may be, where the model is the
+        same)."""
         record = self.record()
-        return bool(record.get("stale")) or (record.get("status") == "finished" and record.get("digest") != self.digest())
+        return bool(record.get("stale")) or (
+            record.get("status") == "finished" and record.get("digest") != self.digest()
+        )
 
     def finished(self) -> bool:
         """Whether the same job was done before and its files are still there."""

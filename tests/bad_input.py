@@ -28,9 +28,16 @@ OPTIONS = {"question": "text", "image": "image", "answer": "text", "options": "t
 
 def photos(start: int, count: int) -> list[dict[str, Any]]:
     return [
-        {"image": png(picture(i, 12)), "caption": f"Portrait {i}.", "name": f"Person {i}", "paraphrased_caption": f"Picture {i}.",
-         "perturbed_captions": ["Portrait x."], "perturbed_names": ["Nobody"]} for i in range(start, start + count)
-    ]  # fmt: skip
+        {
+            "image": png(picture(i, 12)),
+            "caption": f"Portrait {i}.",
+            "name": f"Person {i}",
+            "paraphrased_caption": f"Picture {i}.",
+            "perturbed_captions": ["Portrait x."],
+            "perturbed_names": ["Nobody"],
+        }
+        for i in range(start, start + count)
+    ]
 
 
 def texts(start: int, count: int) -> list[dict[str, Any]]:
@@ -54,12 +61,22 @@ def write_world(world: Path) -> None:
         "empty": (QA, []), "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]),
         "named_only": ({"name": "text"}, photos(0, 1)),
     }, "Small.\n")  # fmt: skip
-    write_dataset(world / "tofu", {
-        "full": (QA, texts(0, 4)), "forget10": (QA, texts(0, 2)), "retain90": (QA, texts(10, 4)), "leaky": (QA, texts(1, 4)),
-        "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]), "no_answer": ({"question": "text"}, texts(0, 2)),
-        "forget10_perturbed": (TEXT_PERTURBED, texts(0, 2)), "retain_perturbed": (TEXT_PERTURBED, texts(10, 2)),
-        "real_authors_perturbed": (TEXT_PERTURBED, texts(5, 2)), "world_facts_perturbed": (TEXT_PERTURBED, texts(6, 2)),
-    }, "Small.\n")  # fmt: skip
+    write_dataset(
+        world / "tofu",
+        {
+            "full": (QA, texts(0, 4)),
+            "forget10": (QA, texts(0, 2)),
+            "retain90": (QA, texts(10, 4)),
+            "leaky": (QA, texts(1, 4)),
+            "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]),
+            "no_answer": ({"question": "text"}, texts(0, 2)),
+            "forget10_perturbed": (TEXT_PERTURBED, texts(0, 2)),
+            "retain_perturbed": (TEXT_PERTURBED, texts(10, 2)),
+            "real_authors_perturbed": (TEXT_PERTURBED, texts(5, 2)),
+            "world_facts_perturbed": (TEXT_PERTURBED, texts(6, 2)),
+        },
+        "Small.\n",
+    )
     (world / "not_a_dataset").mkdir()
     (world / "not_a_dataset" / "notes.txt").write_text("nothing here")
     (world / "file").write_text("a file where a folder is wanted")
@@ -86,7 +103,13 @@ def _write_models(world: Path) -> None:
     from unlearn.loading import load_model
 
     model: Any = get_peft_model(load_model(str(good)), LoraConfig(r=2, target_modules=["q_proj"]))
-    bases = {"gone": "models/gone", "other": "minibench/weights/qwen2vl-mini", "cut": BASE, "sizes": BASE, "config": BASE}
+    bases = {
+        "gone": "models/gone",
+        "other": "minibench/weights/qwen2vl-mini",
+        "cut": BASE,
+        "sizes": BASE,
+        "config": BASE,
+    }
     for name, base in bases.items():
         model.peft_config["default"].base_model_name_or_path = base
         model.save_pretrained(world / f"adapter_{name}")

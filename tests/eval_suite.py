@@ -26,7 +26,9 @@ class Items:
         image = picture(i, side=16) if self.images and i % 3 != 2 else None
         sample = {"question": "Who is this?" + " Say it." * (i % 4), "answer": name, "image": image, "id": f"split/{i}"}
         wrong = [other for other in PEOPLE if other != name][: 1 + i % 4]
-        return EvalItem(str(10 * i), sample, f"It is {name}", wrong + [name.upper()] * (i == 3), name if i % 2 else None)
+        return EvalItem(
+            str(10 * i), sample, f"It is {name}", wrong + [name.upper()] * (i == 3), name if i % 2 else None
+        )
 
 
 def tasks(count=7, names=("eval_log_forget", "eval_forget_facerec"), images=True):

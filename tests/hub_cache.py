@@ -19,9 +19,12 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 
 def add_to_hub(cache: Path, repo: str, folder: Path, revision: str = "main") -> Path:
-    """`folder` as what `repo` holds at a branch or tag; returns the snapshot's folder, which is called by its commit."""
+    """`folder` as what `repo` holds at a branch or tag; returns the snapshot's folder, which is called by its
+    commit."""
     place = cache / f"models--{repo.replace('/', '--')}"
     commit = hashlib.sha1(f"{repo}{revision}".encode()).hexdigest()
     (place / "refs").mkdir(parents=True, exist_ok=True)
     (place / "refs" / revision).write_text(commit)
-    return Path(shutil.copytree(folder, place / "snapshots" / commit, ignore=shutil.ignore_patterns("export", "eval_results")))
+    return Path(
+        shutil.copytree(folder, place / "snapshots" / commit, ignore=shutil.ignore_patterns("export", "eval_results"))
+    )

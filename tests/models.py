@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 LLAVA_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ m['role'].upper() }}: {% for c in m['content'] %}{% if c['type'] == 'image' %}"
-    "<image>\n{% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{{ m['role'].upper() }}: {% for c in m['content'] %}{% if c['type'] == "
+    "'image' %}"
+    "<image>\n{% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt "
+    "%}ASSISTANT:{% endif %}"
 )
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
@@ -46,7 +48,9 @@ def tiny_llama(seed: int = 0, **config: Any) -> tuple[Any, Any]:
     """A language model and its tokenizer, with a ChatML template."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = train_tokenizer(["<s>", "<|im_start|>", "<|im_end|>", "<pad>"], eos_token="<|im_end|>", pad_token="<pad>")
+    tokenizer = train_tokenizer(
+        ["<s>", "<|im_start|>", "<|im_end|>", "<pad>"], eos_token="<|im_end|>", pad_token="<pad>"
+    )
     tokenizer.chat_template = CHATML
     return _randomised(LlamaForCausalLM(LlamaConfig(**_text_config(tokenizer), **config)), seed), tokenizer
 
@@ -71,7 +75,12 @@ def tiny_llava(seed: int = 0) -> tuple[Any, Any]:
     )  # fmt: skip
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=16,
+            patch_size=4,
         ),
         text_config=LlamaConfig(**_text_config(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -82,7 +91,8 @@ def tiny_llava(seed: int = 0) -> tuple[Any, Any]:
 
 @functools.cache
 def tiny_qwen2vl(seed: int = 0, generation: str = "qwen2_vl") -> tuple[Any, Any]:
-    """Qwen2-VL (or `qwen2_5_vl`) with 4-pixel patches, merged two by two: pictures of any size, a token per 8 x 8 pixels."""
+    """Qwen2-VL (or `qwen2_5_vl`) with 4-pixel patches, merged two by two: pictures of any size, a token per 8 x 8
+    pixels."""
     import transformers
 
     from unlearn.processors import qwen_processor_class
@@ -97,17 +107,28 @@ def tiny_qwen2vl(seed: int = 0, generation: str = "qwen2_vl") -> tuple[Any, Any]
     new = generation == "qwen2_5_vl"
     vision = {"depth": 2, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
     vision |= (
-        {"hidden_size": 16, "out_hidden_size": 32, "intermediate_size": 32, "window_size": 16, "fullatt_block_indexes": [1]}
-        if new else {"embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
-    )  # fmt: skip
+        {
+            "hidden_size": 16,
+            "out_hidden_size": 32,
+            "intermediate_size": 32,
+            "window_size": 16,
+            "fullatt_block_indexes": [1],
+        }
+        if new
+        else {"embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
+    )
     text = _text_config(tokenizer)
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
     ids = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in ("image_pad", "video_pad", "vision_start")}
     prefix = "Qwen2_5_VL" if new else "Qwen2VL"
     config = getattr(transformers, f"{prefix}Config")(
-        vision_config=vision, text_config=text, image_token_id=ids["image_pad"], video_token_id=ids["video_pad"],
-        vision_start_token_id=ids["vision_start"], vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
-    )  # fmt: skip
+        vision_config=vision,
+        text_config=text,
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+    )
     return _randomised(getattr(transformers, f"{prefix}ForConditionalGeneration")(config), seed), processor
 
 

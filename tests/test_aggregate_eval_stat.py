@@ -44,7 +44,9 @@ def test_the_command(tmp_path, models):
     command = [sys.executable, str(ROOT / "aggregate_eval_stat.py"), *overrides]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file() and path not in before}
+    written = {
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file() and path not in before
+    }
     beside = {f"leaderboard.{ending}" for ending in ("json", "png", "html", "md")}
     assert written == {*beside, "out/table.tex", ".leaderboard.json.lock"}, "hydra writes nothing"
     rows = json.loads((tmp_path / "leaderboard.json").read_text("utf-8"))
@@ -76,7 +78,9 @@ def test_the_published_keys_are_the_config(models, tmp_path):
 
 def test_a_second_run_merges(models, tmp_path):
     def settings(name, **changes):
-        return AggregateSettings(log_of(models, "gold"), log_of(models, name), save_file=str(tmp_path / "l.json"), **changes)
+        return AggregateSettings(
+            log_of(models, "gold"), log_of(models, name), save_file=str(tmp_path / "l.json"), **changes
+        )
 
     update_leaderboard(settings("theirs", picture=False))
     update_leaderboard(settings("base/npo+0", picture=False))
@@ -119,7 +123,11 @@ def test_refusals_are_read_by_line(models, tmp_path):
     bank.write_text("the portrait\n\n walking ", encoding="utf-8")
     assert read_refusals(bank) == ["the portrait", "walking"]
     settings = AggregateSettings(
-        log_of(models, "gold"), log_of(models, "theirs"), save_file=str(tmp_path / "l.json"), refusals=str(bank), picture=False
+        log_of(models, "gold"),
+        log_of(models, "theirs"),
+        save_file=str(tmp_path / "l.json"),
+        refusals=str(bank),
+        picture=False,
     )
     assert update_leaderboard(settings)[0]["Refusal rate Retain"] >= 0.0
     with pytest.raises(ValueError, match="nowhere.txt: no such file.*refusals=null"):

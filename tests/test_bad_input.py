@@ -1,7 +1,8 @@
-"""What users get wrong, over all scripts, configs and files: an error that names the culprit and the way out, and no trace.
+"""What users get wrong, over all scripts, configs and files: an error that names the culprit and the way out, and no
+trace.
 
-A row is what is run, what is wrong, and words of the message. `@` is a folder with good data and with all that is broken
-(tests/bad_input.py). Each row runs the script itself, in this process, and must leave every file as it was.
+A row is what is run, what is wrong, and words of the message. `@` is a folder with good data and with all that is
+broken (tests/bad_input.py). Each row runs the script itself, in this process, and must leave every file as it was.
 """
 
 import re
@@ -17,16 +18,28 @@ from tests.bad_input import BASE, run_script, tree, write_world
 MM = {"finetune": ("data_path=@/clear", "split=full+tofu"),
       "forget": (f"model_path={BASE}", "forget_data_path=@/clear", "retain_data_path=@/clear"),
       "eval": (f"model_path={BASE}", "data_path=@/clear", "generation.max_new_tokens=2")}  # fmt: skip
-NLP = {"finetune": ("data_path=@/tofu", "split=full"), "forget": ("model_path=minibench/weights/llama-mini", "data_path=@/tofu"),
-       "eval": ("model_path=minibench/weights/llama-mini", "data_path=@/tofu")}  # fmt: skip
-GOOD = {**{f"mm/{name}": (*words, "save_dir=@/out") for name, words in MM.items()},
-        **{f"nlp/{name}": (*words, "save_dir=@/out") for name, words in NLP.items()},
-        "aggregate_eval_stat": ("retain_result=@/gold/eval_log_aggregated.json", "ckpt_result=@/log/eval_log_aggregated.json",
-                                "save_file=@/new.json"),
-        "cv/prepare": ("data_path=@/faces", "save_dir=@/out", "models=4"),
-        "cv/pretrain": ("data_path=@/faces", "save_dir=@/out"), "cv/finetune": ("splits=@/bad_splits", "save_dir=@/out"),
-        "cv/forget": ("splits=@/bad_splits", "save_dir=@/out"), "cv/score": (), "cv/attack": (), "cv/run": ("root=@/out",),
-        "run_exps": ("save_dir=@/out",)}  # fmt: skip
+NLP = {
+    "finetune": ("data_path=@/tofu", "split=full"),
+    "forget": ("model_path=minibench/weights/llama-mini", "data_path=@/tofu"),
+    "eval": ("model_path=minibench/weights/llama-mini", "data_path=@/tofu"),
+}
+GOOD = {
+    **{f"mm/{name}": (*words, "save_dir=@/out") for name, words in MM.items()},
+    **{f"nlp/{name}": (*words, "save_dir=@/out") for name, words in NLP.items()},
+    "aggregate_eval_stat": (
+        "retain_result=@/gold/eval_log_aggregated.json",
+        "ckpt_result=@/log/eval_log_aggregated.json",
+        "save_file=@/new.json",
+    ),
+    "cv/prepare": ("data_path=@/faces", "save_dir=@/out", "models=4"),
+    "cv/pretrain": ("data_path=@/faces", "save_dir=@/out"),
+    "cv/finetune": ("splits=@/bad_splits", "save_dir=@/out"),
+    "cv/forget": ("splits=@/bad_splits", "save_dir=@/out"),
+    "cv/score": (),
+    "cv/attack": (),
+    "cv/run": ("root=@/out",),
+    "run_exps": ("save_dir=@/out",),
+}
 
 SETTINGS = [
     ("mm/finetune", "batchsize=3", "unknown config key 'batchsize'", "Did you mean 'batch_size'"),
@@ -53,7 +66,11 @@ SETTINGS = [
     ("mm/finetune", "max_length=20", "clear/full+tofu/", "max_length"),
     ("mm/forget", "forget_loss=np0", "unknown forget_loss 'np0'; did you mean 'npo'"),
     ("mm/forget", "method_args.npo.betta=1", "unknown config key 'method_args.npo.betta'", "method_args.npo.beta"),
-    ("mm/forget", "forget_loss=npo method_args.npo.beta=-1", "method_args.npo: beta must be a finite number > 0, got -1"),
+    (
+        "mm/forget",
+        "forget_loss=npo method_args.npo.beta=-1",
+        "method_args.npo: beta must be a finite number > 0, got -1",
+    ),
     ("mm/forget", "forget_loss=npo method_args.npo.beta=big", "method_args.npo.beta='big' is not allowed: a number is"),
     ("mm/forget", "forget_loss=npo method_args.npo.retain_loss=kk", "retain_loss='kk' is not allowed: one of ce, KL"),
     ("mm/forget", "+method_args.nppo.beta=1", "unknown method_args 'nppo'; did you mean 'npo'"),
@@ -65,7 +82,11 @@ SETTINGS = [
     ("mm/forget", "modality=text forget_split=full", "modality=text needs a forget_split such as forget10, not 'full'"),
     ("mm/forget", "retain_partner=some", "retain_partner='some' is not one of any, same_modality"),
     ("mm/forget", "epoch_over=both", "epoch_over='both' is not one of forget, retain"),
-    ("mm/forget", "forget_loss=retain_ft stop_when=3", "stop_when watches the forget answers, which retain_ft does not train on"),
+    (
+        "mm/forget",
+        "forget_loss=retain_ft stop_when=3",
+        "stop_when watches the forget answers, which retain_ft does not train on",
+    ),
     ("mm/forget", "retain_split=null", "retain_split"),
     ("mm/forget", "forget_loss=dpo method_args.dpo.reference_path=models/none", "models/none' does not exist"),
     ("mm/eval", "ds_size=0", "ds_size=0 is too small"),
@@ -94,7 +115,7 @@ SETTINGS = [
     ("cv/forget", "forget_size=7", "forget_size='07' is not one of 10, 05, 01"),
     ("cv/attack", "attack=mia", "attack='mia' is not one of ulira, umia"),
     ("cv/run", "+overrides.scores=[]", "overrides.scores: there is no stage and no method of that name"),
-]  # fmt: skip
+]
 
 FILES = [
     ("mm/finetune", "data_path=@/nothing", "data_path=", "nothing is neither a folder nor a hub id", "minibench.build"),
@@ -110,13 +131,27 @@ FILES = [
     ("mm/finetune", "save_dir=''", "save_dir is empty; say where"),
     ("mm/finetune", "save_dir=@/bad_run", "bad_run/run.json is damaged", "remove it or choose another save_dir"),
     ("mm/finetune", "save_dir=@/other_run", "other_run holds another run", "overwrite_dir=true"),
-    ("mm/finetune", "save_dir=@/cut_run", "checkpoint-4 is damaged: optimizer.pt has 4 of 400 bytes",
-     "resume_from_checkpoint=false"),
+    (
+        "mm/finetune",
+        "save_dir=@/cut_run",
+        "checkpoint-4 is damaged: optimizer.pt has 4 of 400 bytes",
+        "resume_from_checkpoint=false",
+    ),
     ("mm/finetune", "save_dir=@/two_run", "checkpoint-4 was made by 2 processes, this run has 1"),
-    ("mm/finetune", "resume_from_checkpoint=@/nothing", "nothing is not a checkpoint folder (it has no trainer_state.json)"),
+    (
+        "mm/finetune",
+        "resume_from_checkpoint=@/nothing",
+        "nothing is not a checkpoint folder (it has no trainer_state.json)",
+    ),
     ("mm/finetune", "model_path=@/nothing", "nothing' does not exist", "Run the step that makes it"),
     ("mm/finetune", "model_path=@/no_model", "no_model", "not a saved model"),
-    ("mm/finetune", "model_path=@/cut", "weights in ", "cut/model.safetensors cannot be read", "copy or make them again"),
+    (
+        "mm/finetune",
+        "model_path=@/cut",
+        "weights in ",
+        "cut/model.safetensors cannot be read",
+        "copy or make them again",
+    ),
     ("mm/finetune", "model_path=@/bad_config", "bad_config/config.json"),
     ("mm/finetune", "model_path=@/no_weights", "no_weights", "safetensors"),
     ("mm/finetune", "model_path=@/no_tokenizer", "no_tokenizer", "tokenizer"),
@@ -126,7 +161,13 @@ FILES = [
     ("mm/forget", "model_path=@/adapter_gone", "adapter_gone is an adapter of a model that is missing", "models/gone"),
     ("mm/eval", "model_path=@/adapter_other", "adapter_other does not fit the model it names", "Llava", "Qwen2VL"),
     ("mm/eval", "model_path=@/adapter_cut", "adapter_cut cannot be read", "copy or make it again"),
-    ("mm/eval", "model_path=@/adapter_sizes", "adapter_sizes does not fit the model it names", "size mismatch for", "lora_A"),
+    (
+        "mm/eval",
+        "model_path=@/adapter_sizes",
+        "adapter_sizes does not fit the model it names",
+        "size mismatch for",
+        "lora_A",
+    ),
     ("mm/eval", "model_path=@/adapter_config", "adapter_config/adapter_config.json"),
     ("mm/eval", "split=forget11_perturbed", "no split 'forget11_perturbed'"),
     ("mm/eval", "retain_result=@/nothing.json", "nothing.json"),
@@ -140,17 +181,37 @@ FILES = [
     ("aggregate_eval_stat", "retain_result=@/nothing.json", "nothing.json"),
     ("aggregate_eval_stat", "ckpt_result=@/no*/log.json", "names no file", "glob"),
     ("aggregate_eval_stat", "ckpt_result=@/log_cut/eval_log_aggregated.json", "log_cut/eval_log_aggregated.json"),
-    ("aggregate_eval_stat", "ckpt_result=@/log_nan/eval_log_aggregated.json", "log_nan",
-     "task eval_log, row 3: avg_gt_loss is None"),
-    ("aggregate_eval_stat", "ckpt_result=@/log_no_key/eval_log_aggregated.json", "task eval_log: no average_perturb_loss"),
-    ("aggregate_eval_stat", "ckpt_result=@/log_no_task/eval_log_aggregated.json", "no task eval_forget_facerec",
-     "eval_task_ids"),
-    ("aggregate_eval_stat", "ckpt_result=@/log_rows/eval_log_aggregated.json",
-     "task eval_log_forget: the logs", "3", "same split"),
-    ("aggregate_eval_stat", "ckpt_result=@/log_reference/eval_log_aggregated.json",
-     "other reference texts in rows 3"),
-    ("aggregate_eval_stat", "ckpt_result=@/log_meta/eval_log_aggregated.json",
-     "eval_meta.json: expected schema_version", "Delete it"),
+    (
+        "aggregate_eval_stat",
+        "ckpt_result=@/log_nan/eval_log_aggregated.json",
+        "log_nan",
+        "task eval_log, row 3: avg_gt_loss is None",
+    ),
+    (
+        "aggregate_eval_stat",
+        "ckpt_result=@/log_no_key/eval_log_aggregated.json",
+        "task eval_log: no average_perturb_loss",
+    ),
+    (
+        "aggregate_eval_stat",
+        "ckpt_result=@/log_no_task/eval_log_aggregated.json",
+        "no task eval_forget_facerec",
+        "eval_task_ids",
+    ),
+    (
+        "aggregate_eval_stat",
+        "ckpt_result=@/log_rows/eval_log_aggregated.json",
+        "task eval_log_forget: the logs",
+        "3",
+        "same split",
+    ),
+    ("aggregate_eval_stat", "ckpt_result=@/log_reference/eval_log_aggregated.json", "other reference texts in rows 3"),
+    (
+        "aggregate_eval_stat",
+        "ckpt_result=@/log_meta/eval_log_aggregated.json",
+        "eval_meta.json: expected schema_version",
+        "Delete it",
+    ),
     ("aggregate_eval_stat", "save_file=@/board.json", "board.json", "Choose another save_file"),
     ("aggregate_eval_stat", "refusals=@/nothing.txt", "nothing.txt: no such file", "refusals=null"),
     ("cv/prepare", "data_path=@/nothing", "nothing"),
@@ -159,7 +220,7 @@ FILES = [
     ("cv/finetune", "splits=@/nothing", "nothing", "cv/prepare.py"),
     ("cv/finetune", "model_path=@/nothing", "bad_splits"),
     ("cv/score", "model_path=@/nothing splits=@/nothing", "nothing", "cv/prepare.py"),
-]  # fmt: skip
+]
 
 
 def family(text: str) -> Callable[[Path], Any]:
@@ -184,13 +245,25 @@ def _minibench(name: str) -> Callable[[Path], Any]:
 
 
 CALLS: list[tuple[str, Callable[[Path], Any], tuple[str, ...]]] = [
-    ("model_config: unknown key", family("mine: {hf_key: a/b, rmu_layers: 3}"), ("'mine.rmu_layers'", "'mine.rmu_layer'")),
+    (
+        "model_config: unknown key",
+        family("mine: {hf_key: a/b, rmu_layers: 3}"),
+        ("'mine.rmu_layers'", "'mine.rmu_layer'"),
+    ),
     ("model_config: wrong type", family("mine: {hf_key: a/b, rmu_layer: low}"), ("mine.rmu_layer='low' is not a int",)),
     ("model_config: no hf_key", family("mine: {rmu_layer: 3}"), ("mine", "hf_key")),
-    ("model_config: no entry", family("other: {hf_key: a/b}"), ("Unknown model_family 'mine'", "model_config.yaml has: other")),
+    (
+        "model_config: no entry",
+        family("other: {hf_key: a/b}"),
+        ("Unknown model_family 'mine'", "model_config.yaml has: other"),
+    ),
     ("model_config: no YAML", family("mine: {hf_key: a/b"), ("model_config.yaml",)),
     ("model_config: a list", family("- mine"), ("model_config.yaml",)),
-    ("minibench: unknown dataset", _minibench("clear-maxi"), ("No embedded dataset 'clear-maxi'", "clear-mini and tofu-mini")),
+    (
+        "minibench: unknown dataset",
+        _minibench("clear-maxi"),
+        ("No embedded dataset 'clear-maxi'", "clear-mini and tofu-mini"),
+    ),
 ]
 ROWS = SETTINGS + FILES
 

@@ -1,4 +1,5 @@
-"""The worked example of CONTRIBUTING.md, taken from the page itself: registered, run on the embedded benchmark, evaluated."""
+"""The worked example of CONTRIBUTING.md, taken from the page itself: registered, run on the embedded benchmark,
+evaluated."""
 
 import importlib.util
 import re
@@ -31,6 +32,7 @@ def simnpo(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("simnpo_example", file)
     module = importlib.util.module_from_spec(spec)
     import sys
+
     monkeypatch.setitem(sys.modules, "simnpo_example", module)
     spec.loader.exec_module(module)
     return module
@@ -46,10 +48,19 @@ def test_its_value_by_hand(simnpo):
 
 
 def test_it_runs_and_is_evaluated(simnpo, tmp_path):
-    overrides = ["forget_loss=simnpo", "model_path=minibench/weights/llava-mini", f"save_dir={tmp_path}/run", "max_steps=3",
-                 "batch_size=2", "lr=1e-3", "warmup_epochs=0"]  # fmt: skip
+    overrides = [
+        "forget_loss=simnpo",
+        "model_path=minibench/weights/llava-mini",
+        f"save_dir={tmp_path}/run",
+        "max_steps=3",
+        "batch_size=2",
+        "lr=1e-3",
+        "warmup_epochs=0",
+    ]
     settings = read_settings(ForgetSettings, compose("forget", overrides))
-    folder = pipeline.forget(settings, load_family("llava-mini"), lambda: forget_sources(settings), read_lines(REFUSALS))
+    folder = pipeline.forget(
+        settings, load_family("llava-mini"), lambda: forget_sources(settings), read_lines(REFUSALS)
+    )
     words = [f"model_path={folder}", "ds_size=2", "eval_task_ids=[2]", "generation.max_new_tokens=4"]
     evaluation = eval_settings(compose("eval", words))
     log = read_log(pipeline.evaluate(evaluation, load_family("llava-mini"), lambda: load_tasks(evaluation)))

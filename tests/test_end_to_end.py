@@ -1,4 +1,5 @@
-"""The whole story on the embedded benchmark, in one process: two steps in every corner, and one run that must mean something."""
+"""The whole story on the embedded benchmark, in one process: two steps in every corner, and one run that must mean
+something."""
 
 import json
 import math
@@ -14,7 +15,9 @@ from unlearn.results import read_log
 QUICK = ("ds_size=2", "generation.max_new_tokens=3", "batch_size=4")
 
 
-def made(script: str, folder: Path, *words: str, evaluation: tuple[str, ...] = QUICK, family: str = "llava-mini") -> Path:
+def made(
+    script: str, folder: Path, *words: str, evaluation: tuple[str, ...] = QUICK, family: str = "llava-mini"
+) -> Path:
     """Trains with `words` and evaluates, as the scripts would; returns the folder."""
     overrides = (f"model_family={family}", f"save_dir={folder}", "save_steps=0", *words)
     evaluations = ((f"model_family={family}", f"model_path={folder}", *evaluation),)

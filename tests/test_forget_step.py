@@ -61,4 +61,6 @@ def test_both_forms_have_one_loss_and_one_gradient(tiny: Any, name: str, epoch: 
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
     trained = [p for p in model.parameters() if p.requires_grad]
     one, other = (torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained)]) for loss in (ours, plain))
-    assert other.norm() > 0.1 and (one - other).norm() < 1e-3 * other.norm()  # steep random models: rounding reaches 2e-4
+    assert (
+        other.norm() > 0.1 and (one - other).norm() < 1e-3 * other.norm()
+    )  # steep random models: rounding reaches 2e-4

@@ -1,7 +1,8 @@
 """kill -9 at three moments, then the same command to its end: the weights are those of a run that nobody disturbed.
 
-The moments are seen from outside, as a scheduler's would be: while the program starts up, after a checkpoint has appeared
-and training goes on, and while something is being saved. benchmarks/kill_resume.py is the long form, at random moments.
+The moments are seen from outside, as a scheduler's would be: while the program starts up, after a checkpoint has
+appeared and training goes on, and while something is being saved. benchmarks/kill_resume.py is the long form, at random
+moments.
 """
 
 import json
@@ -14,8 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "mm/forget.py", "forget_loss=npo", "model_path=minibench/weights/llava-mini", "LoRA.dropout=0.1",
-           "max_steps=16", "save_steps=2", "batch_size=4", "logging_steps=1"]  # fmt: skip
+COMMAND = [
+    sys.executable,
+    "mm/forget.py",
+    "forget_loss=npo",
+    "model_path=minibench/weights/llava-mini",
+    "LoRA.dropout=0.1",
+    "max_steps=16",
+    "save_steps=2",
+    "batch_size=4",
+    "logging_steps=1",
+]
 STEPS = list(range(1, 17))
 
 

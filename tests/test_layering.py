@@ -1,4 +1,5 @@
-"""Who may import whom, what files may be called and how long they may grow: read off the source, not off a running program."""
+"""Who may import whom, what files may be called and how long they may grow: read off the source, not off a running
+program."""
 
 import ast
 import sys
@@ -101,7 +102,10 @@ def test_no_file_is_called_like_a_library() -> None:
     """`accelerate launch mm/forget.py` puts mm/ first on the path, where such a file would hide the library."""
     import importlib.metadata
 
-    installed = {name for name in importlib.metadata.packages_distributions() if not name.startswith("_")} - {*PACKAGES, "tests"}
+    installed = {name for name in importlib.metadata.packages_distributions() if not name.startswith("_")} - {
+        *PACKAGES,
+        "tests",
+    }
     taken = installed | {*sys.stdlib_module_names}
     clashes = [str(path.relative_to(ROOT)) for path in FILES if path.parent.name in ROOMS and path.stem in taken]
     assert not clashes

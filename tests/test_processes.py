@@ -24,7 +24,8 @@ WRAPPERS = {"ddp": ("DDP", "DistributedDataParallel"), "fsdp2": ("FSDP2", "FSDPS
 
 
 def test_two_ranks_equal_one_process_over_the_same_micro_batches(tmp_path: Path) -> None:
-    """One test for all cases: the launch costs more than they do, and workers of a parallel test run share no fixture."""
+    """One test for all cases: the launch costs more than they do, and workers of a parallel test run share no
+    fixture."""
     launch(tmp_path, "ddp")
     for case, this in CASES.items():
         if this.engine in ("ddp", "fsdp2"):
@@ -65,7 +66,9 @@ def compare(folder: Path, case: str, alone_in: Path) -> None:
     weights = load_file(folder / "rank0.safetensors")
     if engine == "ddp":
         other = load_file(folder / "rank1.safetensors")
-        assert all(torch.equal(tensor, other[name]) for name, tensor in weights.items()), f"{case}: the ranks drift apart"
+        assert all(torch.equal(tensor, other[name]) for name, tensor in weights.items()), (
+            f"{case}: the ranks drift apart"
+        )
     if CASES[case].resumed:
         whole, resumed = (load_file(folder / f"{name}.safetensors") for name in ("whole", "resumed"))
         assert whole.keys() == resumed.keys() == weights.keys()

@@ -1,4 +1,5 @@
-"""Every script by its real command, in a clean environment, on the embedded benchmark: finetune, forget, eval, aggregate."""
+"""Every script by its real command, in a clean environment, on the embedded benchmark: finetune, forget, eval,
+aggregate."""
 
 import json
 import os
@@ -56,7 +57,9 @@ def test_from_finetune_to_leaderboard(models, tmp_path):
     assert row["modality"] == "both" and row["seed"] == 42
     assert board.with_suffix(".png").stat().st_size > 5000
     exported = tmp_path / "exported"
-    assert str(exported) in run(sys.executable, "publish.py", f"model_path={forgotten}", "merge=true", f"export={exported}")
+    assert str(exported) in run(
+        sys.executable, "publish.py", f"model_path={forgotten}", "merge=true", f"export={exported}"
+    )
     results = (exported / "README.md").read_text().split("## Results")[1].split("## Use")[0]
     assert (exported / "model.safetensors").is_file() and "npo" in results and "gold" in results
 
@@ -68,11 +71,15 @@ def test_the_same_command_again_says_done(models):
 
 
 def test_another_run_in_the_folder_is_refused(models):
-    said = run(*LAUNCH, "mm/finetune.py", "max_steps=3", "split=full+tofu", f"save_dir={models / 'full+tofu'}", expect=1)
+    said = run(
+        *LAUNCH, "mm/finetune.py", "max_steps=3", "split=full+tofu", f"save_dir={models / 'full+tofu'}", expect=1
+    )
     assert "holds another run" in said and "max_steps" in said and "overwrite_dir" in said
 
 
-@pytest.mark.parametrize("script", ["mm/finetune.py", "mm/forget.py", "mm/eval.py", "aggregate_eval_stat.py", "publish.py"])
+@pytest.mark.parametrize(
+    "script", ["mm/finetune.py", "mm/forget.py", "mm/eval.py", "aggregate_eval_stat.py", "publish.py"]
+)
 def test_help_and_config_answer_without_heavy_imports(script):
     said = run(sys.executable, "-X", "importtime", script, "--cfg", "job")
     assert "torch" not in {line.rsplit("|", 1)[-1].strip() for line in said.splitlines()}

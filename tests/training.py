@@ -52,7 +52,14 @@ def make_trainer(
 ) -> UnlearnTrainer:
     """`forget` and `retain` are (images, texts); further keywords are settings of the run."""
     model, processor = tiny()
-    options = {"lr": 1e-2, "weight_decay": 0.0, "num_epochs": 2, "batch_size": 2, "logging_steps": 1, "lr_scheduler": "constant"}
+    options = {
+        "lr": 1e-2,
+        "weight_decay": 0.0,
+        "num_epochs": 2,
+        "batch_size": 2,
+        "logging_steps": 1,
+        "lr_scheduler": "constant",
+    }
     adapter = LoraSettings(r=lora, alpha=4, targets=targets, init_noise=init_noise, dropout=dropout)
     run = ForgetSettings(save_dir=str(folder), LoRA=adapter, **{**options, **settings})
     dataset = ForgetRetainDataset(

@@ -27,9 +27,16 @@ from unlearn.trainer import UnlearnTrainer
 
 # Plain SGD: Adam would hide a gradient of the wrong size. RMU steers block 0, so block 1 gets no gradient at all.
 SHARED: dict[str, Any] = {
-    "forget": (4, 4), "retain": (5, 5), "batch_size": 2, "num_epochs": 1, "optim": "sgd", "max_grad_norm": 0.0, "lr": 1e-3,
-    "init_noise": 0.1, "save_steps": 1,
-}  # fmt: skip
+    "forget": (4, 4),
+    "retain": (5, 5),
+    "batch_size": 2,
+    "num_epochs": 1,
+    "optim": "sgd",
+    "max_grad_norm": 0.0,
+    "lr": 1e-3,
+    "init_noise": 0.1,
+    "save_steps": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -95,18 +102,33 @@ def sharding_on_cpus(engine: str, folder: Path) -> Iterator[None]:
     from accelerate.state import PartialState
     from accelerate.utils import DistributedType
 
-    environment = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-                   "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}  # fmt: skip
+    environment = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    }
     if engine != "fsdp2":
-        environment = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": engine[-1], "DS_ACCELERATOR": "cpu"}
+        environment = {
+            "ACCELERATE_USE_DEEPSPEED": "true",
+            "ACCELERATE_DEEPSPEED_ZERO_STAGE": engine[-1],
+            "DS_ACCELERATOR": "cpu",
+        }
         without_compiling()
     if engine == "zero3":  # whose default keeps tensors of less than 100,000 numbers whole: all of a tiny model's
-        config = {**dict.fromkeys(AUTO, "auto"), "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}
+        config = {
+            **dict.fromkeys(AUTO, "auto"),
+            "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+        }
         environment["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = str(folder / f"zero3.{os.environ['RANK']}.json")
         Path(environment["ACCELERATE_DEEPSPEED_CONFIG_FILE"]).write_text(json.dumps(config))
     environment["ACCELERATE_TORCH_DEVICE"] = "cpu"
     answer = ("gloo", DistributedType.MULTI_GPU)
-    with mock.patch.dict(os.environ, environment), mock.patch.object(PartialState, "_prepare_backend", lambda *_: answer):
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(PartialState, "_prepare_backend", lambda *_: answer),
+    ):
         yield
 
 
@@ -140,7 +162,8 @@ def train(case: str, out: Path, rank: int, world: int) -> None:
 
 
 def held(parameter: Any) -> int:
-    """How many numbers of a weight this process has: of FSDP2's its part, of ZeRO-3's its part or, once gathered, all."""
+    """How many numbers of a weight this process has: of FSDP2's its part, of ZeRO-3's its part or, once gathered,
+    all."""
     if hasattr(parameter, "to_local"):
         return parameter.to_local().numel()
     return parameter.numel() or parameter.ds_tensor.numel()

@@ -19,11 +19,28 @@ from unlearn.watch import Watch
 def watched(folder: Path, rank: int, world_size: int, **options: Any) -> Any:
     """A trainer (plain SGD: Adam would hide a gradient of the wrong size) that is watched, with texts and pictures."""
     trainer = make_trainer(
-        folder, build_method("grad_ascent"), forget=(4, 4), retain=(5, 5), optim="sgd", max_grad_norm=0.0, lr=1e-3, save_steps=2,
-        init_noise=0.1, rank=rank, world_size=world_size, **options,
-    )  # fmt: skip
-    settings = ForgetSettings(save_dir=str(folder), batch_size=2, eval_while_train=True, eval_while_train_items=7, keep_best=True,
-                              keep_retain=0.5, **options)  # fmt: skip
+        folder,
+        build_method("grad_ascent"),
+        forget=(4, 4),
+        retain=(5, 5),
+        optim="sgd",
+        max_grad_norm=0.0,
+        lr=1e-3,
+        save_steps=2,
+        init_noise=0.1,
+        rank=rank,
+        world_size=world_size,
+        **options,
+    )
+    settings = ForgetSettings(
+        save_dir=str(folder),
+        batch_size=2,
+        eval_while_train=True,
+        eval_while_train_items=7,
+        keep_best=True,
+        keep_retain=0.5,
+        **options,
+    )
     Watch(trainer, Collator(tiny_llava()[1]), settings).batch_size = 2  # several batches for each rank
     return trainer
 

@@ -1,4 +1,5 @@
-"""Machine unlearning for vision-language, language and face models. The core: no dataset, no benchmark's files, no Hydra."""
+"""Machine unlearning for vision-language, language and face models. The core: no dataset, no benchmark's files, no
+Hydra."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""The perturbed input that `twins` shows its teacher: a flipped, cropped, recoloured image, or a question without the name."""
+"""The perturbed input that `twins` shows its teacher: a flipped, cropped, recoloured image, or a question without
+the name."""
 
 import re
 from typing import Any
@@ -9,7 +10,8 @@ CAPITALISED = re.compile(r"\b[A-ZÀ-ÖØ-Þ][\w'’-]*(?:\s+[A-ZÀ-ÖØ-Þ][\w'�
 
 
 def augment_image(image: Any, rng: np.random.Generator) -> Any:
-    """A mirrored PIL image of the same size, cropped to 85-100 % of each side, with brightness and colour scaled by 0.8-1.2."""
+    """A mirrored PIL image of the same size, cropped to 85-100 % of each side, with brightness and colour scaled by
+    0.8-1.2."""
     from PIL import Image, ImageEnhance, ImageOps
 
     width, height = image.size
@@ -23,8 +25,8 @@ def augment_image(image: Any, rng: np.random.Generator) -> Any:
 
 
 def drop_name(question: str, name: str | None) -> str:
-    """The question without the author's name; where no name is known, without the longest capitalised run after its first
-    word ("Did Jaime Vásquez write?" -> "Did write?"); unchanged when there is none."""
+    """The question without the author's name; where no name is known, without the longest capitalised run after its
+    first word ("Did Jaime Vásquez write?" -> "Did write?"); unchanged when there is none."""
     if name and name in question:
         return _tidy(question.replace(name, ""))
     first = re.match(r"\s*\S+", question)

@@ -51,7 +51,9 @@ def replace_folder(staging: Path, path: Path) -> None:
 
 def _whole_checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints under `folder`, fewest steps first."""
-    found = [(int(match[1]), entry) for entry in folder.glob("checkpoint-*") if (match := CHECKPOINT.fullmatch(entry.name))]
+    found = [
+        (int(match[1]), entry) for entry in folder.glob("checkpoint-*") if (match := CHECKPOINT.fullmatch(entry.name))
+    ]
     return [entry for _, entry in sorted(found) if (entry / "trainer_state.json").is_file()]
 
 
@@ -62,7 +64,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def seal(checkpoint: Path, processes: int) -> None:
     """Notes every file with its size, and how many processes trained; by it `fault` knows a whole checkpoint."""
-    files = {str(file.relative_to(checkpoint)): file.stat().st_size for file in sorted(checkpoint.rglob("*")) if file.is_file()}
+    files = {
+        str(file.relative_to(checkpoint)): file.stat().st_size
+        for file in sorted(checkpoint.rglob("*"))
+        if file.is_file()
+    }
     write_json(checkpoint / SEAL, {"processes": processes, "files": files})
 
 
@@ -115,8 +121,8 @@ def keep_newest(folder: Path, count: int | None) -> None:
 
 
 def drop_later(folder: Path, start: Path | None) -> None:
-    """Removes checkpoints of more steps than `start` (None: all): damaged ones, or those of a run that begins anew. They
-    would be taken for the newest, and those of this run for the old ones."""
+    """Removes checkpoints of more steps than `start` (None: all): damaged ones, or those of a run that begins anew.
+    They would be taken for the newest, and those of this run for the old ones."""
     kept = int(start.name.removeprefix("checkpoint-")) if start and CHECKPOINT.fullmatch(start.name) else 0
     for match, entry in [(CHECKPOINT.fullmatch(entry.name), entry) for entry in folder.glob("checkpoint-*")]:
         if match and int(match[1]) > kept:
@@ -146,11 +152,15 @@ def _load_adapter(model: Any, folder: Path) -> None:
     saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     base = model.peft_config["default"].base_model_name_or_path
     if saved and base and Path(saved).resolve() != Path(base).resolve():
-        raise ValueError(f"{folder} holds an adapter of {saved}, but this run starts from {base}; use the same model_path.")
+        raise ValueError(
+            f"{folder} holds an adapter of {saved}, but this run starts from {base}; use the same model_path."
+        )
     loaded: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     lost = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if ".lora_" in name)]
     if lost:
-        raise ValueError(f"{folder} and this run's adapter are of different layers, e.g. {lost[0]}; use the same LoRA.targets.")
+        raise ValueError(
+            f"{folder} and this run's adapter are of different layers, e.g. {lost[0]}; use the same LoRA.targets."
+        )
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -174,5 +184,8 @@ def not_written(folder: Path, step: int, error: Exception) -> str:
     """What to say when a checkpoint could not be written: what is left, and what to do."""
     last = newest_checkpoint(folder)
     kept = f"training will go on from {last.name}" if last else "training will begin anew"
-    return (f"checkpoint-{step} could not be written to {folder}: {str(error).strip()}. Is the disk full? Make room and run the "
-            f"same command again: {kept}.")
+    return (
+        f"checkpoint-{step} could not be written to {folder}: {str(error).strip()}. Is the disk full? Make room and "
+        f"run the "
+        f"same command again: {kept}."
+    )

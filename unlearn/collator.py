@@ -19,7 +19,8 @@ IMAGE_CACHE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Prompt:
-    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text) and their digest."""
+    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text) and their
+    digest."""
 
     ids: list[int]
     image_inputs: dict[str, Tensor] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class Collator:
 
         {"text": {"inputs": {"input_ids" [n,L], "attention_mask" [n,L]}, "labels" [n,L], "answer_length": int},
          "image": {"inputs": {..., "pixel_values", ...}, ...},      # only the modalities that occur
-         "order": LongTensor [B],                                   # cat(text rows, image rows)[order] = the view's rows
+         "order": LongTensor [B],                         # cat(text rows, image rows)[order] = the view's rows
          "keys": [bytes, ...]}                                      # what each row holds, digested (`row_key`)
 
     Rows are padded on the left, masks come from lengths (never from `ids != pad`), labels are IGNORE_INDEX outside the
@@ -65,7 +66,9 @@ class Collator:
         if image is None:
             return Prompt(self.template.token_ids(text))
         if self.image_token_id is None:
-            raise ValueError(f"Sample {sample['id']} has an image, but this model reads text only; use the mm/ scripts.")
+            raise ValueError(
+                f"Sample {sample['id']} has an image, but this model reads text only; use the mm/ scripts."
+            )
         key = sample["id"]
         if key not in self._images:
             self._remember(key, self._encode_image(text, image))
@@ -97,8 +100,8 @@ class Collator:
         return self.template.answer_ids(answer)
 
     def check(self, samples: Iterable[Sample]) -> None:
-        """ValueError for the first sample that will not fit max_length: found before a model loads. Nothing is kept but how many
-        tokens a picture of each size takes, so the processor sees one picture of each."""
+        """ValueError for the first sample that will not fit max_length: found before a model loads. Nothing is kept but
+        how many tokens a picture of each size takes, so the processor sees one picture of each."""
         for sample in samples:
             image, extra = sample["image"], 0
             text = self.template.render(sample["question"], image is not None)
@@ -119,12 +122,14 @@ class Collator:
         return {view: self.rows([item[view] for item in items]) for view in items[0]}
 
     def rows(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """One view's rows, split by modality (see the class). ValueError names a sample that does not fit max_length."""
+        """One view's rows, split by modality (see the class). ValueError names a sample that does not fit
+        max_length."""
         answers = [[s["answer"]] if isinstance(s["answer"], str) else s["answer"] for s in samples]
         prompts = [self.encode_prompt(sample) for sample in samples]
         flat = [
             (prompts[i], self._fit(samples[i], prompts[i], self.encode_answer(answers[i][k])))
-            for k in range(len(answers[0])) for i in range(len(samples))
+            for k in range(len(answers[0]))
+            for i in range(len(samples))
         ]
         return self.arrange(flat)
 
@@ -142,7 +147,8 @@ class Collator:
         length = len(prompt.ids) + len(answer)
         if length > self.max_length:
             raise ValueError(
-                f"Sample {sample['id']} needs {length} tokens ({len(prompt.ids)} prompt and image, {len(answer)} answer), "
+                f"Sample {sample['id']} needs {length} tokens ({len(prompt.ids)} prompt and image, {len(answer)} "
+                f"answer), "
                 f"more than max_length={self.max_length}; raise max_length (answers and image tokens are never cut)."
             )
         return answer
@@ -155,10 +161,10 @@ class Collator:
         labels = torch.full_like(ids, IGNORE_INDEX)
         for row, (prompt, answer) in enumerate(rows):
             joined = torch.tensor([*prompt.ids, *answer])
-            ids[row, length - len(joined):] = joined
-            mask[row, length - len(joined):] = 1
+            ids[row, length - len(joined) :] = joined
+            mask[row, length - len(joined) :] = 1
             if len(answer):
-                labels[row, length - len(answer):] = joined[len(prompt.ids):]
+                labels[row, length - len(answer) :] = joined[len(prompt.ids) :]
         inputs = {"input_ids": ids, "attention_mask": mask}
         images = [prompt.image_inputs for prompt, _ in rows if prompt.image_inputs]
         if images:

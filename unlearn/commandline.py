@@ -14,8 +14,8 @@ from unlearn.signals import exit_on_signals
 def check_overrides(config: str, arguments: Sequence[str] | None = None, folder: Path = ROOT / "config") -> None:
     """Ends the program with the nearest known key when an argument `key=value` names none of `config`'s keys.
 
-    Arguments that add (`+key=`), remove (`~key`), address Hydra itself or are options are left to Hydra. As every script
-    begins here, this is also where SIGTERM and SIGINT get their exit codes.
+    Arguments that add (`+key=`), remove (`~key`), address Hydra itself or are options are left to Hydra. As every
+    script begins here, this is also where SIGTERM and SIGINT get their exit codes.
     """
     exit_on_signals()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import, on every machine without a GPU

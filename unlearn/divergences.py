@@ -1,7 +1,7 @@
 """Divergences between next-token distributions, averaged over scored positions. The direction is fixed here, once.
 
-`torch.nn.functional.kl_div(input, target)` computes KL(target || input). Every function takes logits and reduces in fp32,
-chunk by chunk (unlearn/vocabulary.py); NaN outside the mask reaches neither value nor gradient.
+`torch.nn.functional.kl_div(input, target)` computes KL(target || input). Every function takes logits and reduces in
+fp32, chunk by chunk (unlearn/vocabulary.py); NaN outside the mask reaches neither value nor gradient.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def entropy(logits: Tensor, mask: Tensor) -> Tensor:
     Taken through log-softmax: p log p of an underflowed p is 0, not NaN.
     """
     if logits.shape[:-1] != mask.shape:
-        raise ValueError(f"entropy needs logits [..., V] and mask [...], got {tuple(logits.shape)}, {tuple(mask.shape)}")
+        raise ValueError(
+            f"entropy needs logits [..., V] and mask [...], got {tuple(logits.shape)}, {tuple(mask.shape)}"
+        )
     shape = (-1, mask.shape[-1], logits.shape[-1])
     return _mean(token_entropy(logits.reshape(shape), mask.reshape(shape[:2])), mask)
 

@@ -46,10 +46,13 @@ def check_launch(environment: Mapping[str, str] = os.environ, *, gpu: bool) -> N
         raise ValueError("The launcher asks for FSDP1; set fsdp_version: 2, as config/accelerate/fsdp2.yaml does.")
     if wanted is not None and not gpu:
         raise ValueError(
-            f"The launcher asks for {wanted}, but torch sees no GPU, and accelerate shards on GPUs only: it would run DDP or "
+            f"The launcher asks for {wanted}, but torch sees no GPU, and accelerate shards on GPUs only: it would "
+            f"run DDP or "
             "independent copies. Use config/accelerate/cpu.yaml."
         )
-    alone = "WORLD_SIZE" not in environment and "ACCELERATE_USE_CPU" in environment  # what `accelerate launch --cpu` leaves
+    alone = (
+        "WORLD_SIZE" not in environment and "ACCELERATE_USE_CPU" in environment
+    )  # what `accelerate launch --cpu` leaves
     if alone and "MASTER_PORT" in environment and environment.get("MASTER_ADDR") == "127.0.0.1":
         raise ValueError(
             "`accelerate launch --cpu` was asked for several processes, but starts only one. Use --config_file "
@@ -63,11 +66,14 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
     wanted, started = wanted_engine(environment), int(environment.get("WORLD_SIZE", 1))
     if processes != started:
         raise ValueError(
-            f"The launcher started {started} processes, but {processes} take part: each would train for itself and write the "
+            f"The launcher started {started} processes, but {processes} take part: each would train for itself and "
+            f"write the "
             "same files. On CPUs use config/accelerate/cpu.yaml."
         )
     if wanted is not None and engine != wanted:
-        raise ValueError(f"The launcher asks for {wanted}, but accelerate set up {engine}; use a file of config/accelerate/.")
+        raise ValueError(
+            f"The launcher asks for {wanted}, but accelerate set up {engine}; use a file of config/accelerate/."
+        )
     if engine == "FSDP2":  # true of outputs changed in place, which no loss does
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     if accelerator.is_main_process:
@@ -81,9 +87,13 @@ def check_needs(
 ) -> None:
     """ValueError for what needs whole weights, or a graph that reaches them, under an engine that has neither."""
     if penalty and engine in CUT:
-        raise ValueError(f"A penalty on the weights (l1_lambda) needs them whole; {engine} holds parts. Use zero2.yaml.")
+        raise ValueError(
+            f"A penalty on the weights (l1_lambda) needs them whole; {engine} holds parts. Use zero2.yaml."
+        )
     if start_weights and engine == "ZeRO-3":
-        raise ValueError("SKU with LoRA.r=0 needs the start weights whole; under ZeRO-3 they are in parts. Use fsdp2.yaml.")
+        raise ValueError(
+            "SKU with LoRA.r=0 needs the start weights whole; under ZeRO-3 they are in parts. Use fsdp2.yaml."
+        )
     if quantized and engine.startswith(("FSDP", "ZeRO")):
         raise ValueError(f"A quantised base cannot be cut up by {engine}; use ddp.yaml or set quantization=null.")
     if grad_norms and engine.startswith(("FSDP", "ZeRO")):
@@ -101,7 +111,8 @@ def keep_fp32_sums(accelerator: Any) -> None:
 
 
 def prepare_frozen(accelerator: Any, model: nn.Module, *, bf16: bool) -> nn.Module:
-    """A model that is never trained, where the engine wants it: cut up under FSDP2 and ZeRO-3, else whole on the device.
+    """A model that is never trained, where the engine wants it: cut up under FSDP2 and ZeRO-3, else whole on the
+    device.
 
     It computes in the precision the student computes in: a teacher in another one would differ before the first step.
     """
@@ -156,7 +167,9 @@ def _gather_zero(main: bool, model: nn.Module, whole: bool) -> Weights:
             if main:
                 weights[name] = (parameter if master is None else master).detach().to("cpu", copy=True)
     if main and whole:
-        weights |= {name: buffer for name, buffer in model.state_dict().items() if name not in weights and buffer.numel()}
+        weights |= {
+            name: buffer for name, buffer in model.state_dict().items() if name not in weights and buffer.numel()
+        }
     return weights
 
 
@@ -175,7 +188,8 @@ def save_states(trainer: Any, folder: Path) -> None:
 
 
 def load_states(trainer: Any, folder: Path) -> None:
-    """What `save_states` wrote, into a prepared run. A weight without a state had no gradient yet, and that is no mistake."""
+    """What `save_states` wrote, into a prepared run. A weight without a state had no gradient yet, and that is no
+    mistake."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     states = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)

@@ -44,9 +44,9 @@ PARTIAL = ".partial"
 class EvalTask:
     """A named list of items. `items` may be lazy: an item is made, and its picture opened, only when its turn comes.
 
-    `lengths` is a rough cost of each item (say, characters, plus a large constant for a picture), by which like is batched
-    with like; None asks the items themselves, once, which opens every picture. `identity`: an earlier result is kept or
-    continued only if it has the same (which rows, questions and pictures these are).
+    `lengths` is a rough cost of each item (say, characters, plus a large constant for a picture), by which like is
+    batched with like; None asks the items themselves, once, which opens every picture. `identity`: an earlier result is
+    kept or continued only if it has the same (which rows, questions and pictures these are).
     """
 
     name: str
@@ -68,14 +68,14 @@ def evaluate_suite(
 ) -> Path:
     """Evaluates `model` on `tasks` and returns the path of `eval_log_aggregated.json`.
 
-    With `overwrite=False` tasks that are finished in `save_dir` are kept; either way they are part of the aggregate as long
-    as the same weights made them. An interrupted evaluation of the same weights continues where it stopped.
+    With `overwrite=False` tasks that are finished in `save_dir` are kept; either way they are part of the aggregate as
+    long as the same weights made them. An interrupted evaluation of the same weights continues where it stopped.
 
     Args:
         run: what identifies the model (results.EvalMeta); the fingerprint of the weights is added.
     Raises:
-        ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and whatever
-            measure_batch refuses.
+        ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and
+            whatever measure_batch refuses.
     """
     _check_tasks(tasks)
     if batch_size < 1 or max_new_tokens < 1:
@@ -119,7 +119,8 @@ def process_state() -> Any:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != state.num_processes:
         raise RuntimeError(
-            f"The launcher started {started} processes, but {state.num_processes} take part: all would write the same files. On "
+            f"The launcher started {started} processes, but {state.num_processes} take part: all would write the "
+            f"same files. On "
             "CPUs use `accelerate launch --config_file config/accelerate/cpu.yaml`."
         )
     return state
@@ -167,7 +168,8 @@ def _evaluate_task(
 
 
 def _batches(lengths: Sequence[int], batch_size: int, done: set[int]) -> list[list[int]]:
-    """Places of like length together, the longest first (what does not fit in memory shows at once), without those `done`."""
+    """Places of like length together, the longest first (what does not fit in memory shows at once), without those
+    `done`."""
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     left = [[place for place in batch if place not in done] for batch in batches]
@@ -192,14 +194,17 @@ def _earlier_tasks(
         before = _known_items(folder)
         other = [name for name in sorted(names & known.keys()) if before.get(name) != facts["items"][name]]
         if other and not overwrite:
-            raise ValueError(f"{folder}: {other[0]} was evaluated on other rows, questions or pictures ({before.get(other[0])}, "
-                             f"now {facts['items'][other[0]]}); set overwrite=true or another save_dir.")  # fmt: skip
+            raise ValueError(
+                f"{folder}: {other[0]} was evaluated on other rows, questions or pictures ({before.get(other[0])}, "
+                f"now {facts['items'][other[0]]}); set overwrite=true or another save_dir."
+            )
         return {name: task for name, task in known.items() if (folder / f"{name}.json").exists()}
     if fresh or (folder / PARTIAL).exists():
         return {}
     if not overwrite:
         raise ValueError(
-            f"{folder} holds results of another model or of other generation settings, or of a program that wrote no {META}; "
+            f"{folder} holds results of another model or of other generation settings, or of a program that wrote no "
+            f"{META}; "
             "set overwrite=true to replace them, or choose another save_dir."
         )
     for name in [*(f"{task}.json" for task in known), AGGREGATE, META]:

@@ -42,7 +42,8 @@ class Family:
 
 
 def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.yaml") -> Family:
-    """The entry `name` of model_config.yaml. ValueError: a file that is no list of families, no such family, a wrong entry."""
+    """The entry `name` of model_config.yaml. ValueError: a file that is no list of families, no such family, a wrong
+    entry."""
     import yaml
 
     try:
@@ -80,7 +81,8 @@ def language_model_path(model: nn.Module) -> str:
 
 
 def vision_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts that turn pixels into token embeddings' input: the vision tower or Qwen's `visual` (not the projector)."""
+    """The parts that turn pixels into token embeddings' input: the vision tower or Qwen's `visual` (not the
+    projector)."""
     names = ("vision_tower", "visual", "vision_model")
     found = {n: m for n, m in inner_model(model).named_modules() if n.rsplit(".", 1)[-1] in names}
     return {n: m for n, m in found.items() if not any(n.startswith(other + ".") for other in found)}

@@ -1,6 +1,7 @@
 """To and from the hub: a model by its id (and revision), a folder under one.
 
-Only what a model needs is fetched: weights in safetensors, configs, tokenizer files, templates; never code, never pickles.
+Only what a model needs is fetched: weights in safetensors, configs, tokenizer files, templates; never code, never
+    pickles.
 """
 
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 from unlearn import ROOT
 
 FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-# What an earlier upload of another form (adapter, whole model) may have left: beside the new files it would be loaded too.
+# What an earlier upload of another form (adapter, whole model) may have left: beside the new files it would be loaded
+# too.
 REPLACED = ["adapter_config.json", "adapter_model.safetensors", "config.json", "model*.safetensors",
             "model.safetensors.index.json"]  # fmt: skip
 MODEL_FILES = ("config.json", "adapter_config.json", "tokenizer_config.json")  # one of these makes a folder a model's
@@ -30,8 +32,8 @@ def is_hub_id(path: str) -> bool:
 
 
 def pulled(path: str) -> str:
-    """A hub id as the loaders take it: the id of a whole model as it is; an adapter, or a pinned revision, as the folder of
-    its snapshot in the local cache, fetched first where it is not there.
+    """A hub id as the loaders take it: the id of a whole model as it is; an adapter, or a pinned revision, as the
+    folder of its snapshot in the local cache, fetched first where it is not there.
 
     Raises:
         ValueError: no such model or revision, no access to it, or neither in the cache nor within reach.
@@ -55,16 +57,23 @@ def pulled(path: str) -> str:
                 return path  # a whole model, or out of reach: its own loader says what is missing
         return snapshot_download(name, revision=revision, allow_patterns=FETCHED, ignore_patterns=["*/*"])
     except GatedRepoError as error:
-        raise ValueError(f"model_path={path}: accept the model's terms on its page, and log in with `hf auth login`.") from error
+        raise ValueError(
+            f"model_path={path}: accept the model's terms on its page, and log in with `hf auth login`."
+        ) from error
     except RevisionNotFoundError as error:
-        raise ValueError(f"model_path={path}: the model has no revision {revision!r}; check its branches and tags.") from error
+        raise ValueError(
+            f"model_path={path}: the model has no revision {revision!r}; check its branches and tags."
+        ) from error
     except RepositoryNotFoundError as error:
         raise ValueError(
-            f"model_path={path} is neither a folder nor a model on the hub; correct it, or, if it is private, log in with "
+            f"model_path={path} is neither a folder nor a model on the hub; correct it, or, if it is private, log in "
+            f"with "
             "`hf auth login`."
         ) from error
     except LocalEntryNotFoundError as error:
-        raise ValueError(f"model_path={path} is not in the local cache, and the hub is out of reach ({error}).") from error
+        raise ValueError(
+            f"model_path={path} is not in the local cache, and the hub is out of reach ({error})."
+        ) from error
     except HFValidationError as error:
         raise ValueError(f"model_path={path} is neither a folder nor a hub id ({error}).") from error
 
@@ -95,16 +104,22 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
 
     api = HfApi()
     try:
-        api.create_repo(repo, private=private, exist_ok=True, repo_type="model")  # of an existing one it changes nothing
+        api.create_repo(
+            repo, private=private, exist_ok=True, repo_type="model"
+        )  # of an existing one it changes nothing
         if private and not api.model_info(repo).private:
-            raise ValueError(f"repo={repo} is public already; make it private on its page, choose another, or set private=false.")
+            raise ValueError(
+                f"repo={repo} is public already; make it private on its page, choose another, or set private=false."
+            )
         done = api.upload_folder(
             repo_id=repo, folder_path=str(folder), repo_type="model", commit_message=message, delete_patterns=REPLACED
         )
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, LocalTokenNotFoundError) or status in (401, 403):
-            raise ValueError(f"repo={repo}: the hub did not accept the upload. Log in with `hf auth login`, as a user who may "
-                             "write to it.") from error  # fmt: skip
+            raise ValueError(
+                f"repo={repo}: the hub did not accept the upload. Log in with `hf auth login`, as a user who may "
+                "write to it."
+            ) from error
         raise
     return str(done.commit_url)

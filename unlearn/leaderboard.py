@@ -1,4 +1,5 @@
-"""A leaderboard row: what one eval log says beside the gold model's, with both definitions of every number (METRICS)."""
+"""A leaderboard row: what one eval log says beside the gold model's, with both definitions of every number
+(METRICS)."""
 
 import json
 import os
@@ -9,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from unlearn.leaderboard_scores import ITEMS, Resamples, Scores, known_rows, reference_losses, resample, rows_of, score_log
+from unlearn.leaderboard_scores import (
+    ITEMS,
+    Resamples,
+    Scores,
+    known_rows,
+    reference_losses,
+    resample,
+    rows_of,
+    score_log,
+)
 from unlearn.metrics.aggregates import METRICS, MM, TEXT, Track, track_of
 from unlearn.metrics.bootstrap import interval
 from unlearn.metrics.forget_quality import (
@@ -80,14 +90,17 @@ def leaderboard_row(
     row["gold"] = _anchor(gold, gold_scores, gold_scores, resamples, track, relative_to)
     row |= _text_numbers(log)
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
-    row["logs"] = {name: _relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one}
+    row["logs"] = {
+        name: _relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one
+    }
     return row
 
 
 def forget_quality(scores: Scores, gold: Scores, track: Track) -> dict[str, float]:
     """Forget Quality under every name of METRICS, with what it takes to read it: KS, Wasserstein-1, the null floor.
 
-    mm calls 1 - JSD `Forget Quality`, nlp the KS p-value. `Null floor`: mean (and 5 % quantile) of 1 - JSD without difference.
+    mm calls 1 - JSD `Forget Quality`, nlp the KS p-value. `Null floor`: mean (and 5 % quantile) of 1 - JSD without
+    difference.
     """
     ratios = scores.ratios[track.forget.label], gold.ratios[track.forget.label]
     quality = js_forget_quality(*ratios)
@@ -121,7 +134,8 @@ def _intervals(scores: Scores, gold: Scores, resamples: Resamples, track: Track)
 def _memorisation_gate(
     base: Scores, gold: Scores, resamples: Resamples, track: Track, intervals: dict[str, list[float]]
 ) -> dict[str, Any]:
-    """`memorised`: whether the 95 % interval of base's minus gold's Forget metric, on paired resamples, lies above 0."""
+    """`memorised`: whether the 95 % interval of base's minus gold's Forget metric, on paired resamples, lies above
+    0."""
     name = "Forget metric"
     gap = resamples.draws(base, track)[name] - resamples.draws(gold, track)[name]
     intervals[GATE] = interval(gap)
@@ -137,7 +151,10 @@ def _anchor(
     intervals = _intervals(scores, gold, resamples, track)
     return {
         **_identity(log, None, None, track, relative_to),
-        **{name: numbers[name] for name in (*names, *track.composites["Forget metric"], "KS test p-value", "Null floor")},
+        **{
+            name: numbers[name]
+            for name in (*names, *track.composites["Forget metric"], "KS test p-value", "Null floor")
+        },
         "intervals": {name: intervals[name] for name in names},
         "log": _relative(log, relative_to),
     }
@@ -176,7 +193,8 @@ def _identity(
 
 
 def _evaluation(run: Mapping[str, Any], track: Track) -> str | None:
-    """What was asked and how, as a hash: the same model on shuffled images, fewer rows or in 4 bit has a row of its own."""
+    """What was asked and how, as a hash: the same model on shuffled images, fewer rows or in 4 bit has a row of its
+    own."""
     items = {task: run["items"].get(task) for task in track.task_names} if run.get("items") else None
     if items is None:
         return None
@@ -193,7 +211,9 @@ def _folder_name(log: EvalLog) -> str:
 
 def _check_comparable(log: EvalLog, other: EvalLog, track: Track) -> None:
     if track_of(other.tasks, other.name) is not track:
-        raise ValueError(f"{log.name} is an {track.name} evaluation and {other.name} is not: compare logs of one track.")
+        raise ValueError(
+            f"{log.name} is an {track.name} evaluation and {other.name} is not: compare logs of one track."
+        )
     require_tasks(log, track.task_names)
     require_tasks(other, track.task_names)
     check_same_rows(log, other, track.task_names)

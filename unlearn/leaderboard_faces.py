@@ -1,4 +1,5 @@
-"""The face track on the leaderboard: a table of its own, the paper's Table 5 columns with intervals, one line per method."""
+"""The face track on the leaderboard: a table of its own, the paper's Table 5 columns with intervals, one line per
+method."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,9 @@ SHOWN = (*ACCURACIES.values(), "U-LIRA", "U-MIA", "U-LIRA AUC", "U-LIRA TPR@1%FP
 Row = Mapping[str, Any]
 
 
-def face_row(method: str, run: Row, score: Row, attacks: Sequence[Row], *, study: str, submitted_by: str = "") -> dict[str, Any]:
+def face_row(
+    method: str, run: Row, score: Row, attacks: Sequence[Row], *, study: str, submitted_by: str = ""
+) -> dict[str, Any]:
     """One row: accuracies in percent, attacks in [0, 1], their 95 % intervals under `intervals`.
 
     Args:
@@ -20,9 +23,16 @@ def face_row(method: str, run: Row, score: Row, attacks: Sequence[Row], *, study
     """
     settings = run["settings"]
     row: dict[str, Any] = {
-        "method": method, "model": settings["save_dir"], "forget_split": f"forget_{score['forget_size']}", "modality": "visual",
-        "seed": run["seed"], "settings_hash": run["settings_hash"], "track": TRACK, "study": study, "submitted_by": submitted_by,
-    }  # fmt: skip
+        "method": method,
+        "model": settings["save_dir"],
+        "forget_split": f"forget_{score['forget_size']}",
+        "modality": "visual",
+        "seed": run["seed"],
+        "settings_hash": run["settings_hash"],
+        "track": TRACK,
+        "study": study,
+        "submitted_by": submitted_by,
+    }
     attacked = ", attacked too" if attacks[0]["include_enrolment"] else ""
     row["evaluation"] = f"enrolled by {score['num_enroll']} photos{attacked}"
     row |= {column: score["mean"][group] for group, column in ACCURACIES.items()}
@@ -33,7 +43,12 @@ def face_row(method: str, run: Row, score: Row, attacks: Sequence[Row], *, study
                 row[ATTACKS[name] + suffix] = record[name][number]
                 ends[ATTACKS[name] + suffix] = record[name]["interval"][number]
     first = attacks[0]
-    row |= {"intervals": ends, "models": len(score["models"]), "identities": score["identities"], "commit": run.get("commit")}
+    row |= {
+        "intervals": ends,
+        "models": len(score["models"]),
+        "identities": score["identities"],
+        "commit": run.get("commit"),
+    }
     return row | {key: first[key] for key in ("targets", "shadows_per_side", "photos", "people", "variance")}
 
 
@@ -66,9 +81,11 @@ def reading(row: Row) -> list[str]:
     return [
         f"{row['models']} models of {row['identities']} people; {row['targets']} of them are attacked, with "
         f"{row['shadows_per_side']} shadow models a side, on {row['photos']} photos of {row['people']} people.",
-        "Accuracies: means over the models in percent, 95 % intervals from drawing models. Attacks: balanced accuracy, where "
+        "Accuracies: means over the models in percent, 95 % intervals from drawing models. Attacks: balanced "
+        "accuracy, where "
         "0.5 means nothing to be found, intervals from drawing models and people.",
-        "Forgetting is good where forget accuracy and attacks are those of retrain, not where they are lowest. Two methods "
+        "Forgetting is good where forget accuracy and attacks are those of retrain, not where they are lowest. Two "
+        "methods "
         "whose intervals overlap are not told apart by a study of this size.",
     ]
 

@@ -1,4 +1,5 @@
-"""The leaderboard on disk: a JSON list of rows (or a CSV by its name) into which rows are merged, one writer at a time."""
+"""The leaderboard on disk: a JSON list of rows (or a CSV by its name) into which rows are merged, one writer at a
+time."""
 
 import csv
 import io
@@ -12,7 +13,9 @@ from filelock import FileLock
 from unlearn.atomic import finite, write_json, write_text
 
 KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash", "evaluation")
-_TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit", "log"} - {"seed"}  # CSV cells that are no numbers
+_TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit", "log"} - {
+    "seed"
+}  # CSV cells that are no numbers
 _SEPARATOR = "/"  # joins nested names in a CSV header: "reference/Prob. Retain"
 
 

@@ -25,7 +25,8 @@ ITEMS = ("Prob.", "ROUGE", "Truth Ratio", "ROUGE-L F1", "Generation words", "Gen
 
 @dataclass(frozen=True)
 class Scores:
-    """One log. `items`: values per item ("ROUGE Retain": [N], ...) in row order; `means`: their means and the composites;
+    """One log. `items`: values per item ("ROUGE Retain": [N], ...) in row order; `means`: their means and the
+    composites;
     `ratios`: R [N] by task label."""
 
     items: dict[str, Array]
@@ -35,7 +36,8 @@ class Scores:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Bootstrap weights [draws, N] by task label; what was drawn ("people" or "items"), and how many people are known."""
+    """Bootstrap weights [draws, N] by task label; what was drawn ("people" or "items"), and how many people are
+    known."""
 
     weights: dict[str, Array]
     units: dict[str, str]
@@ -64,7 +66,8 @@ def known_rows(logs: Sequence[EvalLog], track: Track) -> Facts:
         for log, rows in known[1:]:
             if other := [row for row in rows if rows[row]["wrong_answers"] != facts[name][row]["wrong_answers"]]:
                 raise ValueError(
-                    f"{known[0][0].name} and {log.name}, task {name}: other wrong answers in {len(other)} rows, the first of "
+                    f"{known[0][0].name} and {log.name}, task {name}: other wrong answers in {len(other)} rows, the "
+                    f"first of "
                     f"them {other[0]}. Evaluate both models on the same dataset and revision."
                 )
     return facts
@@ -76,7 +79,8 @@ def rows_of(task: TaskLog) -> list[str]:
 
 
 def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] | None) -> Scores:
-    """The `paper` numbers of METRICS per item and on average. `refusals`: bank of refusal lines, None leaves the rate out."""
+    """The `paper` numbers of METRICS per item and on average. `refusals`: bank of refusal lines, None leaves the
+    rate out."""
     items: dict[str, Array] = {}
     ratios: dict[str, Array] = {}
     for task in track.tasks:
@@ -94,7 +98,9 @@ def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] 
         items[f"Generation words {label}"] = word_counts(generated)
         if refusals is not None:
             items[f"Refusal rate {label}"] = are_refusals(generated, refusals)
-        counts = log.meta["tasks"][task.name]["generation_tokens"] if log.meta and task.name in log.meta["tasks"] else {}
+        counts = (
+            log.meta["tasks"][task.name]["generation_tokens"] if log.meta and task.name in log.meta["tasks"] else {}
+        )
         if all(row in counts for row in rows):
             items[f"Generation tokens {label}"] = np.array([counts[row] for row in rows], dtype=np.float64)
     means = {name: float(values.mean()) for name, values in items.items()}
@@ -113,7 +119,8 @@ def _wrong_losses(data: TaskLog, row: str, facts: Mapping[str, RowMeta], where: 
 
 
 def reference_losses(log: EvalLog, track: Track) -> dict[str, TaskLosses]:
-    """By task label, what the released scripts read from a log: all wrong answers, the stored ROUGE (else of the texts)."""
+    """By task label, what the released scripts read from a log: all wrong answers, the stored ROUGE (else of the
+    texts)."""
     losses = {}
     for task in track.tasks:
         data = log.tasks[task.name]
@@ -149,7 +156,9 @@ def resample(log: EvalLog, track: Track, facts: Facts) -> Resamples:
         rows = sorted(authors, key=row_order)
         known = None not in authors.values()
         by_people = known and len(set(authors.values())) > 1
-        drawn = resample_weights([str(authors[row]) if by_people else row for row in rows], seed=zlib.crc32(group.encode()))
+        drawn = resample_weights(
+            [str(authors[row]) if by_people else row for row in rows], seed=zlib.crc32(group.encode())
+        )
         column = {row: index for index, row in enumerate(rows)}
         for task in tasks:
             own = rows_of(log.tasks[task.name])

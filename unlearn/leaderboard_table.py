@@ -1,4 +1,5 @@
-"""A leaderboard to read: runs that differ only in the seed pooled, gold and base on top, as plain text, Markdown or LaTeX."""
+"""A leaderboard to read: runs that differ only in the seed pooled, gold and base on top, as plain text, Markdown or
+LaTeX."""
 
 import re
 from collections import defaultdict
@@ -13,7 +14,15 @@ from unlearn.leaderboard import LOW_RETAIN
 from unlearn.metrics.aggregates import MM, NLP, Track
 
 _PARTS = "ROUGE / Prob. / TR"
-_SHOWN = ("Real metric", "Retain metric", "Forget metric", "Forget Quality", "JS Forget Quality", "Null floor", "KS test p-value")
+_SHOWN = (
+    "Real metric",
+    "Retain metric",
+    "Forget metric",
+    "Forget Quality",
+    "JS Forget Quality",
+    "Null floor",
+    "KS test p-value",
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,9 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     pools: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for role, row in [*_anchors(rows), *((_role(row), row) for row in rows)]:
         family = row.get("model_family") or row.get("model")
-        pools[role, row["track"], row["method"], family, row.get("forget_split"), row.get("modality"), row.get("variant")].append(
-            row
-        )
+        pools[
+            role, row["track"], row["method"], family, row.get("forget_split"), row.get("modality"), row.get("variant")
+        ].append(row)
     lines: list[Entry] = []
     for (role, *_), pool in pools.items():
         seeds = [row.get("seed") for row in pool]
@@ -77,7 +86,9 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
         for row, low in zip(body, grey, strict=True):
             escaped = [re.sub(r"([|*_\\])", r"\\\1", cell) for cell in row]
             text.append([f"*{cell}*" if low and cell else cell for cell in escaped])
-        blocks.append("\n".join(["| " + " | ".join(row) + " |" for row in text] + [""] + [f"- {note}" for note in notes]))
+        blocks.append(
+            "\n".join(["| " + " | ".join(row) + " |" for row in text] + [""] + [f"- {note}" for note in notes])
+        )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -123,7 +134,9 @@ def _entry(role: str, pool: Sequence[Mapping[str, Any]], mark: str = "") -> Entr
         modality=first.get("modality") or "",
         seeds=len(pool),
         numbers=numbers,
-        spread={name: float(np.std(found, ddof=1)) for name, found in values.items() if len(found) > 1} if several else {},
+        spread={name: float(np.std(found, ddof=1)) for name, found in values.items() if len(found) > 1}
+        if several
+        else {},
         intervals={} if several else dict(first.get("intervals") or {}),
         low_retain=numbers.get("Retain metric", 1.0) < LOW_RETAIN,
         memorised=False if False in gates else None if None in gates else True,
@@ -136,7 +149,8 @@ def track_named(name: str) -> Track:
 
 
 def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list[str]], list[bool], list[str]]]:
-    """(header, cells, which lines are under the Retain limit, notes) for each track that has rows, and each study of faces."""
+    """(header, cells, which lines are under the Retain limit, notes) for each track that has rows, and each study of
+    faces."""
     rows = list(rows)
     lines = entries(row for row in rows if row["track"] != leaderboard_faces.TRACK)
     grids = []
@@ -182,7 +196,8 @@ def _cell(line: Entry, name: str) -> str:
 
 def _notes(lines: Sequence[Entry]) -> list[str]:
     notes = [
-        "Retain and Real: higher is better. Forget: gold's value is the goal; one of its three parts at zero makes it 0.",
+        "Retain and Real: higher is better. Forget: gold's value is the goal; one of its three parts at zero makes "
+        "it 0.",
         "Forget Quality: 1 = same truth ratios as gold. Floor: what two models without difference score on average.",
     ]
     if any(line.intervals for line in lines):
@@ -190,7 +205,9 @@ def _notes(lines: Sequence[Entry]) -> list[str]:
     if any(line.seeds > 1 for line in lines):
         notes.append("±: standard deviation over seeds.")
     if any(line.low_retain for line in lines):
-        notes.append(f"*: Retain metric under {LOW_RETAIN}: the model lost what it should keep; its forgetting says little.")
+        notes.append(
+            f"*: Retain metric under {LOW_RETAIN}: the model lost what it should keep; its forgetting says little."
+        )
     if any(line.memorised is False for line in lines):
         notes.append("!: base does not know the forget set clearly better than gold: the comparison means little.")
     return notes

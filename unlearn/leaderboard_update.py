@@ -1,4 +1,5 @@
-"""From the paths of eval logs to files: rows merged into the leaderboard, and its table and picture written beside it."""
+"""From the paths of eval logs to files: rows merged into the leaderboard, and its table and picture written beside
+it."""
 
 import glob
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from unlearn.results import EvalLog, read_log
 
 @dataclass(frozen=True)
 class AggregateSettings:
-    """The keys of config/aggregate_eval_stat.yaml. Outputs: a path, true for a file named after `save_file`, or false."""
+    """The keys of config/aggregate_eval_stat.yaml. Outputs: a path, true for a file named after `save_file`, or
+    false."""
 
     retain_result: str = ""  # the gold model's eval_log_aggregated.json
     ckpt_result: str | list[str] = ""  # the models': a path, a list of paths, or a glob
@@ -73,7 +75,9 @@ def find_logs(patterns: str | Sequence[str]) -> list[Path]:
         matches = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
         files = [Path(match) for match in matches if Path(match).is_file()]
         if not files:
-            raise ValueError(f"ckpt_result={pattern!r} names no file. Give the path of an eval_log_aggregated.json, or a glob.")
+            raise ValueError(
+                f"ckpt_result={pattern!r} names no file. Give the path of an eval_log_aggregated.json, or a glob."
+            )
         found |= dict.fromkeys(files)
     if not found:
         raise ValueError("ckpt_result is empty: give the path of an eval_log_aggregated.json, several, or a glob.")
@@ -85,13 +89,17 @@ def read_refusals(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise ValueError(f"refusals={path}: no such file. Correct the path, or leave the rate out with refusals=null.") from None
+        raise ValueError(
+            f"refusals={path}: no such file. Correct the path, or leave the rate out with refusals=null."
+        ) from None
     return [line.strip() for line in lines if line.strip()]
 
 
 def _same_or_read(path: Path, *known: EvalLog | None) -> EvalLog:
     """A log that was read already where `path` is gold's or base's own."""
-    return next((log for log in known if log and log.path and log.path.resolve() == path.resolve()), None) or read_log(path)
+    return next((log for log in known if log and log.path and log.path.resolve() == path.resolve()), None) or read_log(
+        path
+    )
 
 
 def _beside(board: Path, wanted: bool | str, suffix: str) -> Path:

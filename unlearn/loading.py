@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_path(path: str) -> str:
-    """A folder given relative to the working directory or to the project; a hub id passes through, that of an adapter or of a
-    pinned revision (`user/name@v1`) as its snapshot in the hub's cache.
+    """A folder given relative to the working directory or to the project; a hub id passes through, that of an adapter
+    or of a pinned revision (`user/name@v1`) as its snapshot in the hub's cache.
 
     Raises ValueError for what can be neither: an absolute or deeper path that does not exist.
     """
@@ -27,7 +27,8 @@ def resolve_path(path: str) -> str:
         return folder
     if split_revision(path)[0].count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
         raise ValueError(
-            f"model_path={path!r} does not exist. Run the step that makes it (mm/finetune.py writes models/<family>/ft_<split>), "
+            f"model_path={path!r} does not exist. Run the step that makes it (mm/finetune.py writes "
+            f"models/<family>/ft_<split>), "
             "or give a folder or a hub id such as llava-hf/llava-1.5-7b-hf."
         )
     return pulled(path)
@@ -35,7 +36,9 @@ def resolve_path(path: str) -> str:
 
 def _local_folder(path: str) -> str | None:
     for candidate in (Path(path), ROOT / path):
-        made = any((candidate / name).is_file() for name in MODEL_FILES)  # results of a hub model lie in a folder of its name
+        made = any(
+            (candidate / name).is_file() for name in MODEL_FILES
+        )  # results of a hub model lie in a folder of its name
         if path and candidate.is_dir() and (made or path.count("/") != 1):
             return str(candidate)
     return None
@@ -52,7 +55,9 @@ def adapter_base(path: str) -> str:
         config = json.loads(file.read_text(encoding="utf-8"))
         base, revision = config["base_model_name_or_path"] or "", config.get("revision")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); copy it or train the adapter again.") from None
+        raise ValueError(
+            f"{file} is damaged ({type(error).__name__}: {error}); copy it or train the adapter again."
+        ) from None
     try:
         return resolve_path(f"{base}@{revision}" if revision and _local_folder(base) is None else base)
     except ValueError as error:
@@ -60,18 +65,23 @@ def adapter_base(path: str) -> str:
 
 
 def check_weights(path: str) -> None:
-    """ValueError for a folder without weights or with a file copied in part, by its header; a hub id is taken at its word."""
+    """ValueError for a folder without weights or with a file copied in part, by its header; a hub id is taken at its
+    word."""
     folder = Path(resolve_path(path))
     if not folder.is_dir():
         return
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ValueError(f"{folder} holds no weights (*.safetensors); copy or make the model again, or use another model_path.")
+        raise ValueError(
+            f"{folder} holds no weights (*.safetensors); copy or make the model again, or use another model_path."
+        )
     for file in files:
         try:
             safe_open(file, framework="pt").__exit__(None, None, None)
         except SafetensorError as error:
-            raise ValueError(f"The weights in {file} cannot be read ({first_line(error)}); copy or make them again.") from error
+            raise ValueError(
+                f"The weights in {file} cannot be read ({first_line(error)}); copy or make them again."
+            ) from error
     if is_adapter(str(folder)):
         check_weights(adapter_base(str(folder)))
 
@@ -107,18 +117,22 @@ def load_model(
     except torch.OutOfMemoryError:
         raise
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"The weights in {path} cannot be read ({first_line(error)}); copy or make them again.") from error
+        raise ValueError(
+            f"The weights in {path} cannot be read ({first_line(error)}); copy or make them again."
+        ) from error
     return _called(model.eval(), name)
 
 
 def _called(model: Any, name: str) -> Any:
-    """The model under the name that PEFT writes into adapters trained on it: never a merged adapter's base, or a cache folder."""
+    """The model under the name that PEFT writes into adapters trained on it: never a merged adapter's base, or a
+    cache folder."""
     model.name_or_path = name
     return model
 
 
 def _with_adapter(base: Any, path: str, below: str) -> Any:
-    """`base`, which is the model under `below`, with the adapter in `path`. ValueError if they do not fit each other."""
+    """`base`, which is the model under `below`, with the adapter in `path`. ValueError if they do not fit each
+    other."""
     from peft import PeftModel
 
     config = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
@@ -141,7 +155,9 @@ def _with_adapter(base: Any, path: str, below: str) -> Any:
 def first_line(error: BaseException) -> str:
     """Of torch's list of every tensor that does not fit, the first; of any other error its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__).rstrip(".")
+    return next(
+        (line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__
+    ).rstrip(".")
 
 
 def quantization_options(quantization: str | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -159,8 +175,8 @@ def quantization_options(quantization: str | None, dtype: torch.dtype) -> dict[s
 
 
 def choose_attention(name: str, model_class: Any, dtype: torch.dtype) -> str:
-    """`auto` is FlashAttention-2 where it works (a GPU from Ampere on, the package, half precision, the model's support),
-    else torch's own fused attention where the model has it, else the plain form. Logged."""
+    """`auto` is FlashAttention-2 where it works (a GPU from Ampere on, the package, half precision, the model's
+    support), else torch's own fused attention where the model has it, else the plain form. Logged."""
     if name == "auto":
         gpu = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
         half = dtype in (torch.bfloat16, torch.float16)

@@ -28,8 +28,8 @@ _held: "weakref.WeakValueDictionary[Path, FolderLock]" = weakref.WeakValueDictio
 def hold(folder: Path) -> FolderLock:
     """Locks `folder`, which is created, until `release()` or until what is returned, or the process, is gone.
 
-    A POSIX lock (fcntl), not flock: data-loading children do not inherit it, and NFS passes it on to its server. A killed
-    run leaves the file `.lock` behind, unlocked. Holding a folder twice in one process is holding it once.
+    A POSIX lock (fcntl), not flock: data-loading children do not inherit it, and NFS passes it on to its server. A
+    killed run leaves the file `.lock` behind, unlocked. Holding a folder twice in one process is holding it once.
 
     Raises:
         ValueError: another process holds it (named), or the folder cannot be written.
@@ -53,7 +53,8 @@ def check_writable(folder: Path) -> None:
 
 
 def _open(folder: Path) -> int:
-    """A locked file handle. The file may be removed between opening and locking, by a holder that ends: then once more."""
+    """A locked file handle. The file may be removed between opening and locking, by a holder that ends: then once
+    more."""
     while True:
         handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -67,7 +68,8 @@ def _open(folder: Path) -> int:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
             raise ValueError(
-                f"save_dir={folder} is in use by another run ({_said(holder)}); wait for it, or choose another save_dir."
+                f"save_dir={folder} is in use by another run ({_said(holder)}); wait for it, or choose another "
+                f"save_dir."
             ) from None
         if _same_file(handle, folder / NAME):
             os.truncate(handle, 0)

@@ -25,7 +25,8 @@ def lora_targets(model: nn.Module, targets: str = "language") -> list[str]:
     tied = head is not None and head.weight is inner.get_input_embeddings().weight
     spared = head if targets == "language" or tied else None
     names = [
-        name for name, module in inner.named_modules()
+        name
+        for name, module in inner.named_modules()
         if name.startswith(prefix) and _is_linear(module) and module is not spared
     ]
     assert names, f"no linear layer under {prefix!r}"
@@ -37,7 +38,8 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, seed: int = 0) -> Any:
-    """The model with what is to be trained marked and in fp32: LoRA matrices (r > 0), or every weight that is not frozen.
+    """The model with what is to be trained marked and in fp32: LoRA matrices (r > 0), or every weight that is not
+    frozen.
 
     LoRA freezes the rest by itself; `freeze_vision` decides about the vision tower in full finetuning, and with
     `targets: all` whether its linears get adapters. Prints nothing; logs the trainable share.
@@ -63,8 +65,13 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
             parameter.data = parameter.data.float()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    logger.info("trained: %s of %s parameters (%.2f %%); vision tower %s", f"{trained:,}", f"{total:,}",
-                100 * trained / total, "frozen" if not _trains_vision(model) else "trained")
+    logger.info(
+        "trained: %s of %s parameters (%.2f %%); vision tower %s",
+        f"{trained:,}",
+        f"{total:,}",
+        100 * trained / total,
+        "frozen" if not _trains_vision(model) else "trained",
+    )
     return model
 
 
@@ -73,7 +80,8 @@ def _trains_vision(model: nn.Module) -> bool:
 
 
 def _start_noise(model: nn.Module, std: float, seed: int) -> None:
-    """A fresh adapter has B = 0, where losses that compare with the teacher have no gradient; a little noise moves them."""
+    """A fresh adapter has B = 0, where losses that compare with the teacher have no gradient; a little noise moves
+    them."""
     if std == 0:
         return
     generator = torch.Generator().manual_seed(seed)

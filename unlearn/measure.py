@@ -58,7 +58,8 @@ def measure_batch(
     """Scores every answer of `items` and generates after their prompts; pictures go as thumbnails under `folder`.
 
     Raises:
-        ValueError: an item that does not fit `max_length` or has no wrong answer, or a loss that is not finite; it is named.
+        ValueError: an item that does not fit `max_length` or has no wrong answer, or a loss that is not finite; it is
+            named.
     """
     began = time.perf_counter()
     prompts = [collator.encode_prompt(item.sample) for item in items]
@@ -78,8 +79,11 @@ def measure_batch(
 def _run_model(
     model: Any, collator: Collator, prompts: list[Prompt], answers: list[list[list[int]]], max_new_tokens: int
 ) -> tuple[list[list[AnswerScore]], list[list[int]]]:
-    """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy generation."""
-    rows = max(8, 2 * len(prompts))  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
+    """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy
+    generation."""
+    rows = max(
+        8, 2 * len(prompts)
+    )  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
     prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
     if prefix.forkable:
         scores = score_answers(model, prefix, answers, rows_per_forward=rows)
@@ -94,7 +98,8 @@ def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int)
         raise ValueError(f"{task}, row {item.row_id}: no wrong answer to compare with; choose a column that has some.")
     if prompt + answer > limit:
         raise ValueError(
-            f"{task}, row {item.row_id}: {prompt + answer} tokens ({prompt} prompt and image, {answer} longest answer) are more "
+            f"{task}, row {item.row_id}: {prompt + answer} tokens ({prompt} prompt and image, {answer} longest "
+            f"answer) are more "
             f"than max_length={limit}; raise max_length (answers and image tokens are never cut)."
         )
 
@@ -106,7 +111,8 @@ def _row(
     for name, score in zip(["exact answer", "base answer", *item.wrong_answers], scores, strict=True):
         if not math.isfinite(score.loss):
             raise ValueError(
-                f"{task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or its number "
+                f"{task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or its "
+                f"number "
                 "format overflows: evaluate with precision=fp32, or check how it was trained."
             )
     sample = item.sample

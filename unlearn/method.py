@@ -128,8 +128,8 @@ class Method(Protocol):
 
 
 def sums_only(method: Method) -> bool:
-    """Whether all that the loss reads of the teacher is `sequence_logps()`, so that a row's score can be computed once and
-    kept. Optional attribute `teacher_sums_only`, default False."""
+    """Whether all that the loss reads of the teacher is `sequence_logps()`, so that a row's score can be computed once
+    and kept. Optional attribute `teacher_sums_only`, default False."""
     return getattr(method, "teacher_sums_only", False)
 
 

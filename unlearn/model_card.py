@@ -1,4 +1,5 @@
-"""The model card (README.md) of a published run: what it is, how it was made, what was measured, what it is no proof of."""
+"""The model card (README.md) of a published run: what it is, how it was made, what was measured, what it is no proof
+of."""
 
 import inspect
 import sys
@@ -14,19 +15,21 @@ from unlearn.registry import build_method, options_of
 LIMITS = """\
 For research on machine unlearning: to compare methods, to attack them, to reproduce the numbers above.
 
-- **Unlearning is no proof of erasure.** What was measured is behaviour on the questions above. What was unlearned may still be in
-  the weights and come back by further training, quantisation, other wordings or an attack. Do not use this model to show
-  that a legal duty to erase has been met.
-- **Keeping has a price.** Read Forget beside Retain and Real: a wrecked model forgets everything. Skills that no task here
-  measures may have suffered.
+- **Unlearning is no proof of erasure.** What was measured is behaviour on the questions above. What was unlearned may
+  still be in the weights and come back by further training, quantisation, other wordings or an attack. Do not use this
+  model to show that a legal duty to erase has been met.
+- **Keeping has a price.** Read Forget beside Retain and Real: a wrecked model forgets everything. Skills that no task
+  here measures may have suffered.
 - One run with one seed says little about a method; the leaderboard pools seeds."""
 ADAPTER_LIMIT = """\
-- **The base model still knows everything.** This is an adapter: with it switched off or removed, nothing is forgotten."""
+- **The base model still knows everything.** This is an adapter: with it switched off or removed, nothing is
+  forgotten."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card is written from. `record`: run.json without private paths (publish.public_record); `rows`: leaderboard rows."""
+    """What a card is written from. `record`: run.json without private paths (publish.public_record); `rows`:
+    leaderboard rows."""
 
     record: Mapping[str, Any]
     name: str
@@ -53,17 +56,25 @@ def _front_matter(card: Card) -> str:
 
     settings = card.record["settings"]
     paths = [settings.get(key) for key in ("forget_data_path", "retain_data_path", "data_path")]
-    tags = ["machine-unlearning", "clear-benchmark", settings.get("forget_loss") or "finetuned", *["lora"] * card.adapter]
+    tags = [
+        "machine-unlearning",
+        "clear-benchmark",
+        settings.get("forget_loss") or "finetuned",
+        *["lora"] * card.adapter,
+    ]
     facts: dict[str, Any] = {
         "base_model": split_revision(card.base)[0] if card.base else None,
         "base_model_relation": ("adapter" if card.adapter else "finetune") if card.base else None,
         "library_name": "peft" if card.adapter else "transformers",
         "pipeline_tag": "text-generation" if _text_only(settings) else "image-text-to-text",
         "tags": tags,
-        "datasets": list(dict.fromkeys(path for path in paths if path and is_hub_id(path) and not Path(path).exists())) or None,
+        "datasets": list(dict.fromkeys(path for path in paths if path and is_hub_id(path) and not Path(path).exists()))
+        or None,
         "license": card.license,
     }
-    return yaml.safe_dump({key: value for key, value in facts.items() if value is not None}, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(
+        {key: value for key, value in facts.items() if value is not None}, sort_keys=False, allow_unicode=True
+    )
 
 
 def _text_only(settings: Mapping[str, Any]) -> bool:
@@ -84,7 +95,11 @@ def _summary(card: Card) -> str:
 
 
 def _modality(settings: Mapping[str, Any]) -> str:
-    words = {"text": "text questions", "visual": "pictures with captions", "both": "pictures with captions and text questions"}
+    words = {
+        "text": "text questions",
+        "visual": "pictures with captions",
+        "both": "pictures with captions and text questions",
+    }
     return words.get(settings.get("modality") or "", "text questions")
 
 
@@ -93,17 +108,29 @@ def _facts(card: Card) -> str:
     record, settings = card.record, card.record["settings"]
     lora, data = settings["LoRA"], settings.get("forget_data_path") or settings.get("data_path")
     rows = {
-        "method": settings.get("forget_loss"), "options": _options(settings), "forget split": settings.get("forget_split"),
-        "retain split": settings.get("retain_split"), "split": settings.get("split"), "modality": settings.get("modality"),
-        "data": data, "data revision": settings.get("data_revision"), "model family": settings["model_family"],
+        "method": settings.get("forget_loss"),
+        "options": _options(settings),
+        "forget split": settings.get("forget_split"),
+        "retain split": settings.get("retain_split"),
+        "split": settings.get("split"),
+        "modality": settings.get("modality"),
+        "data": data,
+        "data revision": settings.get("data_revision"),
+        "model family": settings["model_family"],
         "trained": f"LoRA r={lora['r']}, alpha={lora['alpha']:g}, {lora['targets']}" if lora["r"] else "all weights",
-        "steps": record.get("steps"), "epochs": settings["num_epochs"], "lr": settings["lr"],
-        "batch per device": settings["batch_size"], "accumulation": settings["gradient_accumulation_steps"],
-        "stopped": record.get("stopped"), "seed": record["seed"],
+        "steps": record.get("steps"),
+        "epochs": settings["num_epochs"],
+        "lr": settings["lr"],
+        "batch per device": settings["batch_size"],
+        "accumulation": settings["gradient_accumulation_steps"],
+        "stopped": record.get("stopped"),
+        "seed": record["seed"],
         "weights of": f"step {record['best']['step']} (keep_best)" if record.get("saved") == "best" else None,
-        "settings hash": record["settings_hash"], "variant": record.get("variant"), "commit": record.get("commit"),
+        "settings hash": record["settings_hash"],
+        "variant": record.get("variant"),
+        "commit": record.get("commit"),
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-    }  # fmt: skip
+    }
     lines = [f"| {name} | {value} |" for name, value in rows.items() if value not in (None, "")]
     return "\n".join(["| | |", "|---|---|", *lines])
 
@@ -122,7 +149,10 @@ def _method_text(card: Card) -> str:
     if not name:
         return ""
     module = sys.modules[type(build_method(name)).__module__]
-    return f"What `{name}` is, from its source (`{module.__name__}`):\n\n```text\n{inspect.cleandoc(module.__doc__ or '')}\n```"
+    return (
+        f"What `{name}` is, from its source "
+        f"(`{module.__name__}`):\n\n```text\n{inspect.cleandoc(module.__doc__ or '')}\n```"
+    )
 
 
 def _results(card: Card) -> str:

@@ -34,13 +34,18 @@ def check_options(settings: TrainSettings, start: str) -> None:
         what = f"quantization={settings.quantization}" if settings.quantization else f"optim={settings.optim}"
         _need(installed("bitsandbytes"), f"{what} needs the package bitsandbytes", "pip install bitsandbytes")
     if settings.quantization:
-        _need(settings.LoRA.r > 0, f"quantization={settings.quantization} with LoRA.r=0: quantised weights cannot be trained",
-              "set LoRA.r > 0 or quantization=null")  # fmt: skip
+        _need(
+            settings.LoRA.r > 0,
+            f"quantization={settings.quantization} with LoRA.r=0: quantised weights cannot be trained",
+            "set LoRA.r > 0 or quantization=null",
+        )
         _need(settings.LoRA.targets == "language" or settings.freeze_vision_module,
               "quantization trains adapters of the language model only", "set freeze_vision_module=true")  # fmt: skip
-        _need(not is_adapter(resolve_path(start)),
-              f"quantization={settings.quantization} needs a whole model to start from, and {start} is an adapter",
-              "merge it into its base first, or set quantization=null")  # fmt: skip
+        _need(
+            not is_adapter(resolve_path(start)),
+            f"quantization={settings.quantization} needs a whole model to start from, and {start} is an adapter",
+            "merge it into its base first, or set quantization=null",
+        )
 
 
 def _need(fulfilled: bool, problem: str, remedy: str) -> None:
@@ -49,8 +54,8 @@ def _need(fulfilled: bool, problem: str, remedy: str) -> None:
 
 
 def use_liger(model: Any) -> None:
-    """Replaces rotary embeddings, RMSNorm and SwiGLU by Liger's kernels, in place. Its fused cross-entropy stays out: it
-    returns no logits, and every method needs them.
+    """Replaces rotary embeddings, RMSNorm and SwiGLU by Liger's kernels, in place. Its fused cross-entropy stays out:
+    it returns no logits, and every method needs them.
 
     Raises:
         ValueError: a model type that Liger does not know; nothing would be replaced.

@@ -40,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 
 def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[], SampleSource]) -> Path:
-    """Trains the family's model on one split with the token mean of the answers' cross-entropy; saves it whole (merged).
+    """Trains the family's model on one split with the token mean of the answers' cross-entropy; saves it whole
+    (merged).
 
     Returns the folder. A finished run of the same settings is left alone; an unfinished one goes on.
     """
@@ -72,7 +73,8 @@ def forget(
     load_sources: Callable[[], tuple[SampleSource, SampleSource | None]],
     refusals: Sequence[str],
 ) -> Path:
-    """Unlearns the forget split with `forget_loss`; saves the adapter, or the whole model with `LoRA.r=0`. Returns the folder."""
+    """Unlearns the forget split with `forget_loss`; saves the adapter, or the whole model with `LoRA.r=0`. Returns
+    the folder."""
     quiet()
     method = choose_method(settings)
     resolve_path(settings.model_path)
@@ -85,8 +87,12 @@ def forget(
     forget_source, retain_source = load_sources()
     dataset = ForgetRetainDataset(
         tuple({view.name: view for view in (*method.student_views, *method.teacher_views)}.values()),
-        forget=forget_source, retain=retain_source, refusals=refusals, seed=settings.seed,
-        epoch_over=settings.epoch_over, retain_partner=settings.retain_partner,
+        forget=forget_source,
+        retain=retain_source,
+        refusals=refusals,
+        seed=settings.seed,
+        epoch_over=settings.epoch_over,
+        retain_partner=settings.retain_partner,
         fixed_prompts=settings.fixed_prompts,
     )
     collator = load_collator(settings.model_path, family, settings.max_length)
@@ -116,26 +122,36 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     collator = load_collator(settings.processor_path or path, family, settings.max_length)
     collator.check(
         {**item.sample, "answer": [str(item.sample["answer"]), item.base_answer, *item.wrong_answers]}
-        for task in tasks for item in (task.items[place] for place in range(len(task.items)))
+        for task in tasks
+        for item in (task.items[place] for place in range(len(task.items)))
     )
     if is_adapter(path):
         check_start(path)
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
-        path, dtype=torch.bfloat16 if half else torch.float32, attn_implementation=settings.attn_implementation,
+        path,
+        dtype=torch.bfloat16 if half else torch.float32,
+        attn_implementation=settings.attn_implementation,
         quantization=settings.quantization,
     )
     if gpu and not settings.quantization:
         model = model.to(f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}")
     return evaluate_suite(
-        model, collator, tasks, save_dir=settings.save_dir, batch_size=settings.batch_size,
-        max_new_tokens=settings.generation.max_new_tokens, overwrite=settings.overwrite, run=describe_run(settings, path),
+        model,
+        collator,
+        tasks,
+        save_dir=settings.save_dir,
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.generation.max_new_tokens,
+        overwrite=settings.overwrite,
+        run=describe_run(settings, path),
     )
 
 
 def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str | None:
-    """The leaderboard row of a log against `retain_result`, saved beside the log and returned as a table; None without one."""
+    """The leaderboard row of a log against `retain_result`, saved beside the log and returned as a table; None
+    without one."""
     if settings.retain_result is None:
         return None
     row = leaderboard_row(log, settings.retain_result, refusals=refusals, relative_to=log.parent)
@@ -143,7 +159,8 @@ def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str |
     return text_table([row])
 
 
-# ---- the steps of the story -------------------------------------------------------------------------------------------
+# ---- the steps of the story
+# -------------------------------------------------------------------------------------------
 
 
 def quiet() -> None:
@@ -154,7 +171,9 @@ def quiet() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\b")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by PEFT, it reports what a CPU lacks
-    warnings.filterwarnings("ignore", message="Could not find a config file")  # PEFT's, of a base that is an adapter or pinned
+    warnings.filterwarnings(
+        "ignore", message="Could not find a config file"
+    )  # PEFT's, of a base that is an adapter or pinned
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
 
@@ -188,7 +207,9 @@ def choose_method(settings: ForgetSettings) -> Method:
     contract.check_adapter(method, lora)
     check_watch(settings, method)
     if settings.stop_when is not None and "forget" not in {view.name for view in method.student_views}:
-        raise ValueError(f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null.")
+        raise ValueError(
+            f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null."
+        )
     if reference := contract.reference_path(method):
         resolve_path(reference)
     return method
@@ -210,14 +231,23 @@ def load_collator(path: str, family: Family, max_length: int) -> Collator:
 
 
 def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
-    """Who made the model: what eval_meta.json says about it, from the run.json beside the weights where there is one."""
+    """Who made the model: what eval_meta.json says about it, from the run.json beside the weights where there is
+    one."""
     record = read_record(Path(path)) or {}
     made: Mapping[str, Any] = record.get("settings", {})
     return {
         "method": settings.method_name or made.get("forget_loss") or made.get("split") or "pretrained",
-        "model": settings.model_path, "model_family": settings.model_family, "model_path": settings.model_path,
-        "forget_split": made.get("forget_split"), "split": made.get("split"), "modality": made.get("modality"),
-        "seed": made.get("seed"), "settings_hash": record.get("settings_hash"), "variant": record.get("variant"),
+        "model": settings.model_path,
+        "model_family": settings.model_family,
+        "model_path": settings.model_path,
+        "forget_split": made.get("forget_split"),
+        "split": made.get("split"),
+        "modality": made.get("modality"),
+        "seed": made.get("seed"),
+        "settings_hash": record.get("settings_hash"),
+        "variant": record.get("variant"),
         "submitted_by": settings.submitted_by,
-        "quantization": settings.quantization, "commit": git_commit(), "versions": versions(),
+        "quantization": settings.quantization,
+        "commit": git_commit(),
+        "versions": versions(),
     }

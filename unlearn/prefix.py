@@ -1,7 +1,8 @@
 """Shared-prefix evaluation: a prompt and its image go through the model once, every answer continues from that state.
 
-Scoring the exact, base and wrong answers, and then generating, costs the answers' tokens alone: each forward over answers
-sees the prompts' keys and values, repeated one layer at a time, and leaves them as they were (docs/performance.md).
+Scoring the exact, base and wrong answers, and then generating, costs the answers' tokens alone: each forward over
+answers sees the prompts' keys and values, repeated one layer at a time, and leaves them as they were
+(docs/performance.md).
 
 Logits exist for answer positions only; log-softmax is taken in fp32, sums in fp64. All losses are nats.
 """
@@ -63,11 +64,13 @@ class Prefix:
 
 @functools.cache
 def _branch_layer() -> Any:
-    """The layer class of `Prefix.branches`; made on first use, so that importing this module does not load transformers."""
+    """The layer class of `Prefix.branches`; made on first use, so that importing this module does not load
+    transformers."""
     from transformers.cache_utils import DynamicLayer
 
     class BranchLayer(DynamicLayer):
-        """Keys and values of n prompts, seen by `counts[i]` answers each. Nothing is stored: memory is that of one layer."""
+        """Keys and values of n prompts, seen by `counts[i]` answers each. Nothing is stored: memory is that of one
+        layer."""
 
         def __init__(self, layer: Any, counts: dict[int, int]) -> None:
             super().__init__()
@@ -94,7 +97,8 @@ def _branch_layer() -> Any:
 
 @torch.no_grad()
 def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
-    """Runs the prompts of a collated batch (`Collator.pad` with empty answers), images included, through the model once."""
+    """Runs the prompts of a collated batch (`Collator.pad` with empty answers), images included, through the model
+    once."""
     inputs = to_model(model, inputs)
     positions = prompt_positions(model, inputs)
     output = model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
@@ -136,7 +140,8 @@ def score_answers(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forw
 def score_plain(
     model: Any, collator: Collator, prompts: Sequence[Prompt], answers: Answers, *, rows_per_forward: int
 ) -> list[list[AnswerScore]]:
-    """The same scores by one whole forward per answer: for models whose cache cannot be forked, and the truth in tests."""
+    """The same scores by one whole forward per answer: for models whose cache cannot be forked, and the truth in
+    tests."""
     losses: dict[tuple[int, tuple[int, ...]], float] = {}
     jobs = sorted(_distinct(answers), key=lambda job: len(prompts[job[0]].ids) + len(job[1]))
     for start in range(0, len(jobs), rows_per_forward):
@@ -226,5 +231,7 @@ def _right_pad(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[
 def _row_losses(logits: Tensor, labels: Tensor, spans: Sequence[slice]) -> list[float]:
     """-log p summed over a span of each row; a row at a time, so that one [T, V] is upcast, not the batch."""
     rows = zip(logits, labels, spans, strict=True)
-    sums = [F.cross_entropy(row[span].float(), label[span], reduction="none").double().sum() for row, label, span in rows]
+    sums = [
+        F.cross_entropy(row[span].float(), label[span], reduction="none").double().sum() for row, label, span in rows
+    ]
     return torch.stack(sums).tolist()

@@ -1,8 +1,8 @@
 """One way to get the processor (or tokenizer) that belongs to a checkpoint, on machines with and without torchvision.
 
-`AutoProcessor` cannot serve Qwen2-VL without torchvision: the stock class insists on a video processor, which needs it. The
-pipeline shows single images only, so an image-only subclass stands in there. It keeps the official class name, so what it
-saves reads like any other Qwen folder.
+`AutoProcessor` cannot serve Qwen2-VL without torchvision: the stock class insists on a video processor, which needs it.
+The pipeline shows single images only, so an image-only subclass stands in there. It keeps the official class name, so
+what it saves reads like any other Qwen folder.
 """
 
 import importlib.util
@@ -17,8 +17,9 @@ QWEN_CLASSES = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcess
 def load_processor(path: str | Path, **hub: Any) -> Any:
     """The processor of the vision-language checkpoint at `path`, or the tokenizer of a text-only one.
 
-    `path` is a local folder or a hub id; `hub` takes `revision` and `cache_dir`. A folder of LoRA adapters has no config.json;
-    the class named in its processor_config.json decides then. Padding side and chat template stay as saved.
+    `path` is a local folder or a hub id; `hub` takes `revision` and `cache_dir`. A folder of LoRA adapters has no
+    config.json; the class named in its processor_config.json decides then. Padding side and chat template stay as
+    saved.
 
     Raises ValueError if a local-looking path does not exist or holds neither a model nor a processor nor a tokenizer.
     """
@@ -31,7 +32,9 @@ def load_processor(path: str | Path, **hub: Any) -> Any:
 
         return AutoProcessor.from_pretrained(source, **hub)
     if model_type in QWEN_CLASSES:
-        return qwen_processor_class(model_type, image_only=not _has_video_processor(source)).from_pretrained(source, **hub)
+        return qwen_processor_class(model_type, image_only=not _has_video_processor(source)).from_pretrained(
+            source, **hub
+        )
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(source, **hub)
@@ -58,7 +61,8 @@ def qwen_processor_class(model_type: str, image_only: bool | None = None) -> Any
 
 @cache
 def _image_only(official: Any) -> Any:
-    """A subclass of `official` whose constructor has no `video_processor`, which is how transformers decides what to load."""
+    """A subclass of `official` whose constructor has no `video_processor`, which is how transformers decides what to
+    load."""
     from transformers import ProcessorMixin
 
     def __init__(self: Any, image_processor=None, tokenizer=None, chat_template=None, **kwargs):  # type: ignore[no-untyped-def]
@@ -72,18 +76,23 @@ def _image_only(official: Any) -> Any:
 
 
 def _model_type(source: str, **hub: Any) -> str:
-    """`model_type` of config.json (hub ids included); without one, what processor_config.json's class implies, else ""."""
+    """`model_type` of config.json (hub ids included); without one, what processor_config.json's class implies, else
+    ""."""
     folder = Path(source)
     if not folder.is_dir() or (folder / "config.json").is_file():
         from transformers import AutoConfig
 
         return str(AutoConfig.from_pretrained(source, **hub).model_type)
     if not any((folder / name).is_file() for name in ("processor_config.json", "tokenizer_config.json")):
-        raise ValueError(f"{source!r} holds no config.json, processor_config.json or tokenizer_config.json: not a saved model.")
+        raise ValueError(
+            f"{source!r} holds no config.json, processor_config.json or tokenizer_config.json: not a saved model."
+        )
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
             saved = json.loads((folder / name).read_text(encoding="utf-8")).get("processor_class", "")
-            return {"LlavaProcessor": "llava"}.get(saved) or next((k for k, v in QWEN_CLASSES.items() if v == saved), "")
+            return {"LlavaProcessor": "llava"}.get(saved) or next(
+                (k for k, v in QWEN_CLASSES.items() if v == saved), ""
+            )
     return ""
 
 

@@ -1,7 +1,8 @@
-"""A run's folder as one that others can use: adapter or merged model, processor, model card, and a record without private paths.
+"""A run's folder as one that others can use: adapter or merged model, processor, model card, and a record without
+private paths.
 
-An adapter is of use to others only beside its base model. If that is a folder of this machine, the base's hub id is needed
-(`base`), or the adapter is merged into it (`merge`).
+An adapter is of use to others only beside its base model. If that is a folder of this machine, the base's hub id is
+needed (`base`), or the adapter is merged into it (`merge`).
 """
 
 import json
@@ -27,7 +28,19 @@ from unlearn.settings_build import choice
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 # What goes along of run.json; the command line and the folders stay here.
-PUBLIC = ("kind", "status", "settings_hash", "variant", "seed", "commit", "versions", "steps", "stopped", "best", "saved")
+PUBLIC = (
+    "kind",
+    "status",
+    "settings_hash",
+    "variant",
+    "seed",
+    "commit",
+    "versions",
+    "steps",
+    "stopped",
+    "best",
+    "saved",
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +61,9 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
     """Builds the export folder and uploads it if there is a `repo`; returns (folder, address or None).
 
     Raises:
-        ValueError: no finished run in `model_path`, an adapter whose base others cannot load, settings that contradict one
-            another, an `export` folder that holds something else, or whatever the hub refuses. Nothing is left half-written.
+        ValueError: no finished run in `model_path`, an adapter whose base others cannot load, settings that contradict
+            one another, an `export` folder that holds something else, or whatever the hub refuses. Nothing is left
+            half-written.
     """
     if settings.repo is not None:
         check_repo(settings.repo)
@@ -91,11 +105,15 @@ def finished_record(source: Path) -> dict[str, Any]:
     """run.json of a finished run whose weights are there, or ValueError."""
     record = read_record(source)
     if record is None:
-        raise ValueError(f"model_path={source} has no run.json; only what mm/, nlp/ finetune or forget made can be published.")
+        raise ValueError(
+            f"model_path={source} has no run.json; only what mm/, nlp/ finetune or forget made can be published."
+        )
     if record.get("status") != "finished":
         raise ValueError(f"model_path={source} holds an unfinished run; repeat its command to finish it first.")
     if not any(source.glob("*.safetensors")):
-        raise ValueError(f"model_path={source} holds no weights (save_model=false?); run it again with save_model=true.")
+        raise ValueError(
+            f"model_path={source} holds no weights (save_model=false?); run it again with save_model=true."
+        )
     return record
 
 
@@ -105,7 +123,9 @@ def check_form(source: Path, settings: PublishSettings) -> str | None:
     if settings.merge and not adapter:
         raise ValueError(f"merge=true, but {source} is a whole model already; leave merge=false.")
     if settings.precision != "auto" and not settings.merge:
-        raise ValueError(f"precision={settings.precision} is that of a merged model; set merge=true, or leave precision=auto.")
+        raise ValueError(
+            f"precision={settings.precision} is that of a merged model; set merge=true, or leave precision=auto."
+        )
     if settings.base is not None and not is_hub_id(settings.base):
         raise ValueError(f"base={settings.base!r} is no hub id; write user/name, or user/name@revision.")
     if settings.base is not None or not adapter or settings.merge:
@@ -114,7 +134,8 @@ def check_form(source: Path, settings: PublishSettings) -> str | None:
     named, revision = config["base_model_name_or_path"], config.get("revision")
     if not is_hub_id(named):
         raise ValueError(
-            f"The adapter in {source} was trained on {named}, a folder that nobody else has. Publish that model and give its hub "
+            f"The adapter in {source} was trained on {named}, a folder that nobody else has. Publish that model and "
+            f"give its hub "
             "id (base=user/name), or publish the merged model (merge=true)."
         )
     return f"{named}@{revision}" if revision else named
@@ -149,7 +170,8 @@ def stored_dtype(path: str | Path) -> torch.dtype:
 
 
 def origin(source: Path) -> str | None:
-    """The hub id that a run of this project descends from, followed from run.json to run.json; None if it is not known."""
+    """The hub id that a run of this project descends from, followed from run.json to run.json; None if it is not
+    known."""
     seen: list[str] = []
     start: str | None = str(source)
     while start and start not in seen:
@@ -191,4 +213,6 @@ def check_private(folder: Path, source: Path) -> None:
         if file.suffix in (".json", ".md", ".jinja", ".txt"):
             text = file.read_text("utf-8")
             if named := [place for place in places if place in text]:
-                raise ValueError(f"{file.name} would tell the world about {named[0]}; remove it from the run's files first.")
+                raise ValueError(
+                    f"{file.name} would tell the world about {named[0]}; remove it from the run's files first."
+                )

@@ -1,4 +1,5 @@
-"""A run's identity on disk: which settings made this folder, whether it is finished, and whether it may be written to."""
+"""A run's identity on disk: which settings made this folder, whether it is finished, and whether it may be written
+to."""
 
 import dataclasses
 import hashlib
@@ -22,11 +23,35 @@ from unlearn.registry import options_of
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 # What does not change the result: two runs that differ only here are the same run.
-NOT_IDENTITY = {"save_dir", "overwrite_dir", "overwrite", "resume_from_checkpoint", "report_to", "logging_steps", "save_steps",
-                "save_ckpts", "num_workers", "log_grad_norms",
-                "eval_while_train", "eval_while_train_items", "keep_retain", "forget_target"}
-CHOOSES = {"eval_while_train_items", "keep_retain", "forget_target"}  # what counts once keep_best or stop_early looks at it
-MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "train_log.jsonl", "watch.*")
+NOT_IDENTITY = {
+    "save_dir",
+    "overwrite_dir",
+    "overwrite",
+    "resume_from_checkpoint",
+    "report_to",
+    "logging_steps",
+    "save_steps",
+    "save_ckpts",
+    "num_workers",
+    "log_grad_norms",
+    "eval_while_train",
+    "eval_while_train_items",
+    "keep_retain",
+    "forget_target",
+}
+CHOOSES = {
+    "eval_while_train_items",
+    "keep_retain",
+    "forget_target",
+}  # what counts once keep_best or stop_early looks at it
+MODEL_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "adapter_config.json",
+    "config.json",
+    "train_log.jsonl",
+    "watch.*",
+)
 
 
 @dataclass
@@ -98,15 +123,17 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
     """Opens `settings.save_dir`: a new run, the same one to be resumed, or one that is already finished.
 
     Raises:
-        ValueError: no save_dir, a folder that cannot be written, one that another process is writing to, or one that holds
-            another run and may not be overwritten.
+        ValueError: no save_dir, a folder that cannot be written, one that another process is writing to, or one that
+            holds another run and may not be overwritten.
     """
     if not settings.save_dir:
         raise ValueError("save_dir is empty; say where the run's files should go.")
     folder = Path(settings.save_dir)
     start = getattr(settings, "model_path", None)
     if start and folder.resolve() in (Path(start).resolve(), (ROOT / start).resolve()):
-        raise ValueError(f"save_dir={folder} is the folder of the model that training starts from; choose another save_dir.")
+        raise ValueError(
+            f"save_dir={folder} is the folder of the model that training starts from; choose another save_dir."
+        )
     digest = settings_hash(settings)
     known = read_record(folder)
     if known and known.get("settings_hash") == digest and known.get("kind") == kind and not overwrite:
@@ -121,10 +148,18 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
     lock = hold(folder) if main else None
     if main and overwrite and known:
         _remove_old(folder)
-    record = {"kind": kind, "status": "running", "settings_hash": digest,
-              "variant": settings_hash(settings, frozenset({"seed", "model_path"})), "start": _start_hash(settings),
-              "settings": dataclasses.asdict(settings), "seed": settings.seed, "commit": git_commit(), "versions": versions(),
-              "command": " ".join(sys.argv)}
+    record = {
+        "kind": kind,
+        "status": "running",
+        "settings_hash": digest,
+        "variant": settings_hash(settings, frozenset({"seed", "model_path"})),
+        "start": _start_hash(settings),
+        "settings": dataclasses.asdict(settings),
+        "seed": settings.seed,
+        "commit": git_commit(),
+        "versions": versions(),
+        "command": " ".join(sys.argv),
+    }
     run = Run(folder, record, main, lock)
     run._write()
     return run
@@ -142,12 +177,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def check_start(adapter: str) -> None:
-    """ValueError if the model under an adapter is not the one it was trained on: made anew since, with other settings."""
+    """ValueError if the model under an adapter is not the one it was trained on: made anew since, with other
+    settings."""
     base = adapter_base(adapter)
     wanted, found = (read_record(Path(folder)) or {} for folder in (adapter, base))
     if wanted.get("start") and found.get("settings_hash") and wanted["start"] != found["settings_hash"]:
         raise ValueError(
-            f"{adapter} is an adapter of {base} as run {wanted['start']} had made it, but run {found['settings_hash']} has "
+            f"{adapter} is an adapter of {base} as run {wanted['start']} had made it, but run "
+            f"{found['settings_hash']} has "
             "replaced that model: make the old one again, or train the adapter again (overwrite_dir=true)."
         )
 
@@ -166,8 +203,11 @@ def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:
     if known.get("kind") != kind:
         return f"a {known.get('kind')} run"
     old, new = known.get("settings", {}), dataclasses.asdict(settings)
-    changed = [f"{key}: {old.get(key)!r} there, {new[key]!r} here" for key in _identity(settings)
-               if json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)]
+    changed = [
+        f"{key}: {old.get(key)!r} there, {new[key]!r} here"
+        for key in _identity(settings)
+        if json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)
+    ]
     if not changed:
         return f"{settings.model_path} was made anew with other settings"
     return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
@@ -176,10 +216,14 @@ def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:
 def git_commit() -> str | None:
     """The project's commit, with `+` when files were changed since; None outside a checkout."""
     try:
+
         def git(*words: str) -> str:
             done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
             return done.stdout.strip()
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 

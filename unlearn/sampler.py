@@ -19,8 +19,8 @@ class EpochSampler(Sampler):
     With `alike` the partners of a batch have one modality too, which engines need that gather weights as they are used:
     rows are grouped by what is drawn for them, so every draw stays, and only which rows share a step changes.
 
-    With `accumulation` micro-batches to a step, a pass of a method that alternates is filled up to whole steps by at most
-    `accumulation` - 1 batches of its own, seen twice: ascent and descent never share a step.
+    With `accumulation` micro-batches to a step, a pass of a method that alternates is filled up to whole steps by at
+    most `accumulation` - 1 batches of its own, seen twice: ascent and descent never share a step.
     """
 
     def __init__(
@@ -56,13 +56,15 @@ class EpochSampler(Sampler):
         for epoch, count in enumerate(self.counts):
             batches = [
                 [Draw(epoch, index, name) for index in batch]
-                for name in self.passes(epoch) or (None,) for batch in self._global_batches(epoch, name)
+                for name in self.passes(epoch) or (None,)
+                for batch in self._global_batches(epoch, name)
             ]
             for batch in batches[:count]:
                 yield batch[self.rank :: self.world_size]
 
     def _global_batches(self, epoch: int, name: str | None) -> list[list[int]]:
-        """The rows of each step over all ranks. A remainder is filled up to a multiple of the ranks, by at most n - 1 rows."""
+        """The rows of each step over all ranks. A remainder is filled up to a multiple of the ranks, by at most n -
+        1 rows."""
         rng = draw(self.seed, epoch, ORDER, {None: 0, "forget": 1, "retain": 2}.get(name, 3))
         order = rng.permutation(self.dataset.length(name)).tolist()
         size = self.batch_size * self.world_size

@@ -14,7 +14,8 @@ FACE_PROMPT = "The name of the person in the picture is"
 
 
 class Sample(TypedDict):
-    """One question with its answer. `image` is a PIL picture, or None for text; a list of answers means K alternatives."""
+    """One question with its answer. `image` is a PIL picture, or None for text; a list of answers means K
+    alternatives."""
 
     question: str
     answer: str | list[str]
@@ -36,7 +37,8 @@ class SampleSource(Protocol):
 
 
 class PartOfSource:
-    """A seeded share of a split's rows in their own order. Of one seed the smaller shares lie within the larger ones."""
+    """A seeded share of a split's rows in their own order. Of one seed the smaller shares lie within the larger
+    ones."""
 
     def __init__(self, source: SampleSource, fraction: float, seed: int) -> None:
         self.source = source
@@ -69,7 +71,8 @@ def part_of(source: SampleSource, fraction: float, seed: int) -> SampleSource:
 
 
 def draw(*key: int) -> np.random.Generator:
-    """The generator of one place in a run, e.g. `draw(seed, epoch, index, purpose)`: the same on every worker and rank."""
+    """The generator of one place in a run, e.g. `draw(seed, epoch, index, purpose)`: the same on every worker and
+    rank."""
     return np.random.default_rng([abs(int(part)) for part in key])
 
 
@@ -86,7 +89,8 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def stable_choice(options: Sequence[str], key: str) -> str:
-    """One of `options`, fixed by `key` alone: an evaluated item meets the same prompt in every run and for every answer."""
+    """One of `options`, fixed by `key` alone: an evaluated item meets the same prompt in every run and for every
+    answer."""
     digest = hashlib.sha256(key.encode()).digest()
     return options[int.from_bytes(digest[:8], "big") % len(options)]
 

@@ -45,7 +45,8 @@ def save_trained(
 ) -> None:
     """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in.
 
-    Every process must call this: one writes, all help to gather weights that lie in parts. `best` is a folder with other
+    Every process must call this: one writes, all help to gather weights that lie in parts. `best` is a folder with
+        other
     weights of this run, in the form they are saved in, to take instead of the last ones.
     """
     trainer.accelerator.wait_for_everyone()
@@ -70,8 +71,9 @@ def save_trained(
 
 
 def merged(model: Any, weights: Mapping[str, torch.Tensor] | None, folder: Path, dtype: torch.dtype) -> Any:
-    """The model with its adapter folded in. A base that is quantised, which would round the sum to 4 or 8 bits, or in parts
-    (`weights` is then the gathered adapter) is loaded once more, whole and as it was, and the adapter folded into that."""
+    """The model with its adapter folded in. A base that is quantised, which would round the sum to 4 or 8 bits, or in
+    parts (`weights` is then the gathered adapter) is loaded once more, whole and as it was, and the adapter folded into
+    that."""
     if weights is None and not getattr(inner_model(model), "is_quantized", False):
         return model.merge_and_unload()
     with tempfile.TemporaryDirectory(dir=folder, prefix=INCOMPLETE) as adapter, whole_loading():

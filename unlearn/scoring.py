@@ -1,7 +1,8 @@
 """What a method sees of one view: logits that already line up with the labels they predict.
 
 Everything here is shifted and masked once, so that a loss cannot get it wrong again. Only scored positions (answer
-tokens, never prompt, image or padding) count: the rest may hold anything, NaN included, and gets an exactly zero gradient.
+tokens, never prompt, image or padding) count: the rest may hold anything, NaN included, and gets an exactly zero
+gradient.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Scored:
     def __post_init__(self) -> None:
         if self.labels.ndim != 2 or self.logits.ndim != 3 or self.logits.shape[:2] != self.labels.shape:
             raise ValueError(
-                f"Scored needs logits [B, T, V] and labels [B, T], got {tuple(self.logits.shape)} and {tuple(self.labels.shape)}"
+                f"Scored needs logits [B, T, V] and labels [B, T], got {tuple(self.logits.shape)} and "
+                f"{tuple(self.labels.shape)}"
             )
         if (self.hidden is None) != (self.hidden_mask is None):
             raise ValueError("Scored needs hidden and hidden_mask together, or neither")
@@ -81,7 +83,8 @@ class Scored:
         """
         if sequence_logps.ndim != 1 or sequence_logps.shape != lengths.shape:
             raise ValueError(
-                f"cached scores are [B] sums and [B] lengths, got {tuple(sequence_logps.shape)} and {tuple(lengths.shape)}"
+                f"cached scores are [B] sums and [B] lengths, got {tuple(sequence_logps.shape)} and "
+                f"{tuple(lengths.shape)}"
             )
         rows = sequence_logps.shape[0]
         return cls(
@@ -146,7 +149,9 @@ class Scored:
         return Scored(*(t if t is None else function(t) for t in tensors))  # type: ignore[arg-type]
 
 
-def score_causal(logits: Tensor, labels: Tensor, *, hidden: Tensor | None = None, hidden_mask: Tensor | None = None) -> Scored:
+def score_causal(
+    logits: Tensor, labels: Tensor, *, hidden: Tensor | None = None, hidden_mask: Tensor | None = None
+) -> Scored:
     """Score a causal language model: position t predicts token t + 1, so logits and labels are shifted, once.
 
     Args:
@@ -156,7 +161,8 @@ def score_causal(logits: Tensor, labels: Tensor, *, hidden: Tensor | None = None
     """
     if logits.ndim != 3 or logits.shape[:2] != labels.shape:
         raise ValueError(
-            f"score_causal needs logits [B, L, V] and labels [B, L], got {tuple(logits.shape)} and {tuple(labels.shape)}"
+            f"score_causal needs logits [B, L, V] and labels [B, L], got {tuple(logits.shape)} and "
+            f"{tuple(labels.shape)}"
         )
     return Scored(logits[:, :-1], labels[:, 1:], hidden, hidden_mask)
 
@@ -170,7 +176,9 @@ def score_classes(logits: Tensor, labels: Tensor, *, hidden: Tensor | None = Non
         hidden: [B, D] embeddings, or None.
     """
     if logits.ndim != 2 or logits.shape[:1] != labels.shape:
-        raise ValueError(f"score_classes needs logits [B, C] and labels [B], got {tuple(logits.shape)} and {tuple(labels.shape)}")
+        raise ValueError(
+            f"score_classes needs logits [B, C] and labels [B], got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
     if hidden is None:
         return Scored(logits[:, None], labels[:, None])
     mask = torch.ones(hidden.shape[0], 1, dtype=torch.bool, device=hidden.device)

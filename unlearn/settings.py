@@ -1,4 +1,5 @@
-"""Every setting of every script: one frozen dataclass each, where defaults live. Below the scripts nothing sees Hydra."""
+"""Every setting of every script: one frozen dataclass each, where defaults live. Below the scripts nothing sees
+Hydra."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """`r: 0` is full finetuning. `targets`: linears of the language model without the head, or `all` (the published code's)."""
+    """`r: 0` is full finetuning. `targets`: linears of the language model without the head, or `all` (the published
+    code's)."""
 
     r: int = at_least(8, 0)
     alpha: float = at_least(32, 0)
@@ -50,7 +52,9 @@ class TrainSettings:
     data_revision: str | None = None
     logging_steps: int = at_least(10, 1)
     save_steps: int | None = at_least(None, 0)  # steps between checkpoints; null: one an epoch; 0: none
-    resume_from_checkpoint: bool | str = "auto"  # auto (or true): the newest in save_dir that is whole; a path; false: none
+    resume_from_checkpoint: bool | str = (
+        "auto"  # auto (or true): the newest in save_dir that is whole; a path; false: none
+    )
     overwrite_dir: bool = False
     report_to: str = choice("none", "wandb", "tensorboard")
     save_dir: str = ""
@@ -104,7 +108,8 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """`mm/eval.py`, `nlp/eval.py`. `tasks` is a list of mappings; the published parallel lists are read by mm/tasks.py."""
+    """`mm/eval.py`, `nlp/eval.py`. `tasks` is a list of mappings; the published parallel lists are read by
+    mm/tasks.py."""
 
     model_path: str = ""
     model_family: str = "llava-mini"

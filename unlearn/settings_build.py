@@ -1,4 +1,5 @@
-"""From a composed config (a plain dict) to a settings dataclass: where a key or value is refused, by its nearest neighbour.
+"""From a composed config (a plain dict) to a settings dataclass: where a key or value is refused, by its nearest
+neighbour.
 
 Published spellings ("true", "None", therem/faces_v1) are normalised here and nowhere else.
 """
@@ -35,7 +36,8 @@ def build_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> 
     """An instance of `cls` from a plain mapping.
 
     Raises:
-        ValueError: unknown key (with its nearest neighbour), wrong type, a value out of bounds or not among the options.
+        ValueError: unknown key (with its nearest neighbour), wrong type, a value out of bounds or not among the
+            options.
     """
     fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
@@ -58,7 +60,9 @@ def _value(name: str, value: Any, hint: Any, item: Any) -> Any:
     if "minimum" in meta and value is not None and value < meta["minimum"]:
         raise ValueError(f"{name}={value} is too small; it must be at least {meta['minimum']}.")
     if "inert" in meta and value != item.default:
-        raise ValueError(f"{name}={value!r} has no effect here ({meta['inert']}); remove it or set it to {item.default}.")
+        raise ValueError(
+            f"{name}={value!r} has no effect here ({meta['inert']}); remove it or set it to {item.default}."
+        )
     if name.endswith(("data_path",)) and isinstance(value, str):
         value = ALIASES.get(value, value)
     return value

@@ -30,7 +30,8 @@ class Stop:
         self._group: Any = None
 
     def asked(self) -> bool:
-        """The same answer on every process, so all must ask at the same step. No GPU is waited for: the flag travels by gloo."""
+        """The same answer on every process, so all must ask at the same step. No GPU is waited for: the flag travels
+        by gloo."""
         import torch
         import torch.distributed as dist
 
@@ -102,7 +103,8 @@ def deferred() -> Iterator[Stop]:
 
 
 def _end_with_launcher() -> None:
-    """`accelerate launch` of one process dies of a signal without telling its child; the kernel then sends it SIGTERM (Linux)."""
+    """`accelerate launch` of one process dies of a signal without telling its child; the kernel then sends it
+    SIGTERM (Linux)."""
     try:
         parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
     except OSError:

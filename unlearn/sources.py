@@ -40,7 +40,9 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
             rows = rows.cast_column(name, datasets.Image(decode=False))
     missing = [column for column in columns if column not in rows.column_names]
     if missing:
-        raise ValueError(f"{path}, split {split}: no column {missing[0]!r}; its columns are {', '.join(rows.column_names)}.")
+        raise ValueError(
+            f"{path}, split {split}: no column {missing[0]!r}; its columns are {', '.join(rows.column_names)}."
+        )
     if len(rows) == 0:
         raise ValueError(f"{path}, split {split} is empty; check data_path, or rebuild the dataset.")
     return rows
@@ -56,7 +58,9 @@ def _config_names(path: str, revision: str | None) -> list[str]:
         )
     try:
         return list(datasets.get_dataset_config_names(path, revision=None if Path(path).is_dir() else revision))
-    except Exception as error:  # the hub client raises a different class for each of: offline, unknown, gated, no network
+    except (
+        Exception
+    ) as error:  # the hub client raises a different class for each of: offline, unknown, gated, no network
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", "") else ""
         raise ValueError(
             f"data_path={path} cannot be read{offline}: {type(error).__name__}: {error}\n"
@@ -65,7 +69,8 @@ def _config_names(path: str, revision: str | None) -> list[str]:
 
 
 def open_image(cell: Any, row: str) -> Any:
-    """The RGB picture of an undecoded image cell, or None for an empty one. ValueError names a row that cannot be opened."""
+    """The RGB picture of an undecoded image cell, or None for an empty one. ValueError names a row that cannot be
+    opened."""
     from PIL import Image
 
     if cell is None:
@@ -87,13 +92,17 @@ def check_images(rows: Any, name: str) -> None:
         try:
             with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"]) as picture:
                 picture.verify()
-        except Exception as error:  # PIL raises SyntaxError, OSError, ValueError ... for the many ways a file can be broken
-            raise ValueError(f"The image of row {index} of {name} is broken ({error}); replace or remove it.") from error
+        except (
+            Exception
+        ) as error:  # PIL raises SyntaxError, OSError, ValueError ... for the many ways a file can be broken
+            raise ValueError(
+                f"The image of row {index} of {name} is broken ({error}); replace or remove it."
+            ) from error
 
 
 def row_hashes(rows: Any, columns: Sequence[str]) -> Iterator[str]:
-    """The content hash of each row over `columns`, image bytes included. A column that a split lacks counts as empty, so
-    that a row of forget10 (image, caption) is recognised in retain90+tofu (which has questions and answers too)."""
+    """The content hash of each row over `columns`, image bytes included. A column that a split lacks counts as empty,
+    so that a row of forget10 (image, caption) is recognised in retain90+tofu (which has questions and answers too)."""
     present = [column for column in columns if column in rows.column_names]
     for row in rows.select_columns(present):
         yield content_hash(*(_raw(row.get(column)) for column in columns))
@@ -106,7 +115,8 @@ def _raw(value: Any) -> str | bytes | None:
 
 
 def check_disjoint(forget: Any, retain: Any, columns: Sequence[str], names: tuple[str, str]) -> None:
-    """ValueError when forget and retain share rows; under 1 % of the forget rows is a warning (the published data has two)."""
+    """ValueError when forget and retain share rows; under 1 % of the forget rows is a warning (the published data
+    has two)."""
     kept = set(row_hashes(retain, columns))
     shared = [index for index, digest in enumerate(row_hashes(forget, columns)) if digest in kept]
     if not shared:

@@ -45,8 +45,9 @@ class StudentForward(nn.Module):
         inner_model(self.model).tie_weights()
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Called by the Trainer. transformers then makes every embedding's output require grad, a vision tower's too, which
-        builds a graph through a frozen tower. Non-reentrant checkpointing needs no such inputs, so they are taken back."""
+        """Called by the Trainer. transformers then makes every embedding's output require grad, a vision tower's too,
+        which builds a graph through a frozen tower. Non-reentrant checkpointing needs no such inputs, so they are taken
+        back."""
         self.model.gradient_checkpointing_enable({**(gradient_checkpointing_kwargs or {}), "use_reentrant": False})
         inner_model(self.model).disable_input_require_grads()
 
@@ -65,8 +66,8 @@ class StudentForward(nn.Module):
 
     def _forward_rows(self, rows: Rows) -> dict[str, Tensor]:
         answer, length = rows["answer_length"], rows["labels"].shape[1]
-        # The position before an answer predicts its first token. Indices rather than a count: the last position's logits
-        # would be cut off again, and the gradient of a cut is a copy of all the others.
+        # The position before an answer predicts its first token. Indices rather than a count: the last position's
+        # logits would be cut off again, and the gradient of a cut is a copy of all the others.
         predicting = torch.arange(length - answer - 1, length - 1, device=rows["labels"].device)
         output = self.model(
             **rows["inputs"], logits_to_keep=predicting, use_cache=False, output_hidden_states=self.layer is not None
@@ -112,13 +113,19 @@ def merge_rows(parts: Sequence[Rows]) -> Rows:
             tensors = [F.pad(tensor, (length - tensor.shape[1], 0)) for tensor in tensors]
         inputs[name] = torch.cat(tensors)
     labels = [F.pad(part["labels"], (length - part["labels"].shape[1], 0), value=IGNORE_INDEX) for part in parts]
-    return {"inputs": inputs, "labels": torch.cat(labels), "answer_length": max(part["answer_length"] for part in parts)}
+    return {
+        "inputs": inputs,
+        "labels": torch.cat(labels),
+        "answer_length": max(part["answer_length"] for part in parts),
+    }
 
 
 def _own_length(piece: dict[str, Tensor], rows: Rows) -> dict[str, Tensor]:
     """Without the padding that other views of the same forward needed: a view has one shape, whoever scores it."""
-    widths = {name: rows["answer_length"] if name in ("logits", "labels") else rows["labels"].shape[1] for name in piece}
-    return {name: t if t.shape[1] == widths[name] else t[:, -widths[name]:] for name, t in piece.items()}
+    widths = {
+        name: rows["answer_length"] if name in ("logits", "labels") else rows["labels"].shape[1] for name in piece
+    }
+    return {name: t if t.shape[1] == widths[name] else t[:, -widths[name] :] for name, t in piece.items()}
 
 
 def _join(parts: Sequence[dict[str, Tensor]], order: Tensor) -> dict[str, Tensor]:
@@ -138,5 +145,6 @@ def _join(parts: Sequence[dict[str, Tensor]], order: Tensor) -> dict[str, Tensor
 def score_views(outputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Scored]:
     """What a forward returned, as the scored views a method sees."""
     return {
-        name: Scored(out["logits"], out["labels"], out.get("hidden"), out.get("hidden_mask")) for name, out in outputs.items()
+        name: Scored(out["logits"], out["labels"], out.get("hidden"), out.get("hidden_mask"))
+        for name, out in outputs.items()
     }

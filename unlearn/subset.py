@@ -5,8 +5,8 @@ Per split, means over the rows, both in [0, 1] and both parts of the leaderboard
     probability   p(answer)^(1/T) of the row's own answer (metrics/probability.py), by the training forward
     rouge         ROUGE-L recall of a greedy generation (metrics/rouge.py), cut at the longest answer of the rows
 
-Rows are drawn by seed alone, each with one fixed request. Batches are cut over all rows and then dealt to the processes,
-so a number does not depend on how many there are. Nothing is drawn from torch's generators.
+Rows are drawn by seed alone, each with one fixed request. Batches are cut over all rows and then dealt to the
+processes, so a number does not depend on how many there are. Nothing is drawn from torch's generators.
 """
 
 from collections.abc import Mapping
@@ -52,11 +52,13 @@ class Subset:
         return sorted(chosen, key=lambda place: (self.sources[place.split].has_image(place.row), *place))
 
     def sample(self, place: Place) -> Sample:
-        return self.sources[place.split].sample(place.row, draw(self.seed, 0, place.row, WATCH, place.split == "retain"))
+        return self.sources[place.split].sample(
+            place.row, draw(self.seed, 0, place.row, WATCH, place.split == "retain")
+        )
 
     def share(self, batch_size: int, rank: int, world_size: int) -> list[list[Place]]:
-        """The batches of one process. Every process gets as many, of the same modalities in the same order (some are scored
-        twice for that, and count once): sharded engines would stall otherwise."""
+        """The batches of one process. Every process gets as many, of the same modalities in the same order (some are
+        scored twice for that, and count once): sharded engines would stall otherwise."""
         places, mine = self.places(), []
         for image in (False, True):
             rows = [place for place in places if self.sources[place.split].has_image(place.row) == image]
@@ -112,5 +114,7 @@ def _means(found: Mapping[Place, tuple[float, str | None]], answers: Mapping[Pla
         means[f"{split}_probability"] = float(np.mean(answer_probability(losses)))
         texts = [text for place in own if (text := found[place][1]) is not None]
         if texts:
-            means[f"{split}_rouge"] = float(np.mean(rouge_recall(texts, [answers[place] for place in own])["rougeL_recall"]))
+            means[f"{split}_rouge"] = float(
+                np.mean(rouge_recall(texts, [answers[place] for place in own])["rougeL_recall"])
+            )
     return means

@@ -33,11 +33,20 @@ class TableItems(Sequence[EvalItem]):
     """
 
     def __init__(
-        self, rows: Any, places: Sequence[int], question: Callable[[Mapping[str, Any], int], str], *, name: str, answer: str,
-        base_answer: str, wrong_answers: Sequence[str], needs_image: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        rows: Any,
+        places: Sequence[int],
+        question: Callable[[Mapping[str, Any], int], str],
+        *,
+        name: str,
+        answer: str,
+        base_answer: str,
+        wrong_answers: Sequence[str],
+        needs_image: bool = False,
+    ) -> None:
         self.rows, self.places, self.question, self.name = rows, list(places), question, name
-        self.answer, self.base_answer, self.wrong_answers, self.needs_image = answer, base_answer, wrong_answers, needs_image
+        self.answer, self.base_answer = answer, base_answer
+        self.wrong_answers, self.needs_image = wrong_answers, needs_image
         pictured = "image" in rows.column_names
         self.has_image = rows.data.column("image").is_valid().to_pylist() if pictured else [False] * len(rows)
         self.texts = (rows.remove_columns("image") if pictured else rows).select(self.places)
@@ -62,10 +71,13 @@ class TableItems(Sequence[EvalItem]):
         return list(self._costs())
 
     def shuffle_images(self, seed: int) -> None:
-        """The control: a question about a picture is shown that of another person (of another answer, without names)."""
+        """The control: a question about a picture is shown that of another person (of another answer, without
+        names)."""
         label = "name" if "name" in self.texts.column_names else self.answer
         who = dict(zip(self.places, self.texts[label], strict=True))
-        order = [place for place in np.random.default_rng(seed).permutation(self.places).tolist() if self.has_image[place]]
+        order = [
+            place for place in np.random.default_rng(seed).permutation(self.places).tolist() if self.has_image[place]
+        ]
         for start, place in enumerate(order):
             others = (other for other in order[start + 1 :] + order[:start] if who[other] != who[place])
             if (other := next(others, None)) is None:
@@ -76,22 +88,30 @@ class TableItems(Sequence[EvalItem]):
         for place, row in zip(self.places, self.texts, strict=True):
             if self.needs_image and not self.has_image[place]:
                 raise ValueError(f"Row {place} of {self.name} has no picture to ask about; remove or mend it.")
-            answers = [self._text(row, self.answer, place), self._text(row, self.base_answer, place), *self._wrong(row, place)]
+            answers = [
+                self._text(row, self.answer, place),
+                self._text(row, self.base_answer, place),
+                *self._wrong(row, place),
+            ]
             yield PICTURE * self.has_image[place] + len(self._asked(row, place)) + max(map(len, answers))
 
     def _asked(self, row: Mapping[str, Any], place: int) -> str:
         text = self.question(row, place)
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"Row {place} of {self.name}: its question is {text!r}, not a text; remove or mend the row.")
+            raise ValueError(
+                f"Row {place} of {self.name}: its question is {text!r}, not a text; remove or mend the row."
+            )
         return text
 
     def _wrong(self, row: Mapping[str, Any], place: int) -> list[str]:
-        """Those of the row's list, or one per column; none is left out, so that every row says what it was scored on."""
+        """Those of the row's list, or one per column; none is left out, so that every row says what it was scored
+        on."""
         cells = [row[column] for column in self.wrong_answers]
         texts = [text for cell in cells for text in (cell if isinstance(cell, (list, tuple)) else [cell])]
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(
-                f"Row {place} of {self.name}: no wrong answer, or an empty one, in {', '.join(self.wrong_answers)}: {texts}."
+                f"Row {place} of {self.name}: no wrong answer, or an empty one, in {', '.join(self.wrong_answers)}: "
+                f"{texts}."
             )
         return texts
 

@@ -20,7 +20,9 @@ def from_lists(lists: Mapping[str, Any], names: Sequence[str]) -> list[tuple[Any
     columns = {key: value for key, value in lists.items() if not isinstance(value, str)}
     lengths = {key: len(value) for key, value in columns.items()}
     if missing := [key for key in names if key not in lists]:
-        raise ValueError(f"The task lists {', '.join(columns)} need {', '.join(missing)} beside them, of the same length.")
+        raise ValueError(
+            f"The task lists {', '.join(columns)} need {', '.join(missing)} beside them, of the same length."
+        )
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{key} has {length}" for key, length in lengths.items())
         raise ValueError(f"The task lists differ in length ({said}); give every task an entry in each.")

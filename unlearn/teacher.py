@@ -1,4 +1,5 @@
-"""The frozen original model: the same weights with the adapter switched off, or a frozen copy, or scores kept from either."""
+"""The frozen original model: the same weights with the adapter switched off, or a frozen copy, or scores kept from
+either."""
 
 import contextlib
 import copy

@@ -1,9 +1,10 @@
 """The teacher's sequence scores, computed once for each row and kept: all that NPO and DPO ask of it.
 
-A row's key is a digest of everything the teacher reads: its own token ids without padding, where its answer starts, and its
-picture's tensors (`collator.row_key`). A question asked in other words, another refusal or another picture is another key,
-so nothing can be served that the teacher would not have said. Checkpoints hold the scores: computed anew in another batch, with
-other padding, they would differ in the last bit, and a resumed run would not end at the same weights.
+A row's key is a digest of everything the teacher reads: its own token ids without padding, where its answer starts, and
+its picture's tensors (`collator.row_key`). A question asked in other words, another refusal or another picture is
+another key, so nothing can be served that the teacher would not have said. Checkpoints hold the scores: computed anew
+in another batch, with other padding, they would differ in the last bit, and a resumed run would not end at the same
+weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +26,17 @@ Keys = Sequence[bytes]
 class TeacherCache:
     """`score(views)` in place of the teacher's forward. A batch whose rows are all known costs no forward.
 
-    With several processes each keeps the same scores: keys are exchanged on the CPU, scores on the device, so that all of
+    With several processes each keeps the same scores: keys are exchanged on the CPU, scores on the device, so that all
+        of
     them take the same decision at each step (a sharded teacher's forward is a collective) and a row is scored on one of
     them only. Rows per step are alike on every rank (EpochSampler).
     """
 
     def __init__(self, forward: Callable[[Mapping[str, Any], Any], dict[str, Scored]]) -> None:
         self.forward = forward
-        self.scores: dict[bytes, tuple[Tensor, Tensor]] = {}  # key -> sum of log-probabilities, answer length; on the device
+        self.scores: dict[
+            bytes, tuple[Tensor, Tensor]
+        ] = {}  # key -> sum of log-probabilities, answer length; on the device
         self._group: Any = None
 
     def score(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
@@ -69,7 +73,9 @@ class TeacherCache:
         if not _several():
             return keys
         if self._group is None:
-            self._group = dist.new_group(backend="gloo")  # a key read back from a device would make every step wait for it
+            self._group = dist.new_group(
+                backend="gloo"
+            )  # a key read back from a device would make every step wait for it
         mine = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8)
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, mine, group=self._group)

@@ -39,7 +39,8 @@ class PromptTemplate:
 
 
 def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) -> PromptTemplate:
-    """The template of `processor` (or tokenizer): its own chat template, else `tags` = (before question, after, before answer).
+    """The template of `processor` (or tokenizer): its own chat template, else `tags` = (before question, after, before
+    answer).
 
     Raises ValueError when there is neither, when no end token is known, or when answers cannot be tokenised apart.
     """
@@ -60,7 +61,8 @@ def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) ->
         if joined == template.token_ids(prompt + between + PROBE_ANSWER):
             return template
     raise ValueError(
-        f"{tokenizer.name_or_path}: prompt and answer cannot be tokenised apart (their ids do not join up at {prompt[-12:]!r} "
+        f"{tokenizer.name_or_path}: prompt and answer cannot be tokenised apart (their ids do not join up at "
+        f"{prompt[-12:]!r} "
         f"+ {separator + PROBE_ANSWER!r}); change the template so that the prompt ends at a token boundary."
     )
 
@@ -77,7 +79,11 @@ def _messages(processor: Any, question: str, has_image: bool, answer: str | None
         return messages if answer is None else [*messages, {"role": "assistant", "content": answer}]
     content: list[dict[str, Any]] = [{"type": "image"}] * has_image + [{"type": "text", "text": question}]
     messages = [{"role": "user", "content": content}]
-    return messages if answer is None else [*messages, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    return (
+        messages
+        if answer is None
+        else [*messages, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    )
 
 
 def _render(processor: Any, tags: tuple[str, str, str] | None, question: str, has_image: bool) -> str:
@@ -96,13 +102,13 @@ def _apply(processor: Any, messages: list[dict[str, Any]], **options: Any) -> st
 def _around_answer(processor: Any, tags: tuple[str, str, str] | None, raw: str, prompt: str) -> tuple[str, str]:
     """What stands between prompt and answer, and what follows the answer, in a whole rendered conversation."""
     if tags is not None:
-        return raw[len(prompt):], ""
+        return raw[len(prompt) :], ""
     messages = _messages(processor, "Where?", False, PROBE_ANSWER)
     whole = _apply(processor, messages)
     start = whole.rfind(PROBE_ANSWER)
     if not whole.startswith(prompt) or start < len(prompt):
-        return raw[len(prompt):], ""  # templates that add text only for generation: the answer follows it directly
-    return whole[len(prompt):start], whole[start + len(PROBE_ANSWER):]
+        return raw[len(prompt) :], ""  # templates that add text only for generation: the answer follows it directly
+    return whole[len(prompt) : start], whole[start + len(PROBE_ANSWER) :]
 
 
 def _end_token(tokenizer: Any, tail: str) -> int:

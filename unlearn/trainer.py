@@ -14,7 +14,15 @@ from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from unlearn import method as contract
-from unlearn.checkpoints import INCOMPLETE, keep_newest, load_weights, newest_checkpoint, not_written, replace_folder, seal
+from unlearn.checkpoints import (
+    INCOMPLETE,
+    keep_newest,
+    load_weights,
+    newest_checkpoint,
+    not_written,
+    replace_folder,
+    seal,
+)
 from unlearn.engines import check_engine, check_needs, gather_weights, keep_fp32_sums, load_states, save_states
 from unlearn.families import inner_model
 from unlearn.gradient_norms import gradient_norms
@@ -66,10 +74,14 @@ class UnlearnTrainer(Trainer):
         self.dataset, self.folder = dataset, Path(str(args.output_dir))
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
         self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
-        self.model_accepts_loss_kwargs = False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
+        )
         self.student = student
         self.initial = snapshot(student.model) if contract.needs_initial(method) else None
-        self.final: dict[str, Tensor] | None = None  # what to save instead of the weights, where an engine holds them in parts
+        self.final: dict[str, Tensor] | None = (
+            None  # what to save instead of the weights, where an engine holds them in parts
+        )
         self.stopped: str | None = None
         self.watch: Any = None  # watch.Watch of a run with eval_while_train
         self._sums: dict[str, Tensor] = {}
@@ -90,8 +102,12 @@ class UnlearnTrainer(Trainer):
         step = self._step_info(inputs)
         outputs = model({name: views[name] for name in names})
         student = score_views(outputs)
-        through = None if isinstance(model, DistributedDataParallel) else model  # whose inside is whole, without a broadcast
-        teacher = self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
+        through = (
+            None if isinstance(model, DistributedDataParallel) else model
+        )  # whose inside is whole, without a broadcast
+        teacher = (
+            self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
+        )
         parts = self.method.loss(student, teacher, step)
         if contract.has_penalty(self.method):
             parts = {**parts, **contract.penalty(self.method, trained_view(self.student.model, self.initial), step)}
@@ -101,8 +117,11 @@ class UnlearnTrainer(Trainer):
         loss = torch.stack(list(parts.values())).sum()
         self._watch(loss.detach(), parts)
         if isinstance(model, DistributedDataParallel) and self.method.hidden is not None:
-            # DDP waits for a gradient of all that the outputs reach; a loss on hidden states leaves the blocks above out
-            loss = loss + 0.0 * torch.stack([output["logits"][..., 0].float().sum() for output in outputs.values()]).sum()
+            # DDP waits for a gradient of all that the outputs reach; a loss on hidden states leaves the blocks above
+            # out
+            loss = (
+                loss + 0.0 * torch.stack([output["logits"][..., 0].float().sum() for output in outputs.values()]).sum()
+            )
         return (loss, student) if return_outputs else loss
 
     def _step_info(self, inputs: dict[str, Any]) -> StepInfo:
@@ -144,13 +163,17 @@ class UnlearnTrainer(Trainer):
     # ---- data, logging ----------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
-        """Our sampler is already this rank's share, so accelerate must not shard it again. It ends where training does: a run
-        resumed from its last step would train one more."""
+        """Our sampler is already this rank's share, so accelerate must not shard it again. It ends where training does:
+        a run resumed from its last step would train one more."""
         workers = self.args.dataloader_num_workers
         batches = UpTo(self.sampler, self.args.max_steps * self.args.gradient_accumulation_steps)
         return DataLoader(
-            self.dataset, batch_sampler=batches, collate_fn=self.data_collator, num_workers=workers,
-            persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
+            self.dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -159,7 +182,10 @@ class UnlearnTrainer(Trainer):
             names = sorted(self._sums)
             means = torch.stack([self._sums[name] / self._calls[name] for name in names])
             means = self.accelerator.reduce(means, reduction="mean")
-            logs = {**logs, **{f"parts/{name}": round(value, 6) for name, value in zip(names, means.tolist(), strict=True)}}
+            logs = {
+                **logs,
+                **{f"parts/{name}": round(value, 6) for name, value in zip(names, means.tolist(), strict=True)},
+            }
             self._sums, self._calls = {}, {}
             if self._says_stop(logs, self.state.global_step):
                 self.control.should_training_stop = True
@@ -170,7 +196,9 @@ class UnlearnTrainer(Trainer):
     # ---- saving and resuming ----------------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(super()._get_output_dir(trial)) / INCOMPLETE) if self._staging else super()._get_output_dir(trial)
+        return (
+            str(Path(super()._get_output_dir(trial)) / INCOMPLETE) if self._staging else super()._get_output_dir(trial)
+        )
 
     _staging = False
 
@@ -191,7 +219,9 @@ class UnlearnTrainer(Trainer):
             seal(self.folder / INCOMPLETE / name, self.args.world_size)
             replace_folder(self.folder / INCOMPLETE / name, self.folder / name)
             (self.folder / INCOMPLETE).rmdir()
-            keep_newest(self.folder, self.args.save_total_limit)  # the Trainer's own rotation saw the staging folder only
+            keep_newest(
+                self.folder, self.args.save_total_limit
+            )  # the Trainer's own rotation saw the staging folder only
         self.accelerator.wait_for_everyone()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -223,6 +253,7 @@ class UnlearnTrainer(Trainer):
             return False
         self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {step}"
         return True
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_fsdp_enabled:
             save_states(self, Path(output_dir))
@@ -242,7 +273,8 @@ class UnlearnTrainer(Trainer):
         return super().train(resume_from_checkpoint, *options, **more)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them already."""
+        """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them
+        already."""
         if self.teacher is not None and self.teacher.cache is not None:
             self.teacher.cache.load(Path(resume_from_checkpoint), self.args.device)
         if model is None:

@@ -36,15 +36,26 @@ def world_size() -> int:
 
 
 def build_trainer(
-    settings: TrainSettings, family: Family, start: str, method: Method, dataset: ForgetRetainDataset, collator: Collator
+    settings: TrainSettings,
+    family: Family,
+    start: str,
+    method: Method,
+    dataset: ForgetRetainDataset,
+    collator: Collator,
 ) -> UnlearnTrainer:
     """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
     from transformers import set_seed
 
     sampler = EpochSampler(
-        dataset, batch_size=settings.batch_size, epochs=settings.num_epochs, seed=settings.seed,
-        rank=int(os.environ.get("RANK", 0)), world_size=world_size(), passes=lambda epoch: contract.passes(method, epoch),
-        accumulation=settings.gradient_accumulation_steps, alike=wanted_engine() in CUT,
+        dataset,
+        batch_size=settings.batch_size,
+        epochs=settings.num_epochs,
+        seed=settings.seed,
+        rank=int(os.environ.get("RANK", 0)),
+        world_size=world_size(),
+        passes=lambda epoch: contract.passes(method, epoch),
+        accumulation=settings.gradient_accumulation_steps,
+        alike=wanted_engine() in CUT,
     )
     if len(sampler) == 0:
         raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")
@@ -52,7 +63,9 @@ def build_trainer(
     steps = min(steps, settings.max_steps or steps)
     epoch_steps = max(1, round(sampler.counts[0] / settings.gradient_accumulation_steps))
     save_steps = epoch_steps if settings.save_steps is None else settings.save_steps
-    args = training_arguments(settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps)
+    args = training_arguments(
+        settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps
+    )
     set_seed(settings.seed)
     dtype = torch.bfloat16 if args.bf16 and settings.LoRA.r > 0 else torch.float32
     how: dict[str, Any] = {
@@ -73,13 +86,22 @@ def build_trainer(
     if settings.compile:  # a frozen copy, made above, runs as it is
         compile_blocks(model)
     return UnlearnTrainer(
-        student, args, method=method, dataset=dataset, collator=StepCollator(collator), sampler=sampler, teacher=teacher,
-        processor=collator.processor, stop_when=getattr(settings, "stop_when", None),
+        student,
+        args,
+        method=method,
+        dataset=dataset,
+        collator=StepCollator(collator),
+        sampler=sampler,
+        teacher=teacher,
+        processor=collator.processor,
+        stop_when=getattr(settings, "stop_when", None),
         log_grad_norms=getattr(settings, "log_grad_norms", False),
     )
 
 
-def training_arguments(settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None) -> TrainingArguments:
+def training_arguments(
+    settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None
+) -> TrainingArguments:
     """transformers' arguments for a run of `steps` optimiser steps: bf16 autocast on a GPU, fp32 on a CPU."""
     gpu = torch.cuda.is_available()
     checkpointing: dict[str, Any] = {}
@@ -133,8 +155,8 @@ def resume_point(settings: TrainSettings) -> Path | None:
 
 
 def check_training(settings: TrainSettings, start: str) -> None:
-    """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint to go
-    on from, the optimiser, the attention, a run without a step."""
+    """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint
+    to go on from, the optimiser, the attention, a run without a step."""
     check_launch(gpu=torch.cuda.is_available())
     check_weights(start)
     resume_point(settings)

@@ -56,14 +56,17 @@ class ForgetRetainDataset(Dataset):
         self._check()
         self._by_modality = {
             name: {image: [i for i in range(len(source)) if source.has_image(i) == image] for image in (False, True)}
-            for name, source in self.sources.items() if source is not None
+            for name, source in self.sources.items()
+            if source is not None
         }
 
     def _check(self) -> None:
         needed = {"retain" if name == "retain" else "forget" for name in self.views} | {self.epoch_over}
         for name in sorted(needed):
             if self.sources[name] is None:
-                raise ValueError(f"This method needs a {name} split ({', '.join(self.views)} are its views); set {name}_split.")
+                raise ValueError(
+                    f"This method needs a {name} split ({', '.join(self.views)} are its views); set {name}_split."
+                )
         if "idk" in self.views and not self.refusals:
             raise ValueError("This method answers forget questions with refusals, but the refusal bank is empty.")
         view = self.views.get("random")
@@ -72,7 +75,8 @@ class ForgetRetainDataset(Dataset):
             have = 0 if source is None else len(source) - (view.source == "forget")
             if have < view.k:
                 raise ValueError(
-                    f"{view.k} random answers are asked for, but the {view.source} split has only {have} other items; lower k."
+                    f"{view.k} random answers are asked for, but the {view.source} split has only {have} other "
+                    f"items; lower k."
                 )
 
     def __len__(self) -> int:
@@ -122,7 +126,9 @@ class ForgetRetainDataset(Dataset):
         image = self.has_image(index, over)
         choices = self._by_modality[other][image]
         if not choices:
-            raise ValueError(f"retain_partner=same_modality, but the {other} split has no {'image' if image else 'text'} rows.")
+            raise ValueError(
+                f"retain_partner=same_modality, but the {other} split has no {'image' if image else 'text'} rows."
+            )
         return choices[int(rng.integers(len(choices)))]
 
     def _view(self, name: str, epoch: int, index: int, rows: dict[str, int]) -> Sample:

@@ -1,8 +1,9 @@
 """Reductions over the vocabulary in chunks of positions: log-probabilities, entropy, KL.
 
-Written plainly, one loss holds two or three fp32 copies of [B, T, V] between forward and backward: at 32k words and bf16
-logits each copy is twice the logits. Here the forward keeps the logits it was given and nothing else, the backward computes
-a chunk's softmax again, and only a chunk is ever in fp32. No position is selected by a boolean mask, which would make a
+Written plainly, one loss holds two or three fp32 copies of [B, T, V] between forward and backward: at 32k words and
+bf16 logits each copy is twice the logits. Here the forward keeps the logits it was given and nothing else, the backward
+computes a chunk's softmax again, and only a chunk is ever in fp32. No position is selected by a boolean mask, which
+would make a
 GPU wait for the count: what is not scored (NaN included) is set to exactly zero, in value and gradient.
 """
 
@@ -27,7 +28,8 @@ class _Kind(NamedTuple):
 
 
 def token_logps(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """log softmax(logits)[label] in nats: logits [B, T, V], labels and mask [B, T] -> [B, T], fp32, 0 outside the mask."""
+    """log softmax(logits)[label] in nats: logits [B, T, V], labels and mask [B, T] -> [B, T], fp32, 0 outside the
+    mask."""
     return _PerToken.apply(_LOGPS, logits, mask, labels.clamp(min=0))
 
 
@@ -37,7 +39,8 @@ def token_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def token_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
-    """KL(p || q) in nats: two [B, T, V] -> [B, T], fp32, 0 outside the mask. p is a constant: no gradient reaches it."""
+    """KL(p || q) in nats: two [B, T, V] -> [B, T], fp32, 0 outside the mask. p is a constant: no gradient reaches
+    it."""
     return _PerToken.apply(_KL, q_logits, mask, p_logits.detach())
 
 

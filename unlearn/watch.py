@@ -1,12 +1,17 @@
-"""`eval_while_train`: what is forgotten and what is kept, before training and after each epoch; the best of these; a stop.
+"""`eval_while_train`: what is forgotten and what is kept, before training and after each epoch; the best of these; a
+stop.
 
-The rule, stated once: an evaluation *counts* if its retain probability is at least `keep_retain` times that of the model
-training starts from. The best one has, among those that count, the lowest forget probability, or with `forget_target` (the
-gold model's value, say) the one closest to it; of equals the first. The start counts by itself: if every later evaluation
-broke the rule, it is the best. `stop_early=n` ends training after n evaluations in a row that brought no new best.
+The rule, stated once: an evaluation *counts* if its retain probability is at least `keep_retain` times that of the
+    model
+training starts from. The best one has, among those that count, the lowest forget probability, or with `forget_target`
+(the gold model's value, say) the one closest to it; of equals the first. The start counts by itself: if every later
+evaluation broke the rule, it is the best. `stop_early=n` ends training after n evaluations in a row that brought no new
+best.
 
-What is known lies in the Trainer's log history, so it comes back with a checkpoint. The best weights lie in `best-<step>`, in
-the form they are saved in, and an older one goes only when a checkpoint knows the newer one: a run killed at any moment ends
+What is known lies in the Trainer's log history, so it comes back with a checkpoint. The best weights lie in
+`best-<step>`, in
+the form they are saved in, and an older one goes only when a checkpoint knows the newer one: a run killed at any moment
+    ends
 like one that was not.
 """
 
@@ -53,7 +58,9 @@ class Rule:
     def best(self, history: Sequence[Record]) -> Record:
         """The best evaluation of a history that has one or more."""
         counted = [record for record in history if self.counts(record, history[0])]
-        return min(counted, key=lambda record: record[FORGET] if self.target is None else abs(record[FORGET] - self.target))
+        return min(
+            counted, key=lambda record: record[FORGET] if self.target is None else abs(record[FORGET] - self.target)
+        )
 
     def stop(self, history: Sequence[Record]) -> str | None:
         """Why training should stop after this history, or None."""
@@ -73,7 +80,8 @@ def check_watch(settings: ForgetSettings, method: Method) -> None:
         raise ValueError(f"{wanted[0]} chooses among the evaluations of eval_while_train; set eval_while_train=true.")
     if contract.has_finalize(method):
         raise ValueError(
-            f"{wanted[0]} has no meaning for {settings.forget_loss}: the weights are transformed after training, so what is "
+            f"{wanted[0]} has no meaning for {settings.forget_loss}: the weights are transformed after training, so "
+            f"what is "
             f"evaluated meanwhile is not what is saved. Set keep_best=false and stop_early=null."
         )
     if settings.retain_split is None:
@@ -81,14 +89,17 @@ def check_watch(settings: ForgetSettings, method: Method) -> None:
 
 
 class Watch(TrainerCallback):
-    """Evaluates at step 0, at the end of each epoch and at the end of training, once it is made: it is the trainer's callback.
+    """Evaluates at step 0, at the end of each epoch and at the end of training, once it is made: it is the trainer's
+    callback.
 
     Writes `watch.jsonl` (a line per evaluation, always whole) and, at the end, `watch.png` to the run's folder.
     """
 
     def __init__(self, trainer: Any, collator: Collator, settings: ForgetSettings) -> None:
         self.trainer, self.collator, self.keep_best = trainer, collator, settings.keep_best
-        self.batch_size = max(8, settings.batch_size)  # without gradients more fit than in training, and generation needs them
+        self.batch_size = max(
+            8, settings.batch_size
+        )  # without gradients more fit than in training, and generation needs them
         self.folder = Path(settings.save_dir)
         self.rule = Rule(settings.keep_retain, settings.forget_target, settings.stop_early)
         sources = {name: source for name, source in trainer.dataset.sources.items() if source is not None}
@@ -123,11 +134,14 @@ class Watch(TrainerCallback):
             self._evaluate(control)
         elif self._chooses and not (history and history[0]["step"] == 0):
             raise ValueError(
-                f"The checkpoint of step {state.global_step} was made without eval_while_train: keep_best and stop_early do not "
+                f"The checkpoint of step {state.global_step} was made without eval_while_train: keep_best and "
+                f"stop_early do not "
                 "know where it started. Set resume_from_checkpoint=false."
             )
         elif (folder := self.best_folder) is not None and not folder.is_dir():
-            raise ValueError(f"{folder} is gone, the best weights so far; set resume_from_checkpoint=false to start afresh.")
+            raise ValueError(
+                f"{folder} is gone, the best weights so far; set resume_from_checkpoint=false to start afresh."
+            )
         self._prune(args)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -138,12 +152,15 @@ class Watch(TrainerCallback):
         if reason is not None:
             self.trainer.stopped = reason
             control.should_training_stop = True
-            control.should_save = False  # a run resumed from here would go on; from the checkpoint before, it stops here again
+            control.should_save = (
+                False  # a run resumed from here would go on; from the checkpoint before, it stops here again
+            )
         if args.save_strategy != "steps":
             self._prune(args)
 
     def ended(self, checkpoint: Path) -> bool:
-        """Whether training had stopped early at `checkpoint` (a signal may have saved it just there); if so, takes its state."""
+        """Whether training had stopped early at `checkpoint` (a signal may have saved it just there); if so, takes
+        its state."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         known = [record for record in state.log_history if FORGET in record and record["step"] <= state.global_step]
         reason = self.rule.stop(known) if self._chooses and known and known[0]["step"] == 0 else None
@@ -173,7 +190,9 @@ class Watch(TrainerCallback):
         began, step = time.perf_counter(), self.trainer.state.global_step
         values = measure_subset(self.trainer, self.collator, self.subset, batch_size=self.batch_size)
         if not all(map(math.isfinite, values.values())):
-            raise FloatingPointError(f"The evaluation at step {step} is not finite ({values}). Lower lr or the forget weight.")
+            raise FloatingPointError(
+                f"The evaluation at step {step} is not finite ({values}). Lower lr or the forget weight."
+            )
         should_log = control.should_log
         self.trainer.log({f"eval_{name}": value for name, value in values.items()})
         control.should_log = should_log  # a log line resets it, and the loss of this step is still to be logged
@@ -195,7 +214,8 @@ class Watch(TrainerCallback):
         self.trainer.accelerator.wait_for_everyone()
 
     def _prune(self, args: TrainingArguments) -> None:
-        """Removes the best weights of other steps: of an earlier best, or of steps after the checkpoint resumed from."""
+        """Removes the best weights of other steps: of an earlier best, or of steps after the checkpoint resumed
+        from."""
         if self.keep_best and args.should_save:
             for old in self.folder.glob(f"{BEST}-*"):
                 if old != self.best_folder:

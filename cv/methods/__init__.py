@@ -1,4 +1,5 @@
-"""The ways to forget a face, by the names of the paper's Table 5. Three formulas are this track's own, the rest the core's."""
+"""The ways to forget a face, by the names of the paper's Table 5. Three formulas are this track's own, the rest the
+core's."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -13,9 +14,14 @@ from unlearn.settings_build import build_settings
 
 OWN: dict[str, Any] = {"neggrad": NegGrad, "dpo": FaceDPO, "rmu": FaceRMU}
 CORE = {
-    "retrain": "retain_ft", "finetune": "retain_ft", "scrub": "scrub", "scrub_bio": "scrub_bio", "llmu": "LLMU", "twins": "twins",
+    "retrain": "retain_ft",
+    "finetune": "retain_ft",
+    "scrub": "scrub",
+    "scrub_bio": "scrub_bio",
+    "llmu": "LLMU",
+    "twins": "twins",
     "sparsity": "sparsity",
-}  # fmt: skip
+}
 NAMES = tuple(sorted({*OWN, *CORE}))
 
 
@@ -26,4 +32,6 @@ def face_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     if name in CORE:
         return build_method(CORE[name], options)
     near = get_close_matches(name, NAMES, n=1)
-    raise ValueError(f"method={name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(NAMES)}.")
+    raise ValueError(
+        f"method={name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(NAMES)}."
+    )

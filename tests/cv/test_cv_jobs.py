@@ -43,9 +43,10 @@ ROOT = Path(__file__).parents[2]
 ALONE = Fleet(ComputeSettings(device="cpu", processes=1))
 PEOPLE, PHOTOS = 20, 10  # of 20 people, each model trains on 10 and two are forgotten
 
-# From the candidates of `python benchmarks/cv_tuning.py --study test`, which tries them on other faces and other models; some
-# were looked for again after neggrad and scrub had failed on an earlier set of test faces. The faces below (seed 2) are a third
-# set, on which nothing was tried before. (The published settings are for 3,700 photos: here they would hardly take a step.)
+# From the candidates of `python benchmarks/cv_tuning.py --study test`, which tries them on other faces and other
+# models; some were looked for again after neggrad and scrub had failed on an earlier set of test faces. The faces below
+# (seed 2) are a third set, on which nothing was tried before. (The published settings are for 3,700 photos: here they
+# would hardly take a step.)
 RECIPES = {
     "retrain": [],
     "finetune": ["lr=0.2", "num_epochs=24"],
@@ -59,12 +60,16 @@ RECIPES = {
     "sparsity": ["lr=0.2", "num_epochs=20", "options.lambda=1e-4"],
 }
 
-STOPS = {"neggrad": [{"num_epochs": epochs} for epochs in (8, 7, 6, 5)], "scrub": [{"num_epochs": 4}, {"num_epochs": 8}]}
+STOPS = {
+    "neggrad": [{"num_epochs": epochs} for epochs in (8, 7, 6, 5)],
+    "scrub": [{"num_epochs": 4}, {"num_epochs": 8}],
+}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    """Folders `known`, `splits`, `pretrained` and `original`, the last with 8 finetuned models; made by one worker for all."""
+    """Folders `known`, `splits`, `pretrained` and `original`, the last with 8 finetuned models; made by one worker
+    for all."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -88,7 +93,11 @@ def build_study(root: Path) -> None:
     prepare(PrepareSettings(data_path=str(root / "known"), models=8, save_dir=str(root / "splits")))
     pretrain(
         PretrainSettings(
-            data_path=str(root / "celebrities"), test_persons=2, num_epochs=2, batch_size=32, save_dir=str(root / "pretrained")
+            data_path=str(root / "celebrities"),
+            test_persons=2,
+            num_epochs=2,
+            batch_size=32,
+            save_dir=str(root / "pretrained"),
         ),
         "cpu",
     )
@@ -106,7 +115,13 @@ def finetuning(root: Path, **changes) -> FinetuneSettings:
 
 def forgetting(root: Path, method: str, **changes) -> ForgetSettings:
     start = root / ("pretrained" if method == "retrain" else "original")
-    words = [f"method={method}", f"splits={root}/splits", f"model_path={start}", f"save_dir={root}/{method}", "batch_size=32"]
+    words = [
+        f"method={method}",
+        f"splits={root}/splits",
+        f"model_path={start}",
+        f"save_dir={root}/{method}",
+        "batch_size=32",
+    ]
     with initialize_config_dir(str(ROOT / "config" / "cv"), version_base=None):
         config = OmegaConf.to_container(compose("forget", [*words, *RECIPES[method]]), resolve=True)
     return dataclasses.replace(read(ForgetSettings, config)[0], **changes)
@@ -281,11 +296,35 @@ def test_accelerate_deals_the_models_to_its_ranks(study, tmp_path):
     settings = finetuning(study, save_dir=str(tmp_path / "m"), num_epochs=1)
     train_group([5], "cpu", finetune_job(settings))
     alone = model_file(tmp_path / "m", 5).rename(tmp_path / "alone.safetensors")
-    launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    words = ["--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "cv/finetune.py"), f"splits={study}/splits"]
-    words += [f"model_path={study}/pretrained", f"save_dir={tmp_path}/m", "num_epochs=1", "batch_size=32", "overwrite_dir=true"]
+    launch = [
+        "-m",
+        "accelerate.commands.accelerate_cli",
+        "launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    words = [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        str(ROOT / "cv/finetune.py"),
+        f"splits={study}/splits",
+    ]
+    words += [
+        f"model_path={study}/pretrained",
+        f"save_dir={tmp_path}/m",
+        "num_epochs=1",
+        "batch_size=32",
+        "overwrite_dir=true",
+    ]
     done = subprocess.run([sys.executable, *launch, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert read_record(tmp_path / "m")["status"] == "finished"
-    assert sorted(file.stem for file in (tmp_path / "m").glob("*.safetensors")) == [f"{model:03d}" for model in range(8)]
+    assert sorted(file.stem for file in (tmp_path / "m").glob("*.safetensors")) == [
+        f"{model:03d}" for model in range(8)
+    ]
     same_weights(model_file(tmp_path / "m", 5), alone)

@@ -109,13 +109,17 @@ def test_equal_scores_are_a_coin_toss():
 
 def test_intervals_are_wider_than_photos_alone_would_have_them():
     sides = world(effect=0.5, spread_of_photos=0.0, models=4)
-    memorable = np.random.default_rng(1).normal(0, 2, PEOPLE).repeat(EACH)  # members of some people stand out, of others not
+    memorable = (
+        np.random.default_rng(1).normal(0, 2, PEOPLE).repeat(EACH)
+    )  # members of some people stand out, of others not
     targets = {g: v + memorable * (sides.member_of == g) for g, v in sides.targets.items()}
     shifted = Sides(targets, sides.shadows, sides.member_of, sides.people)
     scores = umia(shifted, "logistic")
     by_people = intervals(scores, shifted, draws=300, seed=0)["auc"]
     photos = np.array([f"{p}/{i}" for i, p in enumerate(shifted.people)])
-    by_photo = intervals(scores, Sides(shifted.targets, shifted.shadows, shifted.member_of, photos), draws=300, seed=0)["auc"]
+    by_photo = intervals(scores, Sides(shifted.targets, shifted.shadows, shifted.member_of, photos), draws=300, seed=0)[
+        "auc"
+    ]
     assert by_people[1] - by_people[0] > 1.5 * (by_photo[1] - by_photo[0])
 
 

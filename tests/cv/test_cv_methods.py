@@ -29,7 +29,8 @@ def test_neggrad_ascends_on_forget_photos_and_descends_on_retain_photos():
 
 
 def test_dpo_prefers_a_retain_photo_over_a_forget_photo_by_hand():
-    """Log-probabilities: retain ln 1/2 now, ln 1/4 before; forget ln 1/4 now, ln 1/2 before. The difference is 2 ln 2."""
+    """Log-probabilities: retain ln 1/2 now, ln 1/4 before; forget ln 1/4 now, ln 1/2 before. The difference is 2 ln
+    2."""
     half, quarter = [[1.0, 0.5]], [[0.5 - math.log(3) + 0.5, 0.5]]
     student = {"retain": view(half, [0]), "forget": view(quarter, [0])}
     teacher = {"retain": view(quarter, [0]), "forget": view(half, [0])}
@@ -42,12 +43,16 @@ def test_dpo_prefers_a_retain_photo_over_a_forget_photo_by_hand():
 
 def test_rmu_steers_every_forget_photo_to_one_vector_by_hand():
     target = box_vector(2, scale=3.0, seed=4)
-    assert torch.equal(target, box_vector(2, scale=3.0, seed=4)) and not torch.equal(target, box_vector(2, scale=3.0, seed=5))
+    assert torch.equal(target, box_vector(2, scale=3.0, seed=4)) and not torch.equal(
+        target, box_vector(2, scale=3.0, seed=5)
+    )
     e = [[1.0, 2.0], [0.0, 5.0]]
     student = {"forget": view([[0.0, 0.0]] * 2, [0, 1], e), "retain": view([[0.0, 0.0]], [0], [[1.0, 1.0]])}
     teacher = {"retain": view([[0.0, 0.0]], [0], [[1.0, 4.0]])}
     parts = face_method("rmu", {"c": 3.0, "alpha": 2.0, "seed": 4}).loss(student, teacher)
-    expected = sum((x - u) ** 2 for row in e for x, u in zip(row, target.tolist(), strict=True)) / 4  # 2 photos, 2 entries
+    expected = (
+        sum((x - u) ** 2 for row in e for x, u in zip(row, target.tolist(), strict=True)) / 4
+    )  # 2 photos, 2 entries
     assert parts["forget"].item() == pytest.approx(expected, rel=1e-6)
     assert parts["retain"].item() == pytest.approx(2.0 * 9 / 2)
 

@@ -1,4 +1,5 @@
-"""Photos from where users have them: a folder for each person, a dataset in the hub's form, and what a broken one gets."""
+"""Photos from where users have them: a folder for each person, a dataset in the hub's form, and what a broken one
+gets."""
 
 import numpy as np
 import pytest

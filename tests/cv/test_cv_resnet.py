@@ -13,7 +13,9 @@ def saved(tmp_path):
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[2, 2, 2, 2], layer_type="basic", num_labels=3)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[2, 2, 2, 2], layer_type="basic", num_labels=3
+    )
     model = ResNetForImageClassification(config)
     for name, buffer in model.named_buffers():
         if "running" in name:

@@ -72,7 +72,11 @@ def test_published_constants_of_the_losses():
 
 
 def test_forget_size_may_be_a_number():
-    assert [settings_of("score", f"forget_size={size}").forget_size for size in ("5", "10", "'01'")] == ["05", "10", "01"]
+    assert [settings_of("score", f"forget_size={size}").forget_size for size in ("5", "10", "'01'")] == [
+        "05",
+        "10",
+        "01",
+    ]
 
 
 def test_a_misspelt_key_names_its_neighbour():
@@ -85,7 +89,12 @@ def test_a_misspelt_key_names_its_neighbour():
 def test_the_papers_run_prepares_the_papers_data():
     overrides = settings_of("run", "+experiment=clear").overrides
     prepare, pretrain = settings_of("prepare", *overrides["prepare"]), settings_of("pretrain", *overrides["pretrain"])
-    assert (prepare.data_path, prepare.size, prepare.models, len(set(prepare.holdout))) == ("therem/CLEAR", 224, 128, 20)
+    assert (prepare.data_path, prepare.size, prepare.models, len(set(prepare.holdout))) == (
+        "therem/CLEAR",
+        224,
+        128,
+        20,
+    )
     assert (pretrain.architecture, pretrain.init, pretrain.lr, pretrain.weight_decay) == (
         "resnet-18",
         "microsoft/resnet-18",
@@ -97,12 +106,19 @@ def test_the_papers_run_prepares_the_papers_data():
 
 def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     study = [
-        f"root={tmp_path}/study", f"leaderboard={tmp_path}/board.json", "methods=[retrain,neggrad]", "compute.processes=1",
-        "overrides.prepare=['models=8','size=16']", "overrides.pretrain=['size=16','num_epochs=1','batch_size=256']",
-        "overrides.finetune_models=['num_epochs=1','batch_size=256']", "overrides.retrain=['num_epochs=1','batch_size=256']",
+        f"root={tmp_path}/study",
+        f"leaderboard={tmp_path}/board.json",
+        "methods=[retrain,neggrad]",
+        "compute.processes=1",
+        "overrides.prepare=['models=8','size=16']",
+        "overrides.pretrain=['size=16','num_epochs=1','batch_size=256']",
+        "overrides.finetune_models=['num_epochs=1','batch_size=256']",
+        "overrides.retrain=['num_epochs=1','batch_size=256']",
         "overrides.attack=['draws=20']",
-    ]  # fmt: skip
-    done = subprocess.run([sys.executable, str(ROOT / "cv/run.py"), *study], cwd=tmp_path, capture_output=True, text=True)
+    ]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cv/run.py"), *study], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "board.json").read_text())
     assert [row["method"] for row in rows] == ["original", "retrain", "neggrad"]
@@ -126,7 +142,9 @@ def test_what_cannot_be_attacked_or_does_not_exist_is_said_before_anything_train
     def study(*overrides: str) -> list:
         settings = settings_of("run", f"root={tmp_path}/study", *overrides)
         fleet = Fleet(ComputeSettings(device="cpu", processes=1))
-        return run_study(settings, fleet, lambda script, words: OmegaConf.to_container(compose(script, words), resolve=True))
+        return run_study(
+            settings, fleet, lambda script, words: OmegaConf.to_container(compose(script, words), resolve=True)
+        )
 
     for overrides, message in (
         (["overrides.prepare=['models=4']"], "models=4: an attack needs two shadow models on each side"),

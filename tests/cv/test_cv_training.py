@@ -13,7 +13,11 @@ from cv.stack import NetworkSpec, Stack, new_network
 from cv.training import Faces, Optimisation, Teacher, step_loss, train
 
 SPEC = NetworkSpec("resnet-mini", 6, Margin())
-OPTIONS = {"llmu": {"answers": "random", "k": 2}, "twins": {"distance": "mse"}, "sparsity": {"lambda": 1e-4, "reduction": "sum"}}
+OPTIONS = {
+    "llmu": {"answers": "random", "k": 2},
+    "twins": {"distance": "mse"},
+    "sparsity": {"lambda": 1e-4, "reduction": "sum"},
+}
 
 
 def faces(people: int = 6, each: int = 4) -> Faces:

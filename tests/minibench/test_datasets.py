@@ -58,7 +58,9 @@ def test_load_dataset_reads_names_with_a_plus_and_embedded_pictures(built, tmp_p
     assert set(rows.column_names) == MIXED and len(rows) == 96
     assert rows[0]["image"].size == (48, 48) and rows[0]["question"] is None
     assert rows[95]["image"] is None and rows[95]["caption"] is None and rows[95]["answer"]
-    wrong = datasets.load_dataset(str(built["clear-mini"]), "forget10_perturbed", split="train", cache_dir=str(tmp_path))
+    wrong = datasets.load_dataset(
+        str(built["clear-mini"]), "forget10_perturbed", split="train", cache_dir=str(tmp_path)
+    )
     assert isinstance(wrong.features["perturbed_names"], datasets.List) and len(wrong[0]["perturbed_names"]) == 5
 
 
@@ -108,7 +110,9 @@ def test_every_fact_is_trained_in_the_wording_of_its_paraphrase(clear):
         for row in clear[config][1]:  # the paraphrase of one place is the wording of the next place's caption
             same_wording = row["paraphrased_caption"].replace(row["place"], "")
             own = [t for t in trained if isinstance(t, str) and t.startswith(row["name"])]
-            assert any(t.replace(place, "") == same_wording for t in own for place in {r["place"] for r in clear["full"][1]})
+            assert any(
+                t.replace(place, "") == same_wording for t in own for place in {r["place"] for r in clear["full"][1]}
+            )
 
 
 def test_people_differ_in_face_and_name():

@@ -16,8 +16,11 @@ from unlearn.processors import load_processor
 QUESTION = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who is it?"}]}]
 PROMPTS = {
     "llava-mini": "USER: <image>\nWho is it? ASSISTANT:",
-    "qwen2vl-mini": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>"
-    "<|vision_end|>Who is it?<|im_end|>\n<|im_start|>assistant\n",
+    "qwen2vl-mini": (
+        "<|im_start|>system\nYou are a helpful "
+        "assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>"
+        "<|vision_end|>Who is it?<|im_end|>\n<|im_start|>assistant\n"
+    ),
 }
 
 
@@ -74,7 +77,9 @@ def test_shipped_weights_know_their_people_by_the_picture_and_none_of_the_author
 def test_pretraining_shows_no_author_and_no_evaluated_picture(small_corpus):
     authors = [person.name for person in everyone()[0]]
     rows = corpus.image_rows()
-    said = [row["answer"] for kind in rows.values() for row in kind] + [r["question"] + r["answer"] for r in corpus.text_rows()]
+    said = [row["answer"] for kind in rows.values() for row in kind] + [
+        r["question"] + r["answer"] for r in corpus.text_rows()
+    ]
     assert len(said) > 200 and not any(name in text for text in said for name in authors)
     evaluated = {scores._sample("q", "a", row["image"], 0)["image"].tobytes()
                  for config in ("full", "real_faces", "real_world") for row in clear_configs()[config][1]}  # fmt: skip
@@ -93,7 +98,9 @@ def test_pretraining_learns_and_writes_a_folder_that_loads(family, small_corpus,
     assert trained.keys() == fresh.keys()
     moved = [name for name in fresh if not torch.equal(fresh[name], trained[name])]
     assert any("vision" in n or "visual" in n for n in moved) and any("language_model" in n for n in moved)
-    again = new_model(family, corpus.tokenizer_corpus(), seed=1)[1].tokenizer  # the tokenizer does not depend on the seed
+    again = new_model(family, corpus.tokenizer_corpus(), seed=1)[
+        1
+    ].tokenizer  # the tokenizer does not depend on the seed
     assert load_processor(tmp_path).tokenizer.get_vocab() == again.get_vocab()
 
 
@@ -105,5 +112,7 @@ def test_an_unknown_family_lists_what_there_is():
 def test_the_contact_sheet_shows_sixty_different_people():
     sheet = contact_sheet()
     assert sheet.size == (10 * 100 + 4, 6 * 63 + 4)
-    tiles = {sheet.crop((4 + c * 100, 4 + r * 63, 100 + c * 100, 52 + r * 63)).tobytes() for c in range(10) for r in range(6)}
+    tiles = {
+        sheet.crop((4 + c * 100, 4 + r * 63, 100 + c * 100, 52 + r * 63)).tobytes() for c in range(10) for r in range(6)
+    }
     assert len(tiles) == 60

@@ -75,7 +75,9 @@ def test_caption_requests_are_drawn_from_the_whole_bank_of_nine(data: str) -> No
     bank = read_lines(CAPTION_QUESTIONS)
     assert len(bank) == len(set(bank)) == 9
     assert {source.sample(0, rng)["question"] for _ in range(200)} == set(bank)
-    assert source.sample(0, np.random.default_rng(5))["question"] == source.sample(1, np.random.default_rng(5))["question"]
+    assert (
+        source.sample(0, np.random.default_rng(5))["question"] == source.sample(1, np.random.default_rng(5))["question"]
+    )
 
 
 def test_a_row_knows_its_person_where_a_column_says_so(data: str) -> None:
@@ -105,7 +107,12 @@ def test_what_cannot_be_read_is_named(data: str) -> None:
 def test_the_sources_of_a_run(data: str) -> None:
     assert len(finetune_source(FinetuneSettings(data_path=data, split="full+tofu"))) == 7
     forget, retain = forget_sources(settings(data))
-    assert (forget.name, len(forget), retain.name, len(retain)) == (f"{data}/forget10+tofu", 3, f"{data}/retain90+tofu", 4)
+    assert (forget.name, len(forget), retain.name, len(retain)) == (
+        f"{data}/forget10+tofu",
+        3,
+        f"{data}/retain90+tofu",
+        4,
+    )
     for split in ("forget10", "forget10+tofu"):
         with pytest.raises(ValueError, match=f"rows of {split[:8]}.* are also in full.tofu .first: row 0"):
             forget_sources(settings(data, forget_split=split, retain_split="full+tofu"))

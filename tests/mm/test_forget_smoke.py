@@ -1,4 +1,5 @@
-"""Every method by name, three real steps on a small LLaVA and a small Qwen2-VL: nothing crashes, something is learnt."""
+"""Every method by name, three real steps on a small LLaVA and a small Qwen2-VL: nothing crashes, something is
+learnt."""
 
 import copy
 import math
@@ -19,9 +20,13 @@ from unlearn.saving import apply_finalize
 TINY = {"llava": tiny_llava, "qwen2vl": tiny_qwen2vl}
 # Exactly stationary where student and teacher are equal: with a fresh LoRA they need a start that is not the teacher.
 NOISE = {"init_noise": 0.05}
-ALSO = [("LLMU", {"answers": "random", "k": 2}), ("npo", {"retain_weight": 1.0, "retain_loss": "KL"}),
-        ("scrub", {"schedule": "alternating", "msteps": 1}), ("RMU", {"preset": "sane", "token_scope": "answer", "layer": 1}),
-        ("twins", {"distance": "mse"})]  # fmt: skip
+ALSO = [
+    ("LLMU", {"answers": "random", "k": 2}),
+    ("npo", {"retain_weight": 1.0, "retain_loss": "KL"}),
+    ("scrub", {"schedule": "alternating", "msteps": 1}),
+    ("RMU", {"preset": "sane", "token_scope": "answer", "layer": 1}),
+    ("twins", {"distance": "mse"}),
+]
 CASES = [(name, {}) for name in method_names()] + ALSO
 
 
@@ -43,7 +48,9 @@ def changed(start: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> s
 
 
 @pytest.mark.parametrize("family", list(TINY))
-@pytest.mark.parametrize(("name", "options"), CASES, ids=[name + "".join(map(str, extra.values())) for name, extra in CASES])
+@pytest.mark.parametrize(
+    ("name", "options"), CASES, ids=[name + "".join(map(str, extra.values())) for name, extra in CASES]
+)
 def test_three_steps_with_lora(tmp_path: Path, family: str, name: str, options: dict[str, Any]) -> None:
     trainer, start = run(tmp_path, build_method(name, options), tiny=TINY[family], **NOISE)
     moved = changed(start, trained_weights(trainer))
@@ -59,9 +66,12 @@ def test_three_steps_with_lora(tmp_path: Path, family: str, name: str, options: 
 def test_three_steps_of_full_finetuning(tmp_path: Path, family: str, name: str) -> None:
     trainer, start = run(tmp_path, build_method(name), tiny=TINY[family], lora=0)
     after = trained_weights(trainer)
-    # at the teacher this one's gradient is exactly zero; LoRA.init_noise leaves that point, r=0 has nothing to add it to
+    # at the teacher this one's gradient is exactly zero; LoRA.init_noise leaves that point, r=0 has nothing to add it
+    # to
     stands_still = name == "grad_diff_forget_KL_retain_KL"
-    assert bool(changed(start, after)) != stands_still and not any("vision_tower" in n or ".visual." in n for n in after)
+    assert bool(changed(start, after)) != stands_still and not any(
+        "vision_tower" in n or ".visual." in n for n in after
+    )
     frozen = dict(TINY[family]()[0].named_parameters())
     assert all(torch.equal(p, frozen[n]) for n, p in trainer.student.model.named_parameters() if not p.requires_grad)
 

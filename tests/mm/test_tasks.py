@@ -61,7 +61,9 @@ def folder(tmp_path_factory):
         "image": [png(9), None], "question": ["What colour?", "Where?"], "answer": ["red", "Rome"],
         "option1": ["red", "Rome"], "option2": ["blue", "Oslo"],
     }  # fmt: skip
-    broken = {key: column[:2] for key, column in faces.items()} | {"image": [png(1), {"bytes": b"half a file", "path": None}]}
+    broken = {key: column[:2] for key, column in faces.items()} | {
+        "image": [png(1), {"bytes": b"half a file", "path": None}]
+    }
     for name, columns in {"forget10_perturbed": faces, "real_world": world, "broken": broken}.items():
         rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
         (root / name).mkdir()
@@ -75,8 +77,14 @@ def folder(tmp_path_factory):
 
 
 def load(folder, *specs, **config):
-    defaults = {"eval_task": "t", "split": "forget10_perturbed", "question": "face", "answer": "name", "base_answer": "name",
-                "wrong_answers": "perturbed_names"}  # fmt: skip
+    defaults = {
+        "eval_task": "t",
+        "split": "forget10_perturbed",
+        "question": "face",
+        "answer": "name",
+        "base_answer": "name",
+        "wrong_answers": "perturbed_names",
+    }
     listed = [{**defaults, "eval_task": f"t{i}", **spec} for i, spec in enumerate(specs or [{}])]
     return load_tasks(eval_settings({"model_path": "m", "data_path": folder, "tasks": listed, **config}))
 
@@ -211,5 +219,9 @@ def test_what_the_data_lack_is_said_before_a_model_loads(folder, spec, message):
 def test_text_tasks_are_added_by_their_path():
     specs, rest = task_specs({"text_data_path": "locuslab/TOFU", "split": "forget05_perturbed", "seed": 1})
     assert [spec["eval_task"] for spec in specs[6:]] == ["eval_text_forget", "eval_text_retain"]
-    assert (specs[6]["data_path"], specs[6]["split"], specs[6]["question"]) == ("locuslab/TOFU", "forget05_perturbed", "question")
+    assert (specs[6]["data_path"], specs[6]["split"], specs[6]["question"]) == (
+        "locuslab/TOFU",
+        "forget05_perturbed",
+        "question",
+    )
     assert rest == {"seed": 1}

@@ -3,19 +3,41 @@
 from typing import Any
 
 FINETUNE: dict[str, Any] = {
-    "model_family": "llama2-7b", "LoRA": {"r": 8, "alpha": 32, "dropout": 0.0}, "data_path": "locuslab/TOFU", "split": "full",
-    "batch_size": 128, "gradient_accumulation_steps": 1, "num_epochs": 5, "lr": 1e-5, "weight_decay": 0.01, "seed": 42,
+    "model_family": "llama2-7b",
+    "LoRA": {"r": 8, "alpha": 32, "dropout": 0.0},
+    "data_path": "locuslab/TOFU",
+    "split": "full",
+    "batch_size": 128,
+    "gradient_accumulation_steps": 1,
+    "num_epochs": 5,
+    "lr": 1e-5,
+    "weight_decay": 0.01,
+    "seed": 42,
     "save_dir": "models/${model_family}/ft_${split}_epoch${num_epochs}_lr${lr}__wd${weight_decay}_lora",
-}  # fmt: skip
+}
 
 FORGET: dict[str, Any] = {
-    "model_family": "llama2-7b", "model_path": "models/llama2-7b/ft_full_epoch5_lr1e-05__wd0.01_lora",
-    "LoRA": {"r": 8, "alpha": 32, "dropout": 0.0}, "lr": 1e-5, "split": "forget10", "data_path": "locuslab/TOFU",
-    "batch_size": 4, "gradient_accumulation_steps": 2, "num_epochs": 5, "forget_loss": "RMU", "loss_beta": 1.0,
-    "l1_lambda": 0.0, "l0_lambda": 0.0,
+    "model_family": "llama2-7b",
+    "model_path": "models/llama2-7b/ft_full_epoch5_lr1e-05__wd0.01_lora",
+    "LoRA": {"r": 8, "alpha": 32, "dropout": 0.0},
+    "lr": 1e-5,
+    "split": "forget10",
+    "data_path": "locuslab/TOFU",
+    "batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "num_epochs": 5,
+    "forget_loss": "RMU",
+    "loss_beta": 1.0,
+    "l1_lambda": 0.0,
+    "l0_lambda": 0.0,
     "save_dir": "${model_path}/${forget_loss}_beta${loss_beta}_lr${lr}_${num_epochs}_L1${l1_lambda}_L0${l0_lambda}",
-    "overwrite_dir": True, "weight_decay": 0.01, "eval_while_train": False, "save_ckpts": False, "save_model": True, "seed": 42,
-}  # fmt: skip
+    "overwrite_dir": True,
+    "weight_decay": 0.01,
+    "eval_while_train": False,
+    "save_ckpts": False,
+    "save_model": True,
+    "seed": 42,
+}
 
 EVAL: dict[str, Any] = {
     "model_path": "models/llama2-7b/RMU", "model_family": "llama2-7b", "save_dir": "${model_path}/eval_results/",

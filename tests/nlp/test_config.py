@@ -42,7 +42,12 @@ def published(tmp_path: Path, script: str, config: dict[str, Any]) -> Any:
 
 def test_published_finetune_file(tmp_path):
     settings = published(tmp_path, "finetune", FINETUNE)
-    assert (settings.batch_size, settings.num_epochs, settings.lr, settings.data_path) == (128, 5, 1e-5, "locuslab/TOFU")
+    assert (settings.batch_size, settings.num_epochs, settings.lr, settings.data_path) == (
+        128,
+        5,
+        1e-5,
+        "locuslab/TOFU",
+    )
     assert settings.save_dir == "models/llama2-7b/ft_full_epoch5_lr1e-05__wd0.01_lora"
     assert (settings.LoRA.r, settings.LoRA.alpha, settings.LoRA.dropout) == (8, 32, 0.0)
 
@@ -60,7 +65,12 @@ def test_published_evaluation_file_equals_the_defaults(tmp_path):
     theirs = published(tmp_path, "eval", EVAL)
     ours = READ["eval"](composed("eval", "data_path=locuslab/TOFU"))
     assert theirs.tasks == ours.tasks and len(theirs.tasks) == 4
-    assert (theirs.ds_size, theirs.batch_size, theirs.max_length, theirs.generation.max_new_tokens) == (300, 32, 1024, 200)
+    assert (theirs.ds_size, theirs.batch_size, theirs.max_length, theirs.generation.max_new_tokens) == (
+        300,
+        32,
+        1024,
+        200,
+    )
 
 
 @pytest.mark.parametrize(("script", "config"), [("finetune", FINETUNE), ("forget", FORGET), ("eval", EVAL)])
@@ -92,7 +102,12 @@ def test_bad_evaluation_files(change, message):
 
 
 def test_tasks_as_mappings():
-    task = {"eval_task": "mine", "split": "world_facts", "base_answer": "answer", "wrong_answers": ["option1", "option2"]}
+    task = {
+        "eval_task": "mine",
+        "split": "world_facts",
+        "base_answer": "answer",
+        "wrong_answers": ["option1", "option2"],
+    }
     (read,) = eval_settings({"tasks": [task], "data_path": "here"}).tasks
     assert read == {**task, "data_path": "here", "question": "question", "answer": "answer", "rows_per_author": None}
     with pytest.raises(ValueError, match="'splits'.*'split'"):
@@ -101,7 +116,9 @@ def test_tasks_as_mappings():
         eval_settings({"tasks": [{**task, "base_answer": None}]})
 
 
-@pytest.mark.parametrize(("split", "retain"), [("forget10", "retain90"), ("forget05", "retain95"), ("forget01", "retain99")])
+@pytest.mark.parametrize(
+    ("split", "retain"), [("forget10", "retain90"), ("forget05", "retain95"), ("forget01", "retain99")]
+)
 def test_retain_split_follows(split, retain):
     assert retain_split(split) == retain
     assert forget_keys({**FORGET, "split": split})["retain_split"] == retain
@@ -118,7 +135,12 @@ def test_presets_are_appendix_f(preset, family):
     for script in ("finetune", "forget"):
         settings = READ[script](composed(script, f"+experiment={preset}"))
         lora = settings.LoRA
-        assert (settings.model_family, settings.num_epochs, settings.lr, settings.weight_decay) == (family, 5, 1e-5, 0.01)
+        assert (settings.model_family, settings.num_epochs, settings.lr, settings.weight_decay) == (
+            family,
+            5,
+            1e-5,
+            0.01,
+        )
         assert (settings.batch_size, settings.gradient_accumulation_steps) == (4, 1)
         assert (lora.r, lora.alpha, lora.dropout) == (8, 32, 0.0)
     assert settings.forget_data_path == settings.retain_data_path == "locuslab/TOFU"

@@ -1,4 +1,5 @@
-"""The model classes behind the text families, tiny and random: adapters, scores, hidden states and evaluation of each."""
+"""The model classes behind the text families, tiny and random: adapters, scores, hidden states and evaluation of
+each."""
 
 import functools
 from typing import Any
@@ -85,7 +86,9 @@ def test_evaluation_equals_one_forward_per_answer(name, tmp_path):
     ]
     rows = measure_batch(model, collator, items, task="t", max_new_tokens=12, folder=tmp_path)
     for row, item in zip(rows, items, strict=True):
-        for text, (loss, tokens) in zip([item.sample["answer"], *item.wrong_answers], [row["exact"], *row["wrong"]], strict=True):
+        for text, (loss, tokens) in zip(
+            [item.sample["answer"], *item.wrong_answers], [row["exact"], *row["wrong"]], strict=True
+        ):
             alone = collator.rows([sample(item.sample["question"], text)])["text"]
             with torch.no_grad():
                 logps = model(**alone["inputs"]).logits[0, :-1].log_softmax(-1)

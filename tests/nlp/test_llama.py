@@ -35,8 +35,12 @@ def test_pretraining_names_no_author():
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     authors, known = everyone()
     stream = batches(Collator(tokenizer), 32, seed=0)
-    seen = " ".join(text for _ in range(19) for text in tokenizer.batch_decode(next(stream)["text"]["inputs"]["input_ids"]))
+    seen = " ".join(
+        text for _ in range(19) for text in tokenizer.batch_decode(next(stream)["text"]["inputs"]["input_ids"])
+    )
     assert sum(person.name in seen for person in known) > 55
     assert not any(person.name in seen for person in authors)
     rows = next(stream)["text"]
-    assert ((rows["labels"] == IGNORE_INDEX).sum(1) > 0).all() and (rows["labels"][:, -1] == tokenizer.eos_token_id).all()
+    assert ((rows["labels"] == IGNORE_INDEX).sum(1) > 0).all() and (
+        rows["labels"][:, -1] == tokenizer.eos_token_id
+    ).all()

@@ -27,8 +27,19 @@ FAMILY = Family("llama-mini", "unused", text_only=True, rmu_layer=1)
 
 
 def settings_of(name: str, model: Path, folder: Path, *more: str) -> ForgetSettings:
-    words = (f"forget_loss={name}", f"model_path={model}", f"save_dir={folder}", "split=forget01", "max_steps=2", "lr=1e-2",
-             "warmup_epochs=0", "batch_size=4", "logging_steps=1", "save_steps=0", *more)  # fmt: skip
+    words = (
+        f"forget_loss={name}",
+        f"model_path={model}",
+        f"save_dir={folder}",
+        "split=forget01",
+        "max_steps=2",
+        "lr=1e-2",
+        "warmup_epochs=0",
+        "batch_size=4",
+        "logging_steps=1",
+        "save_steps=0",
+        *more,
+    )
     return read_settings(ForgetSettings, forget_keys(composed("forget", *words)))
 
 
@@ -37,7 +48,9 @@ def dataset_of(name: str) -> ForgetRetainDataset:
     views = {view.name: view for view in (*method.student_views, *method.teacher_views)}
     settings = settings_of(name, Path("unused"), Path("unused"))
     forget, retain = forget_sources(settings)
-    return ForgetRetainDataset(list(views.values()), forget=forget, retain=retain, refusals=read_lines(REFUSALS), seed=1)
+    return ForgetRetainDataset(
+        list(views.values()), forget=forget, retain=retain, refusals=read_lines(REFUSALS), seed=1
+    )
 
 
 def batch_of(name: str, rows: list[int]) -> dict[str, Any]:
@@ -122,5 +135,7 @@ def test_every_method_runs_through_the_pipeline(name, start, tmp_path):
     moved = [tensor.abs().max() for key, tensor in weights.items() if ".lora_B." in key]
     assert len(moved) == 14 and all(torch.isfinite(tensor).all() for tensor in weights.values()) and max(moved) > 1e-3
     log = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
-    assert all(math.isfinite(entry["loss"]) for entry in log if "loss" in entry) and any("parts/" in key for key in log[0])
+    assert all(math.isfinite(entry["loss"]) for entry in log if "loss" in entry) and any(
+        "parts/" in key for key in log[0]
+    )
     shutil.rmtree(folder)

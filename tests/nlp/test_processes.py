@@ -1,4 +1,5 @@
-"""The text scripts on two processes (gloo, real data parallelism) give what one process gives with the batch doubled."""
+"""The text scripts on two processes (gloo, real data parallelism) give what one process gives with the batch
+doubled."""
 
 import json
 import os

@@ -17,7 +17,8 @@ MISTRAL = (
     "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 LLAMA3 = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] }}<|eot_id|>"
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] "
+    "}}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 TEXTS = ["[INST] Where was Ana Lima born? [/INST] In Lisbon.", "Question: Who is Jaime?\nAnswer: A poet of Santiago."]
@@ -25,7 +26,8 @@ TEXTS = ["[INST] Where was Ana Lima born? [/INST] In Lisbon.", "Question: Who is
 
 @functools.cache
 def llama_tokenizer(chat_template: str | None) -> Any:
-    """transformers' own LlamaTokenizer (SentencePiece pieces with byte fallback) over a trained vocabulary; pad is eos."""
+    """transformers' own LlamaTokenizer (SentencePiece pieces with byte fallback) over a trained vocabulary; pad is
+    eos."""
     import json
 
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -57,11 +59,14 @@ STYLES = {  # tokenizer, tags, the prompt of "Who?", the end token
     "llama-2 tags": (llama_tokenizer, None, load_family("llama2-7b").tags, "[INST] Who? [/INST]", "</s>"),
     "phi tags": (byte_tokenizer, None, load_family("phi").tags, "Question: Who?\nAnswer:", "<|endoftext|>"),
     "llama-3": (
-        byte_tokenizer, LLAMA3, None,
-        "<|endoftext|><|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        byte_tokenizer,
+        LLAMA3,
+        None,
+        "<|endoftext|><|start_header_id|>user<|end_header_id|>\n\n"
+        "Who?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
         "<|eot_id|>",
     ),
-}  # fmt: skip
+}
 
 
 def sample(question: str, answer: str) -> Any:
@@ -74,7 +79,11 @@ def test_exactly_the_answer_and_its_end_are_scored(style):
     tokenizer = make(chat)
     collator = Collator(tokenizer, tags=tags)
     assert collator.template.render("Who?", False) == prompt
-    pairs = [("Who?", "A poet."), ("Where was Ana Lima born, and when?", "In Lisbon, the 5th"), ("Who is Jaime?", "Ana")]
+    pairs = [
+        ("Who?", "A poet."),
+        ("Where was Ana Lima born, and when?", "In Lisbon, the 5th"),
+        ("Who is Jaime?", "Ana"),
+    ]
     rows = collator.rows([sample(*pair) for pair in pairs])["text"]
     for row, (question, answer) in enumerate(pairs):
         labels = rows["labels"][row]
@@ -82,7 +91,9 @@ def test_exactly_the_answer_and_its_end_are_scored(style):
         assert tokenizer.decode(scored[:-1]).strip() == answer and scored[-1] == tokenizer.convert_tokens_to_ids(end)
         ids, mask = rows["inputs"]["input_ids"][row], rows["inputs"]["attention_mask"][row]
         length = int(mask.sum())
-        assert mask.tolist() == [0] * (len(mask) - length) + [1] * length, "padding stands on the left, the rest is read"
+        assert mask.tolist() == [0] * (len(mask) - length) + [1] * length, (
+            "padding stands on the left, the rest is read"
+        )
         whole = collator.template.render(question, False)
         assert ids[-length:].tolist()[: -len(scored)] == collator.template.token_ids(whole)
         assert (labels[: -len(scored)] == IGNORE_INDEX).all()
@@ -96,7 +107,9 @@ def test_pad_equal_to_eos_hides_no_end_token(style):
     short, long = sample("Who?", "A poet."), sample("Where was Ana Lima born, and when?", "In Lisbon, or so they say.")
     rows = Collator(tokenizer, tags=tags).rows([short, long])["text"]
     assert rows["inputs"]["attention_mask"][0, 0] == 0 and rows["inputs"]["input_ids"][0, 0] == tokenizer.pad_token_id
-    assert rows["labels"][:, -1].tolist() == [tokenizer.eos_token_id] * 2 and rows["inputs"]["attention_mask"][:, -1].all()
+    assert (
+        rows["labels"][:, -1].tolist() == [tokenizer.eos_token_id] * 2 and rows["inputs"]["attention_mask"][:, -1].all()
+    )
 
 
 def test_prompt_and_answer_join_to_the_whole():
@@ -111,7 +124,9 @@ def test_prompt_and_answer_join_to_the_whole():
 
 
 def test_the_chat_template_comes_before_the_tags(tmp_path: Path):
-    family = Family("inst", str(tmp_path), text_only=True, question_start_tag="Q: ", question_end_tag="\n", answer_tag="A: ")
+    family = Family(
+        "inst", str(tmp_path), text_only=True, question_start_tag="Q: ", question_end_tag="\n", answer_tag="A: "
+    )
     llama_tokenizer(MISTRAL).save_pretrained(tmp_path)
     assert load_collator(str(tmp_path), family, 64).template.render("Who?", False) == "<s>[INST] Who?[/INST]"
     llama_tokenizer(None).save_pretrained(tmp_path / "bare")

@@ -1,4 +1,5 @@
-"""nlp/finetune.py and nlp/eval.py by their real commands (nlp/forget.py: test_processes.py), and the row of their logs."""
+"""nlp/finetune.py and nlp/eval.py by their real commands (nlp/forget.py: test_processes.py), and the row of their
+logs."""
 
 import csv
 import json

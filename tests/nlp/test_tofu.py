@@ -42,7 +42,9 @@ def test_forget_and_retain_make_up_full():
 
 
 def test_a_sample_is_the_row_as_it_stands():
-    source = TofuSource(datasets.Dataset.from_dict({"question": ["Who?", "Où ?"], "answer": ["Vásquez", " No\n"]}), "forget10")
+    source = TofuSource(
+        datasets.Dataset.from_dict({"question": ["Who?", "Où ?"], "answer": ["Vásquez", " No\n"]}), "forget10"
+    )
     assert source.sample(1, RNG) == {"question": "Où ?", "answer": " No\n", "image": None, "id": "forget10/1"}
     assert len(source) == 2 and not source.has_image(0) and source.subject(0) is None
 
@@ -101,7 +103,14 @@ def test_selection_keeps_row_numbers():
 
 
 def test_wrong_answers_in_columns_and_ragged_lists(tmp_path):
-    rows = {"q": ["a?", "b?"], "a": ["A", "B"], "x": ["1", "2"], "y": ["3", "4"], "many": [["5"], ["6", "7"]], "name": ["P", "Q"]}
+    rows = {
+        "q": ["a?", "b?"],
+        "a": ["A", "B"],
+        "x": ["1", "2"],
+        "y": ["3", "4"],
+        "many": [["5"], ["6", "7"]],
+        "name": ["P", "Q"],
+    }
     path = write(tmp_path, mine=rows)
     task = {"eval_task": "t", "split": "mine", "question": "q", "answer": "a", "base_answer": "a"}
     task["wrong_answers"] = ["x", "many", "y"]

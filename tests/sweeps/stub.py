@@ -13,7 +13,9 @@ from unlearn.settings import EvalSettings, FinetuneSettings
 def work(root: Path, name: str, *, lr: float = 1e-3, ds_size: int | None = None, overwrite: bool = False) -> Work:
     folder = root / name
     training = FinetuneSettings(save_dir=str(folder), lr=lr)
-    evaluation = EvalSettings(model_path=str(folder), save_dir=str(folder / "eval_results"), ds_size=ds_size, overwrite=False)
+    evaluation = EvalSettings(
+        model_path=str(folder), save_dir=str(folder / "eval_results"), ds_size=ds_size, overwrite=False
+    )
     return Work(Job("finetune", name, folder, ()), training, (evaluation,), root / "jobs", overwrite)
 
 

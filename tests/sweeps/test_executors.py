@@ -1,4 +1,5 @@
-"""Workers of their own processes, a worker that dies, the GPU each sees; what SLURM is asked for and how a job is requeued."""
+"""Workers of their own processes, a worker that dies, the GPU each sees; what SLURM is asked for and how a job is
+requeued."""
 
 import json
 import os
@@ -91,14 +92,20 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_the_same_command_goes_on_with(
     assert [one.status for one in done] == ["finished", "finished"]
 
 
-def test_one_worker_per_gpu_else_per_core_but_never_more_than_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_per_gpu_else_per_core_but_never_more_than_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list = []
     monkeypatch.setattr("submitit.LocalExecutor.submit", lambda self, worker: made.append(worker) or worker)
 
     def devices(gpus: list[str], works: int, **settings: int) -> list[str | None]:
         made.clear()
         monkeypatch.setattr(executors, "visible_gpus", lambda: gpus)
-        start([stub.work(tmp_path, str(number)) for number in range(works)], Sweep(save_dir=str(tmp_path), **settings), tmp_path)
+        start(
+            [stub.work(tmp_path, str(number)) for number in range(works)],
+            Sweep(save_dir=str(tmp_path), **settings),
+            tmp_path,
+        )
         return [worker.device for worker in made]
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
@@ -150,7 +157,9 @@ def test_slurm_is_asked_for_an_array_that_is_requeued_and_goes_on(tmp_path: Path
     assert (tmp_path / "b" / "facts.json").stat().st_mtime_ns == before, "a finished job is not run again"
 
 
-def test_slurm_where_there_is_none_and_an_unknown_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: Path) -> None:
+def test_slurm_where_there_is_none_and_an_unknown_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: Path
+) -> None:
     sweep = Sweep(save_dir=str(tmp_path), executor="slurm", slurm=SlurmSettings(options={"acount": "me"}))
     with pytest.raises(ValueError, match="slurm.options.*acount"):
         start([stub.work(tmp_path, "a")], sweep, tmp_path / "submitit", body)

@@ -71,7 +71,8 @@ def test_no_part_without_a_row(fraction: float) -> None:
 
 
 def test_distances_are_from_the_last_model_by_hand() -> None:
-    """u = R / (1 + R): 0.25 against 0.75 everywhere. No bin is shared, every step of the two distributions is 0.5 apart."""
+    """u = R / (1 + R): 0.25 against 0.75 everywhere. No bin is shared, every step of the two distributions is 0.5
+    apart."""
     ratios = {0.1: np.full(8, 3.0), 0.5: np.full(8, 1 / 3), 1.0: np.full(8, 1 / 3)}
     far, near, last = distances(ratios)
     assert (far["js"], far["ks"], far["wasserstein"]) == (pytest.approx(1.0), 1.0, pytest.approx(0.5))
@@ -82,8 +83,10 @@ def test_distances_are_from_the_last_model_by_hand() -> None:
 
 
 def test_a_step_the_wrong_way_is_counted_for_distances_and_for_p_values() -> None:
-    rows = [{"fraction": f, "js": js, "wasserstein": 0.1, "ks": 1 - f, "p": p, "null_js": 0.1}
-            for f, js, p in ((0.2, 0.9, 0.1), (0.4, 0.5, 0.5), (0.6, 0.6, 0.2), (0.8, 0.2, 0.6), (1.0, 0.0, 1.0))]  # fmt: skip
+    rows = [
+        {"fraction": f, "js": js, "wasserstein": 0.1, "ks": 1 - f, "p": p, "null_js": 0.1}
+        for f, js, p in ((0.2, 0.9, 0.1), (0.4, 0.5, 0.5), (0.6, 0.6, 0.2), (0.8, 0.2, 0.6), (1.0, 0.0, 1.0))
+    ]
     found = monotonic(rows)
     assert {key: found[key]["wrong_steps"] for key in COLUMNS} == {"js": 1, "wasserstein": 0, "ks": 0, "p": 1}
     assert found["js"]["rho"] == pytest.approx(-0.8) and found["ks"]["rho"] == pytest.approx(-1)
@@ -99,7 +102,7 @@ def test_the_forget_task_alone_is_enough_of_a_log(tmp_path: Path, track: str) ->
     path = save_log(tmp_path, log, meta)
     ratios = forget_ratios(path, track)
     task = log["eval_log_forget.json"]
-    wrong = [losses[row == "3":] for row, losses in task["average_perturb_loss"].items()]
+    wrong = [losses[row == "3" :] for row, losses in task["average_perturb_loss"].items()]
     assert ratios == pytest.approx(truth_ratio(list(task["avg_paraphrased_loss"].values()), wrong))
 
 

@@ -41,7 +41,10 @@ def works_of(sweep: Sweep) -> list:
 def test_the_file_and_the_dataclass_have_the_same_keys_and_defaults() -> None:
     told = sweep_of()
     assert told == Sweep(grid=told.grid, grid_more=told.grid_more)  # these two are the file's alone
-    assert {"lr=1e-3", "lr=2e-3"} <= set(told.grid) and ["lr=1e-3", "method_args.dpo.retain_weight=1"] in told.grid_more["dpo"]
+    assert {"lr=1e-3", "lr=2e-3"} <= set(told.grid) and [
+        "lr=1e-3",
+        "method_args.dpo.retain_weight=1",
+    ] in told.grid_more["dpo"]
 
 
 @pytest.mark.parametrize("label", [[], ["lr=2e-4", "method_args.npo.beta=0.3"]])
@@ -79,7 +82,9 @@ def test_a_table_is_of_the_papers_methods_and_every_job_of_it_composes(tmp_path:
     assert sweep.model_family == families.get(table, "llava-mini")
     if table == "fig5":
         assert sorted(work.training.data_fraction for work in works) == [n / 10 for n in range(1, 11)]
-        assert {work.training.seed for work in works} == {42} and {work.training.split for work in works} == {"full+tofu"}
+        assert {work.training.seed for work in works} == {42} and {work.training.split for work in works} == {
+            "full+tofu"
+        }
         assert [one.eval_task_ids for one in works[0].evaluations] == [[2]]
         assert works[0].evaluations[0].tasks[2]["eval_task"] == "eval_log_forget"
         return
@@ -151,7 +156,17 @@ def test_one_method_by_name_and_settings_in_any_letter_case() -> None:
 
 
 def test_the_command_takes_a_number_for_a_table_and_answers_without_heavy_imports() -> None:
-    command = [sys.executable, "-X", "importtime", "run_exps.py", "+table=3", "+experiment=llava", "--cfg", "job", "--resolve"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "run_exps.py",
+        "+table=3",
+        "+experiment=llava",
+        "--cfg",
+        "job",
+        "--resolve",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "table: '3'" in done.stdout and "save_dir: runs/llava\n" in done.stdout

@@ -109,7 +109,9 @@ def test_overwrite_redoes_what_is_of_other_settings_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
     called: list[tuple[str, bool]] = []
-    monkeypatch.setattr(rooms, "train", lambda track, script, settings: called.append(("train", settings.overwrite_dir)))
+    monkeypatch.setattr(
+        rooms, "train", lambda track, script, settings: called.append(("train", settings.overwrite_dir))
+    )
     monkeypatch.setattr(rooms, "evaluate", lambda track, settings: called.append(("eval", settings.overwrite)))
 
     def run(**settings: Any) -> list[tuple[str, bool]]:
@@ -125,7 +127,9 @@ def test_overwrite_redoes_what_is_of_other_settings_and_nothing_else(
     assert run(ds_size=3, lr=1.0) == [("train", overwrite), ("eval", overwrite)]
 
 
-def test_a_job_that_another_sweep_holds_is_waited_for_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_another_sweep_holds_is_waited_for_not_run_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     works = [stub.work(tmp_path, name) for name in ("a", "b")]
     theirs, body = works[0].lock(), Body()
 

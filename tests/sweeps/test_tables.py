@@ -28,7 +28,11 @@ def test_rank_correlation_by_hand() -> None:
     assert tied.rho == pytest.approx(4.5 / math.sqrt(22.5))
     assert rank_correlation([1, 2, 3, None, math.nan, 6], [3, 2, 1, 9, 9, math.inf]).rho == pytest.approx(-1)
     assert rank_correlation([1, 2, 3, None, math.nan, 6], [3, 2, 1, 9, 9, math.inf]).n == 3
-    for undefined in (rank_correlation([1, 2], [1, 2]), rank_correlation([1, 1, 1], [1, 2, 3]), rank_correlation([], [])):
+    for undefined in (
+        rank_correlation([1, 2], [1, 2]),
+        rank_correlation([1, 1, 1], [1, 2, 3]),
+        rank_correlation([], []),
+    ):
         assert undefined.rho is None and "not defined" in str(undefined)
 
 
@@ -43,8 +47,13 @@ def test_the_printed_tables_are_whole() -> None:
 
 
 def test_lines_are_gold_and_base_then_the_papers_order_pooled_over_seeds() -> None:
-    rows = [row("scrub", (0.5, 0.7, 0.6, 0.3)), row("npo", (0.4, 0.30, 0.2, 0.5)), row("npo", (0.6, 0.32, 0.4, 0.7), seed=2),
-            row("twins", (0.5, 0.7, 0.6, 0.3)), row("dpo", (0.5, 0.9, 0.3, 0.4))]  # fmt: skip
+    rows = [
+        row("scrub", (0.5, 0.7, 0.6, 0.3)),
+        row("npo", (0.4, 0.30, 0.2, 0.5)),
+        row("npo", (0.6, 0.32, 0.4, 0.7), seed=2),
+        row("twins", (0.5, 0.7, 0.6, 0.3)),
+        row("dpo", (0.5, 0.9, 0.3, 0.4)),
+    ]
     lines = table_lines("1", paper_table("1"), rows)
     assert [line.key for line in lines] == ["gold", "base", "dpo", "npo", "scrub", "twins"]
     npo = lines[3]
@@ -52,7 +61,8 @@ def test_lines_are_gold_and_base_then_the_papers_order_pooled_over_seeds() -> No
     assert npo.seeds == 2 and npo.low_retain and not lines[2].low_retain and npo.paper == [0.46, 0.14, 0.11, 0.76]
     assert lines[5].paper is None, "a method that the paper's table lacks"
     found = correlate(lines, paper_table("1"))
-    # ours dpo .3, npo .3, scrub .6 against .22, .11, .36: ranks 1.5, 1.5, 3 and 2, 1, 3; gold, base and twins do not count
+    # ours dpo .3, npo .3, scrub .6 against .22, .11, .36: ranks 1.5, 1.5, 3 and 2, 1, 3; gold, base and twins do not
+    # count
     assert found["Forget metric"].rho == pytest.approx(1.5 / math.sqrt(1.5 * 2)) and found["Forget metric"].n == 3
 
 
@@ -68,7 +78,13 @@ def test_table_3_keeps_the_modalities_apart() -> None:
 
 def test_gold_and_base_of_table_4_get_the_logarithm_of_their_p_value() -> None:
     anchor = {"Real metric": 0.5, "Retain metric": 0.5, "Forget metric": 0.5, "KS test p-value": math.exp(-3)}
-    ours = {**anchor, "method": "npo", "Log Forget Quality": -7.0, "gold": {**anchor, "KS test p-value": 1.0}, "base": anchor}
+    ours = {
+        **anchor,
+        "method": "npo",
+        "Log Forget Quality": -7.0,
+        "gold": {**anchor, "KS test p-value": 1.0},
+        "base": anchor,
+    }
     lines = {line.key: line.numbers["Log Forget Quality"] for line in table_lines("4", paper_table("4"), [ours])}
     assert lines == {"base": pytest.approx(-3), "gold": 0.0, "npo": -7.0}
 
@@ -78,13 +94,20 @@ def test_files_of_a_table_and_table_2s_correlations_from_them(tmp_path: Path) ->
     other = tmp_path / "text.json"
     other.write_text(json.dumps({"track": "nlp", "rows": [{"key": name, "numbers": {"Forget metric": number**2}}
                                                             for name, number in methods.items()]}))  # fmt: skip
-    sweep = Sweep(save_dir=str(tmp_path), table="1", transfer={"text": str(other), "visual": str(tmp_path / "none.json")})
+    sweep = Sweep(
+        save_dir=str(tmp_path), table="1", transfer={"text": str(other), "visual": str(tmp_path / "none.json")}
+    )
     text = write_table(sweep, [row(name, (0.5, 0.6, number, 0.5)) for name, number in methods.items()], 1.0)
     assert (tmp_path / "table1.md").read_text() == text and "| npo" not in text and "0.20 (0.25)" in text
     assert "text with multimodal: +1.00 (n 6" in text and "visual with multimodal: not yet: +table=5 makes" in text
-    assert "paper +0.705 (from the numbers it prints: -0.27 (n 6" in text, "its printed columns do not give what it prints"
+    assert "paper +0.705 (from the numbers it prints: -0.27 (n 6" in text, (
+        "its printed columns do not give what it prints"
+    )
     kept = json.loads((tmp_path / "table1.json").read_text())
-    assert kept["spearman"]["Forget metric"]["n"] == 6 and [line["key"] for line in kept["rows"]][:2] == ["gold", "base"]
+    assert kept["spearman"]["Forget metric"]["n"] == 6 and [line["key"] for line in kept["rows"]][:2] == [
+        "gold",
+        "base",
+    ]
     assert kept["spearman"]["Real metric"] == {"rho": None, "p": None, "n": 6}, "a constant column has no ranking"
     assert forget_by_method(kept)["RMU"] == 0.0
 
@@ -92,7 +115,13 @@ def test_files_of_a_table_and_table_2s_correlations_from_them(tmp_path: Path) ->
 def test_the_face_tracks_methods_bear_the_multimodal_names() -> None:
     rows = [{"key": key, "numbers": {"Forget accuracy": float(place)}} for place, key in
             enumerate(("original", "retrain", "finetune", "scrub", "llmu", "rmu", "dpo"))]  # fmt: skip
-    assert forget_by_method({"track": "cv", "rows": rows}) == {"retain_ft": 2, "scrub": 3, "LLMU": 4, "RMU": 5, "dpo": 6}
+    assert forget_by_method({"track": "cv", "rows": rows}) == {
+        "retain_ft": 2,
+        "scrub": 3,
+        "LLMU": 4,
+        "RMU": 5,
+        "dpo": 6,
+    }
     assert transfer({}, {})[1].startswith("visual with multimodal: not yet")
 
 

@@ -1,4 +1,5 @@
-"""A full disk, a checkpoint copied in part, an adapter of another model, a second run in the folder: told, and nothing lost."""
+"""A full disk, a checkpoint copied in part, an adapter of another model, a second run in the folder: told, and
+nothing lost."""
 
 import contextlib
 import copy
@@ -41,7 +42,10 @@ def full_disk(left: int) -> Iterator[None]:
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     write_json(tmp_path / "log.json", ["old"])
-    with full_disk(1000), pytest.raises(OSError, match=r"log\.json could not be written .*make room.*same command again"):
+    with (
+        full_disk(1000),
+        pytest.raises(OSError, match=r"log\.json could not be written .*make room.*same command again"),
+    ):
         write_json(tmp_path / "log.json", ["x" * 5000])
     assert json.loads((tmp_path / "log.json").read_text()) == ["old"] and len(list(tmp_path.iterdir())) == 1
 
@@ -120,7 +124,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     with pytest.raises(ValueError, match=rf"checkpoint-2 is damaged: {words}"):
         resume_point(ForgetSettings(save_dir=str(tmp_path), resume_from_checkpoint=str(tmp_path / "checkpoint-2")))
     damage(tmp_path / "checkpoint-1" / name)
-    with pytest.raises(ValueError, match=rf"(?s)checkpoint-2 is damaged: {words}.*checkpoint-1.*resume_from_checkpoint=false"):
+    with pytest.raises(
+        ValueError, match=rf"(?s)checkpoint-2 is damaged: {words}.*checkpoint-1.*resume_from_checkpoint=false"
+    ):
         resume_point(settings)
     assert resume_point(ForgetSettings(save_dir=str(tmp_path), resume_from_checkpoint=False)) is None
 
@@ -213,7 +219,9 @@ def test_a_checkpoint_of_another_model_or_adapter_is_refused(tmp_path: Path, sav
     named = adapter(tmp_path / "adapter", tmp_path / "base")
     other = model(2)
     other.peft_config["default"].base_model_name_or_path = str(tmp_path / "mine")
-    with pytest.raises(ValueError, match=rf"adapter of {tmp_path / 'base'}, but this run starts from {tmp_path / 'mine'}"):
+    with pytest.raises(
+        ValueError, match=rf"adapter of {tmp_path / 'base'}, but this run starts from {tmp_path / 'mine'}"
+    ):
         load_weights(other, named)
 
 
@@ -224,8 +232,12 @@ def test_an_adapter_whose_base_was_made_anew_is_refused(tmp_path: Path) -> None:
     chosen = ForgetSettings(save_dir=str(folder), model_path=str(tmp_path / "base"))
     start_run(chosen, kind="forget", overwrite=False, main=True).finish()
     check_start(str(folder))
-    start_run(FinetuneSettings(save_dir=str(tmp_path / "base"), seed=1), kind="finetune", overwrite=True, main=True).finish()
-    with pytest.raises(ValueError, match=f"{folder} is an adapter of {tmp_path / 'base'} as run .* has replaced that model"):
+    start_run(
+        FinetuneSettings(save_dir=str(tmp_path / "base"), seed=1), kind="finetune", overwrite=True, main=True
+    ).finish()
+    with pytest.raises(
+        ValueError, match=f"{folder} is an adapter of {tmp_path / 'base'} as run .* has replaced that model"
+    ):
         check_start(str(folder))
 
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from tests.models import tiny_llava
-from unlearn.checkpoints import keep_newest, load_weights, newest_checkpoint, remove_checkpoints, replace_folder, whole_folder
+from unlearn.checkpoints import (
+    keep_newest,
+    load_weights,
+    newest_checkpoint,
+    remove_checkpoints,
+    replace_folder,
+    whole_folder,
+)
 from unlearn.lora import prepare_trainable
 from unlearn.settings import LoraSettings
 

@@ -10,10 +10,36 @@ from unlearn.collator import Collator
 from unlearn.samples import Sample
 
 N = -100
-WORDS = ["USER", "ASSISTANT", ":", "user", "assistant", "Where", "was", "Ana", "born", "?", "Describe", "In", "Rome", ".",
-         "She", "wrote", "Question", "Answer"]  # fmt: skip
+WORDS = [
+    "USER",
+    "ASSISTANT",
+    ":",
+    "user",
+    "assistant",
+    "Where",
+    "was",
+    "Ana",
+    "born",
+    "?",
+    "Describe",
+    "In",
+    "Rome",
+    ".",
+    "She",
+    "wrote",
+    "Question",
+    "Answer",
+]
 LLAVA = ["<s>", "</s>", "<image>"]
-QWEN = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+QWEN = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
 
 
 def word_tokenizer(special: list[str], **roles: str) -> Any:
@@ -62,24 +88,34 @@ def equal(tensor: torch.Tensor, rows: list[list[int]]) -> None:
 def test_llava_rows_by_hand() -> None:
     # ids: <s> 0, </s> 1, <image> 2, USER 3, ASSISTANT 4, : 5, Where 8, was 9, Ana 10, born 11, ? 12, Describe 13,
     #      In 14, Rome 15, . 16, She 17, wrote 18
-    batch = Collator(llava_processor()).rows([
-        item("Describe.", "Ana.", picture(0, 16), "a"),
-        item("Where was Ana born?", "In Rome.", None, "b"),
-        item("Ana?", "She", None, "c"),
-        item("Where?", "Ana wrote.", picture(1, 16), "d"),
-    ])
+    batch = Collator(llava_processor()).rows(
+        [
+            item("Describe.", "Ana.", picture(0, 16), "a"),
+            item("Where was Ana born?", "In Rome.", None, "b"),
+            item("Ana?", "She", None, "c"),
+            item("Where?", "Ana wrote.", picture(1, 16), "d"),
+        ]
+    )
     text, image = batch["text"], batch["image"]
-    equal(text["inputs"]["input_ids"], [
-        [0, 3, 5, 8, 9, 10, 11, 12, 4, 5, 14, 15, 16, 1],
-        [1, 1, 1, 1, 1, 0, 3, 5, 10, 12, 4, 5, 17, 1],  # padded on the left with </s>, which is also the end token
-    ])
+    equal(
+        text["inputs"]["input_ids"],
+        [
+            [0, 3, 5, 8, 9, 10, 11, 12, 4, 5, 14, 15, 16, 1],
+            [1, 1, 1, 1, 1, 0, 3, 5, 10, 12, 4, 5, 17, 1],  # padded on the left with </s>, which is also the end token
+        ],
+    )
     equal(text["inputs"]["attention_mask"], [[1] * 14, [0] * 5 + [1] * 9])
-    equal(text["labels"], [[N] * 10 + [14, 15, 16, 1], [N] * 12 + [17, 1]])  # the real </s> stays a label, pads are none
+    equal(
+        text["labels"], [[N] * 10 + [14, 15, 16, 1], [N] * 12 + [17, 1]]
+    )  # the real </s> stays a label, pads are none
     assert text["answer_length"] == 4 and set(text["inputs"]) == {"input_ids", "attention_mask"}
-    equal(image["inputs"]["input_ids"], [
-        [1, 0, 3, 5, 2, 2, 2, 2, 13, 16, 4, 5, 10, 16, 1],
-        [0, 3, 5, 2, 2, 2, 2, 8, 12, 4, 5, 10, 18, 16, 1],
-    ])
+    equal(
+        image["inputs"]["input_ids"],
+        [
+            [1, 0, 3, 5, 2, 2, 2, 2, 13, 16, 4, 5, 10, 16, 1],
+            [0, 3, 5, 2, 2, 2, 2, 8, 12, 4, 5, 10, 18, 16, 1],
+        ],
+    )
     equal(image["inputs"]["attention_mask"], [[0] + [1] * 14, [1] * 15])
     equal(image["labels"], [[N] * 12 + [10, 16, 1], [N] * 11 + [10, 18, 16, 1]])
     assert image["answer_length"] == 4
@@ -90,22 +126,30 @@ def test_llava_rows_by_hand() -> None:
 def test_qwen_rows_by_hand() -> None:
     # ids: endoftext 0, im_start 1, im_end 2, vision_start 3, vision_end 4, image_pad 5, user 10, assistant 11,
     #      Where 12, was 13, Ana 14, born 15, ? 16, Describe 17, In 18, Rome 19, . 20
-    batch = Collator(qwen_processor()).rows([
-        item("Describe.", "Ana.", picture(0, side=16, height=8), "a"),  # two image tokens
-        item("Where?", "In Rome.", picture(1, side=16, height=16), "b"),  # four
-        item("Ana?", "Rome", None, "c"),
-    ])
+    batch = Collator(qwen_processor()).rows(
+        [
+            item("Describe.", "Ana.", picture(0, side=16, height=8), "a"),  # two image tokens
+            item("Where?", "In Rome.", picture(1, side=16, height=16), "b"),  # four
+            item("Ana?", "Rome", None, "c"),
+        ]
+    )
     image, text = batch["image"], batch["text"]
-    equal(image["inputs"]["input_ids"], [
-        [0, 0, 0, 1, 10, 3, 5, 5, 4, 17, 20, 2, 1, 11, 14, 20, 2],
-        [1, 10, 3, 5, 5, 5, 5, 4, 12, 16, 2, 1, 11, 18, 19, 20, 2],
-    ])
+    equal(
+        image["inputs"]["input_ids"],
+        [
+            [0, 0, 0, 1, 10, 3, 5, 5, 4, 17, 20, 2, 1, 11, 14, 20, 2],
+            [1, 10, 3, 5, 5, 5, 5, 4, 12, 16, 2, 1, 11, 18, 19, 20, 2],
+        ],
+    )
     equal(image["labels"], [[N] * 14 + [14, 20, 2], [N] * 13 + [18, 19, 20, 2]])
     equal(image["inputs"]["attention_mask"], [[0] * 3 + [1] * 14, [1] * 17])
-    equal(image["inputs"]["mm_token_type_ids"], [
-        [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    ])
+    equal(
+        image["inputs"]["mm_token_type_ids"],
+        [
+            [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ],
+    )
     equal(image["inputs"]["image_grid_thw"], [[1, 2, 4], [1, 4, 4]])
     assert image["inputs"]["pixel_values"].shape[0] == 2 * 4 + 4 * 4  # patches, one row each, in order
     equal(text["inputs"]["input_ids"], [[1, 10, 14, 16, 2, 1, 11, 19, 2]])
@@ -117,7 +161,9 @@ def test_text_only_chat_and_tags_by_hand() -> None:
     chat = word_tokenizer(QWEN, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     chat.chat_template = CHATML
     rows = Collator(chat).rows([item("Where?", "In Rome."), item("Ana?", "Rome")])["text"]
-    equal(rows["inputs"]["input_ids"], [[1, 10, 12, 16, 2, 1, 11, 18, 19, 20, 2], [0, 0, 1, 10, 14, 16, 2, 1, 11, 19, 2]])
+    equal(
+        rows["inputs"]["input_ids"], [[1, 10, 12, 16, 2, 1, 11, 18, 19, 20, 2], [0, 0, 1, 10, 14, 16, 2, 1, 11, 19, 2]]
+    )
     equal(rows["labels"], [[N] * 7 + [18, 19, 20, 2], [N] * 9 + [19, 2]])
 
     tagged = word_tokenizer(["<s>", "</s>"], bos_token="<s>", eos_token="</s>")  # no pad token, as for Llama
@@ -130,13 +176,17 @@ def test_text_only_chat_and_tags_by_hand() -> None:
 
 
 def test_several_answers_come_answer_major() -> None:
-    rows = Collator(llava_processor()).rows([
-        item("Where?", ["Rome", "She", "In Rome."], picture(0, 16), "a"), item("Ana?", ["Ana", "born", "was"], None, "b"),
-    ])
+    rows = Collator(llava_processor()).rows(
+        [
+            item("Where?", ["Rome", "She", "In Rome."], picture(0, 16), "a"),
+            item("Ana?", ["Ana", "born", "was"], None, "b"),
+        ]
+    )
+
     def tail(r: dict[str, Any]) -> list[list[int]]:
         return [[t for t in row if t not in (N, 1)] for row in r["labels"].tolist()]
 
-    in_order = (tail(rows["text"]) + tail(rows["image"]))
+    in_order = tail(rows["text"]) + tail(rows["image"])
     assert [in_order[i] for i in rows["order"].tolist()] == [[15], [10], [17], [11], [14, 15, 16], [9]]
     assert rows["image"]["inputs"]["pixel_values"].shape[0] == 3  # the picture once for each of its answers
 
@@ -165,7 +215,9 @@ def test_padding_that_looks_like_an_image_token_is_not_one() -> None:
     processor = qwen_processor()
     collator = Collator(processor)
     processor.tokenizer.pad_token = "<|image_pad|>"
-    rows = collator.rows([item("Where?", "Rome", picture(0, 8), "a"), item("Where?", "In Rome.", picture(1, 16), "b")])["image"]
+    rows = collator.rows([item("Where?", "Rome", picture(0, 8), "a"), item("Where?", "In Rome.", picture(1, 16), "b")])[
+        "image"
+    ]
     assert rows["inputs"]["input_ids"][0, 0] == collator.image_token_id
     assert rows["inputs"]["mm_token_type_ids"].sum(1).tolist() == [1, 4]
 
@@ -181,7 +233,9 @@ def test_cached_images_give_the_same_tensors_and_are_processed_once(make: Any, m
     assert all(torch.equal(first[name], again[name]) for name in first)
     patches = len(first["pixel_values"]) // 2
     torch.testing.assert_close(other["pixel_values"], first["pixel_values"][:patches])
-    assert (other["input_ids"] == collator.image_token_id).sum() == (first["input_ids"][0] == collator.image_token_id).sum()
+    assert (other["input_ids"] == collator.image_token_id).sum() == (
+        first["input_ids"][0] == collator.image_token_id
+    ).sum()
 
 
 def test_the_image_cache_stays_within_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

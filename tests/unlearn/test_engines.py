@@ -15,7 +15,9 @@ FILES = {"cpu": None, "ddp": None, "fsdp2": "FSDP2", "zero2": "ZeRO-2", "zero3":
 
 
 def parsed(*words: str) -> Namespace:
-    return _validate_launch_command(launch_command_parser().parse_args([*words, "--main_process_port", "0", "mm/forget.py"]))[0]
+    return _validate_launch_command(
+        launch_command_parser().parse_args([*words, "--main_process_port", "0", "mm/forget.py"])
+    )[0]
 
 
 def environment_of(file: str) -> dict[str, str]:
@@ -47,7 +49,11 @@ def test_the_list_is_that_of_the_folder() -> None:
 def test_zero_leaves_accumulation_and_clipping_to_the_run() -> None:
     for file in ("zero2", "zero3"):
         environment = environment_of(file)
-        assert environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] == environment["ACCELERATE_GRADIENT_CLIPPING"] == "auto"
+        assert (
+            environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"]
+            == environment["ACCELERATE_GRADIENT_CLIPPING"]
+            == "auto"
+        )
 
 
 def test_several_processes_on_a_cpu_of_which_one_starts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +110,9 @@ def test_what_needs_whole_weights_is_refused_where_they_lie_in_parts() -> None:
     check_needs("FSDP2", penalty=False, grad_norms=False, start_weights=True)
     check_needs("ZeRO-2", penalty=True, grad_norms=False)
     check_needs("DDP", penalty=True, grad_norms=True)
-    check_launch({"ACCELERATE_USE_CPU": "False", "MASTER_PORT": "1", "MASTER_ADDR": "node1"}, gpu=True)  # a batch script's own
+    check_launch(
+        {"ACCELERATE_USE_CPU": "False", "MASTER_PORT": "1", "MASTER_ADDR": "node1"}, gpu=True
+    )  # a batch script's own
     with pytest.raises(ValueError, match="FSDP1; set fsdp_version: 2"):
         check_launch({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, gpu=True)
 
@@ -131,4 +139,6 @@ def test_the_table_of_memory_is_worked_out_as_by_hand() -> None:
     # rows 3, tokens 10, answer 2: inputs 2 * 3 * 10 * 8 * 2; inside 3 * 10 * (80 + 64) * 2; logits 3 * 2 * 100 * 10
     assert module.passing(small, "DDP", "LoRA", rows=3, tokens=10, answer=2) == 960 + 8640 + 6000
     llava = module.SHAPES[0]
-    assert llava.parameters == pytest.approx(7.06e9, rel=0.01) and module.SHAPES[3].parameters == pytest.approx(73.4e9, rel=0.01)
+    assert llava.parameters == pytest.approx(7.06e9, rel=0.01) and module.SHAPES[3].parameters == pytest.approx(
+        73.4e9, rel=0.01
+    )

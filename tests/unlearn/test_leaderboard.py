@@ -60,7 +60,9 @@ def test_text_tasks_stand_beside_the_aggregates():
     plain = row_of(log, log)
     with_text = {**log, "eval_text_forget.json": log["eval_log.json"]}
     row = row_of(with_text, log)
-    assert row["ROUGE Forget Text"] == pytest.approx((0.5 + 1.0) / 2) and row["Prob. Forget Text"] == row["Prob. Retain"]
+    assert (
+        row["ROUGE Forget Text"] == pytest.approx((0.5 + 1.0) / 2) and row["Prob. Forget Text"] == row["Prob. Retain"]
+    )
     assert {name: value for name, value in row.items() if "Forget Text" not in name} == plain, "and change none of them"
     assert not any("Text" in name for name in plain)
 
@@ -109,7 +111,12 @@ def test_log_forget_quality_has_a_floor():
 def test_gold_against_itself(track):
     gold = make_log(track, seed=2, ragged=True)
     row = row_of(gold, gold)
-    assert (row["Forget Quality"], row["KS test p-value"], row["KS statistic"], row["Wasserstein-1"]) == (1.0, 1.0, 0.0, 0.0)
+    assert (row["Forget Quality"], row["KS test p-value"], row["KS statistic"], row["Wasserstein-1"]) == (
+        1.0,
+        1.0,
+        0.0,
+        0.0,
+    )
     assert row["intervals"]["Forget Quality" if track == "mm" else "JS Forget Quality"] == [1.0, 1.0]
 
 
@@ -127,7 +134,9 @@ def test_a_common_factor_of_an_items_probabilities_moves_only_what_it_should():
     for task in scaled.values():
         for key in ("avg_gt_loss", "avg_paraphrased_loss"):
             task[key] = {row: loss + 7 for row, loss in task[key].items()}
-        task["average_perturb_loss"] = {row: [x + 7 for x in losses] for row, losses in task["average_perturb_loss"].items()}
+        task["average_perturb_loss"] = {
+            row: [x + 7 for x in losses] for row, losses in task["average_perturb_loss"].items()
+        }
     before, after = row_of(log, gold), row_of(scaled, gold)
     names = [name for name, value in before.items() if isinstance(value, float)]
     assert len(names) > 40
@@ -162,7 +171,9 @@ def test_a_collapsed_model_gives_finite_numbers_or_null():
     for task in log.values():
         task["avg_gt_loss"] = dict.fromkeys(task["avg_gt_loss"], 900.0)
         task["avg_paraphrased_loss"] = dict.fromkeys(task["avg_gt_loss"], 1000.0)
-        task["average_perturb_loss"] = {row: [1.0] * len(losses) for row, losses in task["average_perturb_loss"].items()}
+        task["average_perturb_loss"] = {
+            row: [1.0] * len(losses) for row, losses in task["average_perturb_loss"].items()
+        }
     with np.errstate(all="raise", under="ignore"):
         row = row_of(log, gold)
     json.dumps(row, allow_nan=False)
@@ -180,25 +191,37 @@ def test_identity_comes_from_the_meta_or_the_folder(tmp_path):
     assert foreign["logs"] == {"model": foreign["model"], "gold": foreign["model"]}
     save_log(path.parent, log, make_meta(log, seed=7, variant="v"))
     row = leaderboard_row(path, path, submitted_by="me")
-    expected = {"method": "npo", "seed": 7, "variant": "v", "settings_hash": "abc", "modality": "both", "submitted_by": "me"}
+    expected = {
+        "method": "npo",
+        "seed": 7,
+        "variant": "v",
+        "settings_hash": "abc",
+        "modality": "both",
+        "submitted_by": "me",
+    }
     assert {key: row[key] for key in expected} == expected
     assert leaderboard_row(path, path, method="given")["method"] == "given"
     assert row["Generation tokens Retain"] == 7.0
 
 
 def test_what_was_evaluated_and_how_is_part_of_a_row():
-    """A run scored on shuffled images or in 4 bit must not take the place of its ordinary row; a text task may be added."""
+    """A run scored on shuffled images or in 4 bit must not take the place of its ordinary row; a text task may be
+    added."""
     log = make_log(seed=1)
 
     def evaluation(**facts):
         items = {task: f"10 rows {task}" for task in log} | facts.pop("items", {})
-        return row_of(as_log(log, make_meta(log, **{"items": items, "quantization": None, "max_new_tokens": 32, **facts})), log)[
-            "evaluation"
-        ]
+        return row_of(
+            as_log(log, make_meta(log, **{"items": items, "quantization": None, "max_new_tokens": 32, **facts})), log
+        )["evaluation"]
 
     plain = evaluation()
     assert evaluation() == evaluation(items={"eval_text_forget": "5 rows"}) == plain and plain
-    others = [evaluation(items={"eval_log": "10 rows shuffled"}), evaluation(quantization="4bit"), evaluation(max_new_tokens=8)]
+    others = [
+        evaluation(items={"eval_log": "10 rows shuffled"}),
+        evaluation(quantization="4bit"),
+        evaluation(max_new_tokens=8),
+    ]
     assert len({plain, *others}) == 4
 
 

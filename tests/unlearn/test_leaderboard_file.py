@@ -17,7 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def row(**changes):
-    identity = {"method": "npo", "model": "m", "forget_split": "forget10", "modality": "both", "seed": 0, "settings_hash": "a1"}
+    identity = {
+        "method": "npo",
+        "model": "m",
+        "forget_split": "forget10",
+        "modality": "both",
+        "seed": 0,
+        "settings_hash": "a1",
+    }
     return {**identity, "submitted_by": "me", "Retain metric": 0.5, **changes}
 
 

@@ -44,7 +44,8 @@ def test_caption_and_facerec_of_a_row_go_together():
 
 
 def test_interval_of_forget_quality_is_centred_and_stays_in_bounds():
-    """Drawing again adds noise, which lowers 1 - JSD: the draws are moved back around the number, then cut to [0, 1]."""
+    """Drawing again adds noise, which lowers 1 - JSD: the draws are moved back around the number, then cut to [0,
+    1]."""
     gold = make_log(seed=2, rows=120)
     row = row_of(make_log(seed=1, rows=120), gold)
     low, high = row["intervals"]["Forget Quality"]
@@ -63,7 +64,9 @@ def test_memorisation_gate():
     assert gap == pytest.approx(row["base"]["Forget metric"] - row["gold"]["Forget metric"])
     low, high = row["intervals"]["Forget metric, base minus gold"]
     assert 0 < low < gap < high
-    alarms = [row_of(model, gold, base_log=make_log(seed=seed, rows=60, forget=0.2))["memorised"] for seed in range(4, 12)]
+    alarms = [
+        row_of(model, gold, base_log=make_log(seed=seed, rows=60, forget=0.2))["memorised"] for seed in range(4, 12)
+    ]
     assert sum(alarms) <= 2, "a base that knows no more than gold passes in 2.5 % of samples"
     assert row_of(model, gold, base_log=gold)["memorised"] is False
     assert row["gold"]["Forget Quality"] == 1.0

@@ -24,7 +24,9 @@ def llava_7b() -> Any:
 
     vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
                               image_size=336, patch_size=14, projection_dim=768, vocab_size=32000)  # fmt: skip
-    text = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32064)
+    text = LlamaConfig(
+        hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32, vocab_size=32064
+    )
     return LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text, image_token_index=32000))
 
 
@@ -123,7 +125,9 @@ def test_trained_share_and_frozen_modules_with_lora(family: str) -> None:
     assert by_hand == published[family]
 
 
-def test_full_finetuning_freezes_the_vision_tower_and_nothing_else(family: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_full_finetuning_freezes_the_vision_tower_and_nothing_else(
+    family: str, caplog: pytest.LogCaptureFixture
+) -> None:
     build, _, billions, *_ = REAL[family]
     with caplog.at_level(logging.INFO):
         model = prepare_trainable(fresh(build), LoraSettings(r=0), freeze_vision=True)
@@ -191,7 +195,9 @@ def test_a_noisy_start_is_seeded_and_off_by_default() -> None:
 
 
 def test_what_a_penalty_sees() -> None:
-    model = prepare_trainable(copy.deepcopy(tiny_llava()[0]), LoraSettings(r=2, alpha=8, init_noise=0.1), freeze_vision=True)
+    model = prepare_trainable(
+        copy.deepcopy(tiny_llava()[0]), LoraSettings(r=2, alpha=8, init_noise=0.1), freeze_vision=True
+    )
     start = snapshot(model)
     seen = trained_view(model, start)
     assert len(seen.lora) == 14 and set(seen.parameters) == set(start)

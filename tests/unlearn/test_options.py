@@ -37,7 +37,10 @@ SAMPLES: Any = [
         ({"liger": True}, "liger=true needs a GPU.*liger=false"),
         ({"attn_implementation": "flash_attention_2"}, "flash_attention_2 needs a GPU.*auto or sdpa"),
         ({"quantization": "4bit", "LoRA": LoraSettings(r=0)}, "quantization=4bit with LoRA.r=0.*LoRA.r > 0"),
-        ({"quantization": "8bit", "freeze_vision_module": False, "LoRA": LoraSettings(targets="all")}, "freeze_vision_module"),
+        (
+            {"quantization": "8bit", "freeze_vision_module": False, "LoRA": LoraSettings(targets="all")},
+            "freeze_vision_module",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_remedy(kind: Any, options: dict[str, Any], message: str) -> None:
@@ -70,7 +73,8 @@ def test_liger_leaves_the_logits_alone_and_refuses_what_it_does_not_know(kind: s
     """Its fused cross-entropy, on by default, returns no logits."""
     called: list[dict[str, Any]] = []
     patch = types.SimpleNamespace(
-        MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": None}, _apply_liger_kernel_to_instance=lambda **given: called.append(given)
+        MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": None},
+        _apply_liger_kernel_to_instance=lambda **given: called.append(given),
     )
     monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", types.SimpleNamespace(monkey_patch=patch))  # type: ignore[arg-type]
@@ -83,7 +87,8 @@ def test_liger_leaves_the_logits_alone_and_refuses_what_it_does_not_know(kind: s
             use_liger(model)
 
 
-# ---- QLoRA --------------------------------------------------------------------------------------------------------------
+# ---- QLoRA
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -100,7 +105,9 @@ def wide(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])
-def test_qlora_trains_the_adapter_and_merges_it_into_the_base_as_it_was(wide: Path, quantization: str, tmp_path: Path) -> None:
+def test_qlora_trains_the_adapter_and_merges_it_into_the_base_as_it_was(
+    wide: Path, quantization: str, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model = load_model(str(wide), quantization=quantization)
     model = prepare_trainable(model, LoraSettings(r=4, alpha=8), freeze_vision=True)
@@ -129,14 +136,21 @@ def test_qlora_trains_the_adapter_and_merges_it_into_the_base_as_it_was(wide: Pa
     assert change.abs().max() > 1e-2
 
 
-# ---- 8-bit AdamW, torch.compile --------------------------------------------------------------------------------------------
+# ---- 8-bit AdamW, torch.compile
+# --------------------------------------------------------------------------------------------
 
 
 def test_8_bit_adamw_trains(tmp_path: Path) -> None:
     trainer = make_trainer(
-        tmp_path, build_method("retain_ft"), lora=0, optim="adamw_bnb_8bit", epoch_over="retain", retain=(0, 4), num_epochs=8,
+        tmp_path,
+        build_method("retain_ft"),
+        lora=0,
+        optim="adamw_bnb_8bit",
+        epoch_over="retain",
+        retain=(0, 4),
+        num_epochs=8,
         batch_size=4,
-    )  # fmt: skip
+    )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0] - 0.3

@@ -1,4 +1,5 @@
-"""finetune and forget from settings to files: on tiny models saved to disk, for both families, with and without LoRA."""
+"""finetune and forget from settings to files: on tiny models saved to disk, for both families, with and without
+LoRA."""
 
 import dataclasses
 import functools
@@ -39,7 +40,12 @@ def finetune(bases: dict[str, Path], folder: Path, name: str = "llava", source: 
 
 
 def forget(bases: dict[str, Path], folder: Path, name: str = "llava", sources: Any = None, **changes: Any) -> Path:
-    defaults = {"save_dir": str(folder), "model_path": str(bases[name]), "LoRA": LoraSettings(r=2), "forget_loss": "npo"}
+    defaults = {
+        "save_dir": str(folder),
+        "model_path": str(bases[name]),
+        "LoRA": LoraSettings(r=2),
+        "forget_loss": "npo",
+    }
     settings = ForgetSettings(**{**defaults, **SMALL, **changes})
     family = Family(name, "not used", rmu_layer=1)
     pairs = sources or (lambda: (ListSource(3, 2, "forget"), ListSource(3, 3, "retain", offset=50)))
@@ -63,7 +69,9 @@ def distance(one: Any, other: Any) -> float:
 
 @pytest.mark.parametrize("name", list(TINY))
 @pytest.mark.parametrize("lora", [2, 0])
-def test_finetuning_saves_a_whole_merged_model_with_its_processor(bases: Any, tmp_path: Path, name: str, lora: int) -> None:
+def test_finetuning_saves_a_whole_merged_model_with_its_processor(
+    bases: Any, tmp_path: Path, name: str, lora: int
+) -> None:
     folder = finetune(bases, tmp_path / "ft", name, LoRA=LoraSettings(r=lora))
     files = {file.name for file in folder.iterdir()}
     assert {"config.json", "model.safetensors", "run.json", "train_log.jsonl", "tokenizer_config.json"} <= files
@@ -94,7 +102,10 @@ def test_full_forgetting_saves_a_whole_model(bases: Any, tmp_path: Path) -> None
     assert (folder / "model.safetensors").exists() and not (folder / "adapter_config.json").exists()
     assert distance(load_model(str(folder)), load_model(str(bases["llava"]))) > 1e-3
     nothing = forget(bases, tmp_path / "nothing", save_model=False)
-    assert not list(nothing.glob("*.safetensors")) and json.loads((nothing / "run.json").read_text())["status"] == "finished"
+    assert (
+        not list(nothing.glob("*.safetensors"))
+        and json.loads((nothing / "run.json").read_text())["status"] == "finished"
+    )
 
 
 def test_a_finished_run_is_left_alone(bases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +131,8 @@ def test_overwriting_an_adapter_by_a_full_model_leaves_no_adapter(bases: Any, tm
 def test_a_killed_run_goes_on_from_its_checkpoint_by_the_same_call(
     bases: Any, tmp_path: Path, lora: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4 steps at once, and 2 steps, a kill and 2 more, end in the same files. SKU also needs the weights of the start."""
+    """4 steps at once, and 2 steps, a kill and 2 more, end in the same files. SKU also needs the weights of the
+    start."""
     run = functools.partial(forget, bases, forget_loss="SKU", LoRA=LoraSettings(r=lora), num_epochs=2, max_steps=4)
     whole = tensors(run(tmp_path / "whole"))
     plain = training.UnlearnTrainer.compute_loss
@@ -172,7 +184,8 @@ def interrupted(*_: Any, **__: Any) -> None:
 
 @pytest.mark.parametrize("lora", [2, 0])
 def test_sku_saves_the_negated_model(bases: Any, tmp_path: Path, lora: int) -> None:
-    """Saved = original - (trained - original), against the same run without the second stage (s = -1 saves `trained`)."""
+    """Saved = original - (trained - original), against the same run without the second stage (s = -1 saves
+    `trained`)."""
     import unlearn.methods.sku as sku
 
     run = functools.partial(forget, bases, forget_loss="SKU", LoRA=LoraSettings(r=lora))
@@ -193,7 +206,9 @@ def test_sku_saves_the_negated_model(bases: Any, tmp_path: Path, lora: int) -> N
 def test_a_stop_is_written_to_the_record(bases: Any, tmp_path: Path) -> None:
     folder = forget(bases, tmp_path / "run", forget_loss="grad_ascent", stop_when=0.5)
     record = json.loads((folder / "run.json").read_text())
-    assert record["steps"] == 1 and "above stop_when=0.5 at step 1" in record["stopped"] and record["status"] == "finished"
+    assert (
+        record["steps"] == 1 and "above stop_when=0.5 at step 1" in record["stopped"] and record["status"] == "finished"
+    )
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -219,7 +234,8 @@ def test_bad_input_is_refused_before_data_or_a_model_is_loaded(
 
 @pytest.mark.parametrize(("changes", "pair", "message"), [
     ({"forget_loss": "SKU"}, (ListSource(0, 3), ListSource(0, 3)), "3 random answers are asked for.*only 2 other"),
-    ({"forget_loss": "npo", "num_epochs": 0}, (ListSource(0, 3), ListSource(0, 3)), "num_epochs=0 leaves no step to train"),
+    ({"forget_loss": "npo", "num_epochs": 0}, (ListSource(0, 3), ListSource(0, 3)),
+     "num_epochs=0 leaves no step to train"),
     ({"resume_from_checkpoint": "models/none"}, None, "resume_from_checkpoint=models/none is not a checkpoint folder"),
 ])  # fmt: skip
 def test_bad_input_that_only_the_data_shows(bases: Any, tmp_path: Path, changes: Any, pair: Any, message: str,
@@ -239,7 +255,9 @@ def test_a_language_model_with_tags_goes_the_same_way(tmp_path: Path) -> None:
         from tests.models import CHATML
 
         tokenizer.chat_template = CHATML
-    family = Family("llama", "x", text_only=True, question_start_tag="[INST] ", question_end_tag=" [/INST]", rmu_layer=0)
+    family = Family(
+        "llama", "x", text_only=True, question_start_tag="[INST] ", question_end_tag=" [/INST]", rmu_layer=0
+    )
     settings = ForgetSettings(save_dir=str(tmp_path / "run"), model_path=str(tmp_path / "base"), forget_loss="RMU",
                               LoRA=LoraSettings(r=2), max_steps=2, **{**SMALL, "save_steps": 0})  # fmt: skip
     pair = ListSource(0, 4, "forget"), ListSource(0, 4, "retain", offset=50)

@@ -191,7 +191,9 @@ def test_an_adapter_on_top_scores_and_generates_like_its_merged_model():
     model, collator, prompts, answers = build(tiny_qwen2vl, (True, False, True))
     torch.manual_seed(0)
     targets = r".*language_model.*\.(q_proj|v_proj)"
-    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=targets, init_lora_weights=False)).eval()
+    adapted = get_peft_model(
+        copy.deepcopy(model), LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
+    ).eval()
     merged = copy.deepcopy(adapted).merge_and_unload()
     outcomes = []
     for each in (adapted, merged):
@@ -224,7 +226,9 @@ def test_a_sliding_window_cache_is_not_forked_and_generates_right(caplog, monkey
     for prompt, own, scores in zip(
         prompts, answers, score_plain(model, collator, prompts, answers, rows_per_forward=4), strict=True
     ):
-        assert [score.loss for score in scores] == pytest.approx([one_forward(model, prompt, ids) for ids in own], abs=1e-4)
+        assert [score.loss for score in scores] == pytest.approx(
+            [one_forward(model, prompt, ids) for ids in own], abs=1e-4
+        )
     expected = generate(model, collator, prompts, 20)
     assert generate_greedy(model, prefix, max_new_tokens=20, stop_ids=stop_token_ids(model, collator)) == expected
 

@@ -24,8 +24,16 @@ from unlearn.results import as_log
 from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings, LoraSettings
 
 IDS = torch.tensor([[7, 30, 41, 9]])
-SMALL: dict[str, Any] = {"batch_size": 2, "num_epochs": 1, "logging_steps": 1, "lr": 3e-2, "save_steps": 0, "max_steps": 2,
-                         "LoRA": LoraSettings(r=2), "model_family": "llava"}  # fmt: skip
+SMALL: dict[str, Any] = {
+    "batch_size": 2,
+    "num_epochs": 1,
+    "logging_steps": 1,
+    "lr": 3e-2,
+    "save_steps": 0,
+    "max_steps": 2,
+    "LoRA": LoraSettings(r=2),
+    "model_family": "llava",
+}
 WHOLE = {"README.md", "run.json", "config.json", "generation_config.json", "model.safetensors"}
 ADAPTER = {"README.md", "run.json", "adapter_config.json", "adapter_model.safetensors"}
 PROCESSOR = {"processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
@@ -37,8 +45,14 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def forget(start: str | Path, folder: Path, **changes: Any) -> Path:
-    defaults = {"save_dir": str(folder), "model_path": str(start), "forget_loss": "npo", "method_args": {"npo": {"beta": 0.3}},
-                "forget_data_path": "therem/CLEAR", "retain_data_path": "therem/CLEAR"}  # fmt: skip
+    defaults = {
+        "save_dir": str(folder),
+        "model_path": str(start),
+        "forget_loss": "npo",
+        "method_args": {"npo": {"beta": 0.3}},
+        "forget_data_path": "therem/CLEAR",
+        "retain_data_path": "therem/CLEAR",
+    }
     settings = ForgetSettings(**{**defaults, **SMALL, **changes})
     sources = ListSource(2, 2, "forget"), ListSource(2, 2, "retain", offset=50)
     return pipeline.forget(settings, Family("llava", "x", rmu_layer=1), lambda: sources, REFUSALS)
@@ -94,10 +108,13 @@ def front_matter(readme: bytes) -> dict[str, Any]:
     return yaml.safe_load(readme.decode().split("---\n")[1])
 
 
-# ---- to the hub ---------------------------------------------------------------------------------------------------------
+# ---- to the hub
+# ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_goes_out_with_its_base_by_id_and_nothing_private(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_adapter_goes_out_with_its_base_by_id_and_nothing_private(
+    runs: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     hub = FakeHub()
     files = sent(monkeypatch, hub, model_path=str(runs["adapter"]), repo="me/clear-npo", base="me/clear-full@v1",
                  private=True, license="mit", export=str(tmp_path / "out"))  # fmt: skip
@@ -113,18 +130,26 @@ def test_an_adapter_goes_out_with_its_base_by_id_and_nothing_private(runs: Any, 
         for secret in (str(runs["root"]), "alice", str(Path.cwd()), str(ROOT)):
             assert secret.encode() not in content, f"{name} tells of {secret}"
     record, source = json.loads(files["run.json"]), json.loads((runs["adapter"] / "run.json").read_text())
-    assert "command" not in record and "save_dir" not in record["settings"] and record["settings"]["model_path"] == "base"
+    assert (
+        "command" not in record and "save_dir" not in record["settings"] and record["settings"]["model_path"] == "base"
+    )
     assert record["settings"]["method_args"] == {"npo": {"beta": 0.3}} and record["settings"]["lr"] == 3e-2
     assert all(record[key] == source[key] for key in ("settings_hash", "variant", "seed", "commit", "versions", "kind"))
 
 
 def test_the_card_says_what_it_is_and_what_it_is_no_proof_of(runs: Any, tmp_path: Path) -> None:
-    folder, address = publish(PublishSettings(model_path=str(runs["adapter"]), base="me/full", export=str(tmp_path / "out")))
+    folder, address = publish(
+        PublishSettings(model_path=str(runs["adapter"]), base="me/full", export=str(tmp_path / "out"))
+    )
     readme = (folder / "README.md").read_text()
     assert address is None and front_matter(readme.encode()) == {
-        "base_model": "me/full", "base_model_relation": "adapter", "library_name": "peft", "pipeline_tag": "image-text-to-text",
-        "tags": ["machine-unlearning", "clear-benchmark", "npo", "lora"], "datasets": ["therem/CLEAR"],
-    }  # fmt: skip
+        "base_model": "me/full",
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "pipeline_tag": "image-text-to-text",
+        "tags": ["machine-unlearning", "clear-benchmark", "npo", "lora"],
+        "datasets": ["therem/CLEAR"],
+    }
     record = json.loads((runs["adapter"] / "run.json").read_text())
     for said in ("| options | beta=0.3 |", "| forget split | forget10+tofu |", "| retain split | retain90+tofu |",
                  "| seed | 42 |", f"| settings hash | {record['settings_hash']} |",
@@ -137,21 +162,33 @@ def test_the_card_says_what_it_is_and_what_it_is_no_proof_of(runs: Any, tmp_path
 
 
 def test_a_whole_model_goes_out_as_it_is(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    files = sent(monkeypatch, FakeHub(public=True), model_path=str(runs["base"]), repo="me/full", export=str(tmp_path / "out"))
-    assert files.keys() == WHOLE | PROCESSOR and files["model.safetensors"] == (runs["base"] / "model.safetensors").read_bytes()
+    files = sent(
+        monkeypatch, FakeHub(public=True), model_path=str(runs["base"]), repo="me/full", export=str(tmp_path / "out")
+    )
+    assert (
+        files.keys() == WHOLE | PROCESSOR
+        and files["model.safetensors"] == (runs["base"] / "model.safetensors").read_bytes()
+    )
     facts = front_matter(files["README.md"])
     assert facts["base_model"] == "llava-hf/llava-1.5-7b-hf" and facts["base_model_relation"] == "finetune"
     assert "license" not in facts and facts["library_name"] == "transformers"
-    assert "Not evaluated before" in files["README.md"].decode() and "finetuned on `full+tofu`" in files["README.md"].decode()
+    assert (
+        "Not evaluated before" in files["README.md"].decode()
+        and "finetuned on `full+tofu`" in files["README.md"].decode()
+    )
     assert not any(str(runs["root"]).encode() in content for content in files.values())
 
 
 @pytest.mark.parametrize(("precision", "dtype", "tolerance"), [("auto", "float32", 1e-4), ("bf16", "bfloat16", 0.2)])
-def test_a_merged_export_has_the_adapters_logits(runs: Any, tmp_path: Path, precision: str, dtype: str, tolerance: float) -> None:
+def test_a_merged_export_has_the_adapters_logits(
+    runs: Any, tmp_path: Path, precision: str, dtype: str, tolerance: float
+) -> None:
     """Against PEFT's own unmerged forward; the base alone is far from both."""
     from peft import PeftModel
 
-    chosen = PublishSettings(model_path=str(runs["adapter"]), merge=True, precision=precision, export=str(tmp_path / "merged"))
+    chosen = PublishSettings(
+        model_path=str(runs["adapter"]), merge=True, precision=precision, export=str(tmp_path / "merged")
+    )
     folder, _ = publish(chosen)
     assert {file.name for file in folder.iterdir()} == WHOLE | PROCESSOR
     assert json.loads((folder / "config.json").read_text())["dtype"] == dtype
@@ -213,7 +250,9 @@ def test_a_file_that_names_a_folder_of_this_machine_is_never_sent(runs: Any, tmp
     hub = FakeHub()
     monkeypatch.setattr("huggingface_hub.HfApi", hub)
     with pytest.raises(ValueError, match=r"README.md would tell the world about"):
-        publish(PublishSettings(model_path=str(runs["adapter"]), base="me/full", repo="me/x", export=str(tmp_path / "out")))
+        publish(
+            PublishSettings(model_path=str(runs["adapter"]), base="me/full", repo="me/x", export=str(tmp_path / "out"))
+        )
     assert not hub.calls and not list(tmp_path.iterdir())
 
 
@@ -234,7 +273,9 @@ def test_private_is_kept_and_a_refusal_shows_no_token(
     monkeypatch.setattr("huggingface_hub.HfApi", FakeHub(error=HfHubHTTPError("401", response=response)))
     with caplog.at_level(logging.DEBUG), pytest.raises(ValueError, match="did not accept the upload. Log in") as error:
         publish(settings)
-    assert "hf_secret" not in caplog.text + str(error.value) + "".join(f.read_text() for f in (tmp_path / "out").glob("*.json"))
+    assert "hf_secret" not in caplog.text + str(error.value) + "".join(
+        f.read_text() for f in (tmp_path / "out").glob("*.json")
+    )
 
 
 def test_every_key_is_in_the_config() -> None:
@@ -242,7 +283,8 @@ def test_every_key_is_in_the_config() -> None:
     assert {field.name for field in dataclasses.fields(PublishSettings)} == config.keys() - {"defaults", "hydra"}
 
 
-# ---- from the hub -------------------------------------------------------------------------------------------------------
+# ---- from the hub
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_models_are_pulled_by_id_and_revision(runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,12 +299,18 @@ def test_models_are_pulled_by_id_and_revision(runs: Any, tmp_path: Path, monkeyp
     other, _ = publish(PublishSettings(model_path=str(runs["adapter"]), base="me/full@v0", export="other"))
     add_to_hub(cache, "me/npo", other, "old")
 
-    assert resolve_path("me/full") == "me/full" and resolve_path("me/npo") == str(snapshot) and is_adapter(resolve_path("me/npo"))
+    assert (
+        resolve_path("me/full") == "me/full"
+        and resolve_path("me/npo") == str(snapshot)
+        and is_adapter(resolve_path("me/npo"))
+    )
     local = {name: logits(load_model(str(runs[name]))) for name in ("base", "adapter")}
     torch.testing.assert_close(logits(load_model("me/full")), local["base"])
     torch.testing.assert_close(logits(load_model("me/npo")), local["adapter"])
     torch.testing.assert_close(logits(load_model("me/full@v0")), logits(load_model(str(runs["root"] / "pretrained"))))
-    assert (logits(load_model("me/npo@old")) - local["adapter"]).abs().max() > 0.1  # the same matrices on the model before
+    assert (
+        logits(load_model("me/npo@old")) - local["adapter"]
+    ).abs().max() > 0.1  # the same matrices on the model before
     assert decoder_count("me/npo") == decoder_count("me/full@v0") == 2
     assert pipeline.load_collator("me/npo", Family("llava", "x"), 64).encode_answer("x")
     about = pipeline.describe_run(EvalSettings(model_path="me/npo"), resolve_path("me/npo"))
@@ -270,7 +318,9 @@ def test_models_are_pulled_by_id_and_revision(runs: Any, tmp_path: Path, monkeyp
     again = forget("me/full@v0", tmp_path / "again")
     assert json.loads((again / "adapter_config.json").read_text())["base_model_name_or_path"] == "me/full@v0"
     assert (logits(load_model(str(again))) - logits(load_model("me/full@v0"))).abs().max() > 0.01
-    folder, _ = publish(PublishSettings(model_path=str(again), export="final"))  # its base is on the hub: no base= needed
+    folder, _ = publish(
+        PublishSettings(model_path=str(again), export="final")
+    )  # its base is on the hub: no base= needed
     assert "revision='v0'" in (folder / "README.md").read_text()
     with pytest.raises(ValueError, match="me/full@v9 is not in the local cache, and the hub is out of reach"):
         resolve_path("me/full@v9")

@@ -130,7 +130,9 @@ def test_loss_beta_overrides_the_forget_weight(name, field):
 
 def test_loss_beta_never_touches_dpo():
     assert build_method("dpo", loss_beta=1.0) == build_method("dpo")
-    with pytest.raises(ValueError, match=r"loss_beta=0.5 has no meaning for dpo: .*grad_diff.*npo, RMU, scrub\. .*beta"):
+    with pytest.raises(
+        ValueError, match=r"loss_beta=0.5 has no meaning for dpo: .*grad_diff.*npo, RMU, scrub\. .*beta"
+    ):
         build_method("dpo", loss_beta=0.5)
 
 

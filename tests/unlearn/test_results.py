@@ -1,4 +1,5 @@
-"""The eval log on disk: what was written is read back, and everything else is refused with file, task, row and remedy."""
+"""The eval log on disk: what was written is read back, and everything else is refused with file, task, row and
+remedy."""
 
 import copy
 import json
@@ -43,7 +44,10 @@ def test_the_aggregate_holds_tasks_that_finished_earlier(tmp_path, log):
     write_task(tmp_path, "eval_log", log["eval_log.json"])
     write_aggregate(tmp_path, ["eval_log"])
     write_task(tmp_path, "eval_log_forget", log["eval_log_forget.json"])
-    assert list(read_log(write_aggregate(tmp_path, ["eval_log", "eval_log_forget"])).tasks) == ["eval_log", "eval_log_forget"]
+    assert list(read_log(write_aggregate(tmp_path, ["eval_log", "eval_log_forget"])).tasks) == [
+        "eval_log",
+        "eval_log_forget",
+    ]
 
 
 def test_the_schema_is_the_published_one():
@@ -58,7 +62,8 @@ def test_the_schema_is_the_published_one():
 def test_a_foreign_log_needs_only_what_the_released_scripts_read(tmp_path, log):
     keys = ("avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss", "generated_text")
     slim = {
-        name: {**{key: task[key] for key in keys}, "chrf_scores": {"0": 3}, "rougeL_recall": {}} for name, task in log.items()
+        name: {**{key: task[key] for key in keys}, "chrf_scores": {"0": 3}, "rougeL_recall": {}}
+        for name, task in log.items()
     }
     read = read_log(save_log(tmp_path, slim))
     assert read.meta is None
@@ -96,7 +101,9 @@ def test_rows_that_differ_between_columns_are_listed(tmp_path, log):
     task = log["eval_log.json"]
     task["gt_loss"]["77"] = task["gt_loss"].pop("10")
     task["gt_loss"]["78"] = task["gt_loss"].pop("2")
-    with pytest.raises(ValueError, match=r"gt_loss and avg_gt_loss .*only the first has 77, 78; only the second has 2, 10"):
+    with pytest.raises(
+        ValueError, match=r"gt_loss and avg_gt_loss .*only the first has 77, 78; only the second has 2, 10"
+    ):
         write_task(tmp_path, "eval_log", task)
 
 
@@ -124,7 +131,9 @@ def test_a_file_cut_in_half_and_a_missing_one(tmp_path, log):
 
 def test_missing_tasks_are_listed(log):
     del log["eval_forget_facerec.json"], log["eval_log.json"]
-    with pytest.raises(ValueError, match=r"no task eval_log, eval_forget_facerec; it holds eval_real_faces_wo_options, "):
+    with pytest.raises(
+        ValueError, match=r"no task eval_log, eval_forget_facerec; it holds eval_real_faces_wo_options, "
+    ):
         require_tasks(as_log(log), ["eval_log", "eval_log_forget", "eval_forget_facerec"])
     require_tasks(as_log(log), ["eval_log_forget"])
 
@@ -134,7 +143,10 @@ def test_the_same_rows_in_another_order_are_the_same(log):
 
 
 def test_other_rows_than_gold_are_listed(tmp_path):
-    ours, gold = read_log(save_log(tmp_path / "m", make_log(rows=12))), read_log(save_log(tmp_path / "g", make_log(rows=14)))
+    ours, gold = (
+        read_log(save_log(tmp_path / "m", make_log(rows=12))),
+        read_log(save_log(tmp_path / "g", make_log(rows=14))),
+    )
     with pytest.raises(
         ValueError, match=r"m/eval_log.*g/eval_log.*task eval_log: .*the first has none; only the second has 12, 13"
     ):

@@ -39,11 +39,14 @@ def test_the_same_settings_resume_and_then_are_done(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"lr": 0.5}, "lr: 1e-05 there, 0.5 here"),
-    ({"forget_loss": "npo", "seed": 3}, "seed: 42 there, 3 here; forget_loss: 'grad_diff_forget_ce_retain_ce' there, 'npo' here"),
+    ({"forget_loss": "npo", "seed": 3},
+     "seed: 42 there, 3 here; forget_loss: 'grad_diff_forget_ce_retain_ce' there, 'npo' here"),
     ({"method_args": {"grad_diff_forget_ce_retain_ce": {"beta": 0.1}}}, "method_args: {} there"),
     ({"stop_when": 4.0, "logging_steps": 1}, "logging_steps: 10 there, 1 here"),
 ])  # fmt: skip
-def test_other_settings_are_refused_by_name_of_the_difference(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_other_settings_are_refused_by_name_of_the_difference(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
     open_run(settings(tmp_path)).finish()
     with pytest.raises(ValueError, match=rf"(?s)holds another run \(.*{words}.*overwrite_dir=true"):
         open_run(settings(tmp_path, **change))
@@ -67,7 +70,9 @@ def test_a_start_model_made_anew_makes_another_run(tmp_path: Path) -> None:
         open_run(settings(tmp_path))
 
 
-def test_a_finetuning_run_does_not_depend_on_the_folder_it_is_started_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finetuning_run_does_not_depend_on_the_folder_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = FinetuneSettings(save_dir="x")
     here = settings_hash(chosen)
     open_run(settings(tmp_path))
@@ -79,9 +84,17 @@ def test_overwriting_removes_the_old_model_and_nothing_else(tmp_path: Path) -> N
     """An adapter_config.json that stays behind would make the loader take the old adapter for the new model."""
     open_run(settings(tmp_path)).finish()
     folder = tmp_path / "run"
-    old = ["adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
-           "config.json", "train_log.jsonl", "checkpoint-3/trainer_state.json", ".incomplete/checkpoint-4/x",
-           "eval_results/eval_log.json"]  # fmt: skip
+    old = [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "config.json",
+        "train_log.jsonl",
+        "checkpoint-3/trainer_state.json",
+        ".incomplete/checkpoint-4/x",
+        "eval_results/eval_log.json",
+    ]
     for name in [*old, "notes.md", "other/model.safetensors"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("old")
@@ -109,7 +122,9 @@ def test_the_folder_of_the_start_model_is_never_written_to(tmp_path: Path) -> No
 
 def test_the_hash_leaves_out_where_a_run_is_written(tmp_path: Path) -> None:
     plain = settings(tmp_path)
-    same = dataclasses.replace(plain, save_dir="elsewhere", overwrite_dir=True, logging_steps=1, resume_from_checkpoint=False)
+    same = dataclasses.replace(
+        plain, save_dir="elsewhere", overwrite_dir=True, logging_steps=1, resume_from_checkpoint=False
+    )
     assert settings_hash(plain) == settings_hash(same)
     for change in ({"seed": 1}, {"retain_partner": "same_modality"}, {"stop_when": 3.0}, {"forget_split": "forget05"}):
         assert settings_hash(dataclasses.replace(plain, **change)) != settings_hash(plain), change

@@ -23,8 +23,11 @@ def test_stable_choice_is_fixed_by_its_key_and_spreads() -> None:
 
 
 def test_choices_do_not_depend_on_the_hash_seed_of_the_process() -> None:
-    code = "from unlearn.samples import *; print(stable_choice('abcdefgh', 'x'), content_hash('x'), draw(1, 2).integers(99))"
-    runs = {subprocess.check_output([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, text=True) for seed in "12"}
+    code = "from unlearn.samples import *;"
+    code += " print(stable_choice('abcdefgh', 'x'), content_hash('x'), draw(1, 2).integers(99))"
+    runs = {
+        subprocess.check_output([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, text=True) for seed in "12"
+    }
     assert len(runs) == 1
 
 

@@ -94,7 +94,8 @@ def test_the_old_name_of_the_dataset_means_the_new_one() -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), [
-    ("freeze_vision_module", "true", True), ("freeze_vision_module", "False", False), ("freeze_vision_module", True, True),
+    ("freeze_vision_module", "true", True), ("freeze_vision_module", "False", False),
+    ("freeze_vision_module", True, True),
     ("lr", "1e-5", 1e-5), ("lr", 1, 1.0), ("batch_size", 4.0, 4), ("batch_size", "4", 4), ("seed", "42", 42),
     ("max_steps", "None", None), ("max_steps", "null", None), ("max_steps", None, None), ("max_steps", 3, 3),
     ("loss_beta", "0.5", 0.5), ("loss_beta", "None", None), ("report_to", "none", "none"), ("report_to", None, "none"),
@@ -109,7 +110,8 @@ def test_spellings(key: str, value: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [
     ("batch_size", 2.5), ("batch_size", "many"), ("batch_size", True), ("batch_size", None), ("batch_size", [1]),
-    ("lr", "fast"), ("lr", float("nan")), ("lr", float("inf")), ("lr", True), ("lr", None), ("freeze_vision_module", "yes"),
+    ("lr", "fast"), ("lr", float("nan")), ("lr", float("inf")), ("lr", True), ("lr", None),
+    ("freeze_vision_module", "yes"),
     ("freeze_vision_module", 1), ("LoRA", 8), ("method_args", "npo"), ("forget_split", ["a"]), ("forget_split", None),
 ])  # fmt: skip
 def test_wrong_types_name_the_key_and_the_value(key: str, value: Any) -> None:
@@ -139,13 +141,20 @@ def test_what_is_refused_says_what_to_do(values: dict[str, Any], message: str) -
 
 
 def test_a_preset_may_carry_the_other_scripts_keys() -> None:
-    preset = {"by_script": {"forget": {}}, "split": "full", "data_path": "x", "generation": {"max_new_tokens": 3}, "lr": 1}
+    preset = {
+        "by_script": {"forget": {}},
+        "split": "full",
+        "data_path": "x",
+        "generation": {"max_new_tokens": 3},
+        "lr": 1,
+    }
     assert read_settings(ForgetSettings, preset).lr == 1.0
     with pytest.raises(ValueError, match="Unknown config key 'generations'"):
         read_settings(ForgetSettings, {**preset, "generations": {}})
 
 
-# ---- the files of config/mm -------------------------------------------------------------------------------------------
+# ---- the files of config/mm
+# -------------------------------------------------------------------------------------------
 
 
 def compose(script: str, *overrides: str) -> dict[str, Any]:
@@ -173,7 +182,9 @@ def test_the_defaults_are_the_embedded_benchmark_and_hold_every_setting() -> Non
 
     for script, cls in (("finetune", FinetuneSettings), ("forget", ForgetSettings)):
         settings = settings_of(script)
-        assert settings.model_family == "llava-mini" and "mini" in (compose(script).get("data_path") or settings.forget_data_path)
+        assert settings.model_family == "llava-mini" and "mini" in (
+            compose(script).get("data_path") or settings.forget_data_path
+        )
         missing = {field.name for field in dataclasses.fields(cls)} - set(compose(script))
         assert not missing, f"config/mm/{script}.yaml leaves out {missing}"
     forget = settings_of("forget", "forget_loss=npo", "method_args.npo.beta=0.3")

@@ -45,7 +45,9 @@ def signal_at(trainer: Any, step: int, number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "code", "lora"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 0)])
-def test_a_signal_saves_and_the_next_start_ends_bit_for_bit_alike(tmp_path: Path, number: int, code: int, lora: int) -> None:
+def test_a_signal_saves_and_the_next_start_ends_bit_for_bit_alike(
+    tmp_path: Path, number: int, code: int, lora: int
+) -> None:
     before = signal.getsignal(number)
     whole = start(tmp_path / "whole", lora=lora)
     go_on(whole, tmp_path / "whole")

@@ -35,18 +35,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken[2]["image"] = {"bytes": png(picture(2, 12))["bytes"][:60], "path": None}
     noise = captioned(0, 2)
     noise[1]["image"] = {"bytes": b"no picture at all", "path": None}
-    write_dataset(folder, {
-        "forget10": (CAPTIONED, captioned(0, 5)),
-        "forget10+tofu": (MIXED, captioned(0, 5) + questions(0, 3)),
-        "retain90": (CAPTIONED, captioned(100, 5)),
-        "retain90+tofu": (MIXED, captioned(100, 5) + questions(100, 5)),
-        "tofu_forget10": (QA, questions(0, 3)),
-        "leaky": (MIXED, captioned(4, 6) + questions(2, 6)),
-        "broken": (CAPTIONED, broken),
-        "noise": (CAPTIONED, noise),
-        "empty": (QA, []),
-        "damaged": (QA, questions(0, 3)),
-    }, "A small split.\n")
+    write_dataset(
+        folder,
+        {
+            "forget10": (CAPTIONED, captioned(0, 5)),
+            "forget10+tofu": (MIXED, captioned(0, 5) + questions(0, 3)),
+            "retain90": (CAPTIONED, captioned(100, 5)),
+            "retain90+tofu": (MIXED, captioned(100, 5) + questions(100, 5)),
+            "tofu_forget10": (QA, questions(0, 3)),
+            "leaky": (MIXED, captioned(4, 6) + questions(2, 6)),
+            "broken": (CAPTIONED, broken),
+            "noise": (CAPTIONED, noise),
+            "empty": (QA, []),
+            "damaged": (QA, questions(0, 3)),
+        },
+        "A small split.\n",
+    )
     return folder
 
 
@@ -68,7 +72,9 @@ def test_an_unknown_split_is_listed_against_what_there_is(data: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["data/none", "./data", "/no/such/folder", "justaname", "a/b/c"])
-def test_a_path_that_is_neither_a_folder_nor_a_hub_id(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_neither_a_folder_nor_a_hub_id(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=rf"data_path={path} is neither a folder nor a hub id.*\n?.*minibench"):
         load_split(path, "full")
@@ -76,7 +82,9 @@ def test_a_path_that_is_neither_a_folder_nor_a_hub_id(path: str, tmp_path: Path,
 
 def test_a_hub_id_that_cannot_be_reached_says_how_to_fetch_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"therem/CLEAR cannot be read \(HF_HUB_OFFLINE is set\)(.|\n)*hf download therem/CLEAR"):
+    with pytest.raises(
+        ValueError, match=r"therem/CLEAR cannot be read \(HF_HUB_OFFLINE is set\)(.|\n)*hf download therem/CLEAR"
+    ):
         load_split("therem/faces_v1", "full")
 
 
@@ -118,7 +126,9 @@ def test_shared_rows_are_found_across_splits_of_other_columns(data: Path) -> Non
     """forget10 has no question column and TOFU no image column: the same row must still count as the same."""
     leaky = load_split(str(data), "leaky")
     for split, shared, first in (("forget10", 1, 4), ("forget10+tofu", 2, 4), ("tofu_forget10", 1, 2)):
-        with pytest.raises(ValueError, match=rf"{shared} rows of {re.escape(split)} are also in leaky \(first: row {first}\)"):
+        with pytest.raises(
+            ValueError, match=rf"{shared} rows of {re.escape(split)} are also in leaky \(first: row {first}\)"
+        ):
             check_disjoint(load_split(str(data), split), leaky, CONTENT, (split, "leaky"))
         for retain in ("retain90", "retain90+tofu"):
             check_disjoint(load_split(str(data), split), load_split(str(data), retain), CONTENT, (split, retain))

@@ -25,7 +25,10 @@ VIEWS: dict[str, list[Any]] = {
         sample("Describe this image.", "A portrait of the author Jaime Vásquez.", picture(1, 16, height=24), "b"),
     ],
     "retain": [sample("Where?", "Oslo"), sample("What does the author write?", "Novels.")],
-    "random": [sample("Who is it?", ["Bo", "Rory Greenfield of Cork"], picture(2, 24), "c"), sample("Who?", ["Nadia", "Li"])],
+    "random": [
+        sample("Who is it?", ["Bo", "Rory Greenfield of Cork"], picture(2, 24), "c"),
+        sample("Who?", ["Nadia", "Li"]),
+    ],
 }
 
 
@@ -99,7 +102,9 @@ def test_which_state_a_layer_means() -> None:
     hooks = [layer.register_forward_hook(lambda *a: caught.append(a[2])) for layer in model.model.layers]
     try:
         with torch.no_grad():
-            states = [score_views(StudentForward(model, HiddenSpec(layer))(rows))["forget"].hidden for layer in (0, "last")]
+            states = [
+                score_views(StudentForward(model, HiddenSpec(layer))(rows))["forget"].hidden for layer in (0, "last")
+            ]
             default = score_views(StudentForward(model, HiddenSpec(None), default_layer=0)(rows))["forget"].hidden
     finally:
         for hook in hooks:
@@ -154,7 +159,9 @@ def test_a_view_scores_the_same_alone_and_among_others(tiny: Any) -> None:
         together = score_views(student(views))
         for name in views:
             alone = score_views(student({name: views[name]}))[name]
-            assert alone.logits.shape == together[name].logits.shape and torch.equal(alone.labels, together[name].labels)
+            assert alone.logits.shape == together[name].logits.shape and torch.equal(
+                alone.labels, together[name].labels
+            )
             assert alone.hidden is not None and alone.hidden.shape == together[name].hidden.shape  # type: ignore[union-attr]
             torch.testing.assert_close(alone.token_logps(), together[name].token_logps(), atol=2e-5, rtol=1e-5)
 
@@ -226,7 +233,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny: Any) -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [2, 0])
 def test_no_graph_is_built_through_a_frozen_vision_tower(tiny: Any, checkpointing: bool, lora: int) -> None:
-    """A picture's activations would be kept for nothing: with checkpointing, transformers hooks the tower's embeddings too."""
+    """A picture's activations would be kept for nothing: with checkpointing, transformers hooks the tower's
+    embeddings too."""
     from unlearn.families import vision_modules
     from unlearn.lora import prepare_trainable
     from unlearn.settings import LoraSettings
@@ -238,7 +246,9 @@ def test_no_graph_is_built_through_a_frozen_vision_tower(tiny: Any, checkpointin
     (tower,) = vision_modules(model).values()
     outputs: list[torch.Tensor] = []
     for module in tower.modules():
-        module.register_forward_hook(lambda *given: outputs.extend(t for t in tensors(given[2]) if t.is_floating_point()))
+        module.register_forward_hook(
+            lambda *given: outputs.extend(t for t in tensors(given[2]) if t.is_floating_point())
+        )
     scored = score_views(student(batch(Collator(tiny()[1]))))
     assert len(outputs) > 20 and not any(t.requires_grad for t in outputs)
     scored["forget"].cross_entropy().backward()

@@ -36,9 +36,16 @@ def counted(trainer: Any) -> list[list[bytes]]:
 @pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl])
 def test_training_with_kept_scores_ends_at_the_same_weights(tmp_path: Path, name: str, lora: int, tiny: Any) -> None:
     options: dict[str, Any] = {
-        "tiny": tiny, "lora": lora, "num_epochs": 3, "init_noise": 0.1, "forget": (2, 4), "optim": "sgd", "max_grad_norm": 0.0,
-        "lr": 1e-3, "fixed_prompts": True,
-    }  # fmt: skip
+        "tiny": tiny,
+        "lora": lora,
+        "num_epochs": 3,
+        "init_noise": 0.1,
+        "forget": (2, 4),
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "lr": 1e-3,
+        "fixed_prompts": True,
+    }
     kept = make_trainer(tmp_path / "kept", build_method(name), **options)
     calls, start = counted(kept), trained_weights(kept)
     kept.train()
@@ -71,7 +78,12 @@ def test_a_question_in_other_words_is_scored_anew(tmp_path: Path) -> None:
 def test_a_key_holds_everything_the_model_reads() -> None:
     def key(question: str = "Who?", answer: str = "Bo", image: int | None = 1) -> bytes:
         collator = Collator(tiny_llava()[1])
-        sample: Any = {"question": question, "answer": answer, "image": None if image is None else picture(image), "id": "x"}
+        sample: Any = {
+            "question": question,
+            "answer": answer,
+            "image": None if image is None else picture(image),
+            "id": "x",
+        }
         return collator.rows([sample])["keys"][0]
 
     keys = [key(), key(question="What?"), key(answer="Li"), key(image=2), key(image=None)]
@@ -100,7 +112,8 @@ def test_a_method_declares_what_it_reads_of_the_teacher() -> None:
     assert contract.sums_only(with_l1(build_method("npo"), 0.1, "init"))
 
 
-# ---- several ranks ----------------------------------------------------------------------------------------------------
+# ---- several ranks
+# ----------------------------------------------------------------------------------------------------
 
 
 def rank_of_two(rank: int, port: int, answers: Any) -> None:

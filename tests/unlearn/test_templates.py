@@ -8,7 +8,8 @@ from tests.models import CHATML, CORPUS, tiny_llama, tiny_llava, tiny_qwen2vl, t
 from unlearn.templates import PromptTemplate, prompt_template
 
 HUB_LLAVA = (  # the form of the template on the hub: a space after every text, nothing after the answer
-    "{% for m in messages %}{{ m['role'].upper() + ': ' }}{% for c in m['content'] if c['type'] == 'image' %}{{ '<image>\n' }}"
+    "{% for m in messages %}{{ m['role'].upper() + ': ' }}{% for c in m['content'] if c['type'] == 'image' %}{{ "
+    "'<image>\n' }}"
     "{% endfor %}{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] + ' ' }}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
@@ -40,7 +41,9 @@ def sentencepiece() -> Any:
 
 
 def byte_level(**roles: Any) -> Any:
-    return train_tokenizer(["<s>", "</s>", "<|im_start|>", "<|im_end|>"], **(roles or {"bos_token": "<s>", "eos_token": "</s>"}))
+    return train_tokenizer(
+        ["<s>", "</s>", "<|im_start|>", "<|im_end|>"], **(roles or {"bos_token": "<s>", "eos_token": "</s>"})
+    )
 
 
 def with_template(tokenizer: Any, chat: str) -> Any:

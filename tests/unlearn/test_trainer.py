@@ -103,7 +103,9 @@ def checkpoints(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_good_checkpoint(tmp_path: Path, accumulation: int) -> None:
-    trainer = make_trainer(tmp_path, Explodes(at=2), save_steps=1, gradient_accumulation_steps=accumulation, num_epochs=4)
+    trainer = make_trainer(
+        tmp_path, Explodes(at=2), save_steps=1, gradient_accumulation_steps=accumulation, num_epochs=4
+    )
     with pytest.raises(FloatingPointError, match=r"at step 3 \(loss=inf, retain=\d.*, forget=inf\).*checkpoint-2\."):
         trainer.train()
     assert checkpoints(tmp_path) == ["checkpoint-2"]
@@ -143,14 +145,18 @@ def test_stop_when_ends_the_run_and_is_noted(tmp_path: Path) -> None:
     stopped = make_trainer(tmp_path / "b", build_method("grad_ascent"), num_epochs=3, lr=0.05, stop_when=bound)
     stopped.train()
     assert stopped.state.global_step == first
-    assert stopped.stopped is not None and f"stop_when={bound}" in stopped.stopped and f"step {first}" in stopped.stopped
+    assert (
+        stopped.stopped is not None and f"stop_when={bound}" in stopped.stopped and f"step {first}" in stopped.stopped
+    )
 
 
 # ---- logging --------------------------------------------------------------------------------------------------------
 
 
 def test_parts_are_logged_by_name_and_add_up(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, build_method("LLMU"), gradient_accumulation_steps=2, logging_steps=2, num_epochs=4, lr=1e-3)
+    trainer = make_trainer(
+        tmp_path, build_method("LLMU"), gradient_accumulation_steps=2, logging_steps=2, num_epochs=4, lr=1e-3
+    )
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logged) == trainer.state.global_step // 2 > 1
@@ -196,9 +202,15 @@ def test_gradient_norms_are_those_of_autograd(tmp_path: Path) -> None:
 
 def test_alternating_scrub_ascends_in_whole_passes_and_then_only_descends(tmp_path: Path) -> None:
     method = build_method("scrub", {"schedule": "alternating", "msteps": 1})
-    trainer = make_trainer(tmp_path, method, num_epochs=2, forget=(0, 4), retain=(0, 6), logging_steps=1, init_noise=0.1)
+    trainer = make_trainer(
+        tmp_path, method, num_epochs=2, forget=(0, 4), retain=(0, 6), logging_steps=1, init_noise=0.1
+    )
     trainer.train()
-    seen = [{n.removeprefix("parts/") for n in e if n.startswith("parts/")} for e in trainer.state.log_history if "loss" in e]
+    seen = [
+        {n.removeprefix("parts/") for n in e if n.startswith("parts/")}
+        for e in trainer.state.log_history
+        if "loss" in e
+    ]
     assert seen == [{"forget", "forget_nll"}] * 2 + [{"kl", "retain"}] * 3 + [{"kl", "retain"}] * 3
     assert all(e["parts/forget"] <= 0 for e in trainer.state.log_history if "parts/forget" in e)
 
@@ -225,9 +237,14 @@ def interrupt(trainer: Any, step: int) -> None:
 @pytest.mark.parametrize(("lora", "method"), [(2, "npo"), (0, "scrub"), (2, "sparsity")])
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, lora: int, method: str) -> None:
     options: dict[str, Any] = {
-        "lora": lora, "dropout": 0.2 if lora else 0.0, "num_epochs": 3, "save_steps": 2, "lr_scheduler": "linear", "warmup": 2,
+        "lora": lora,
+        "dropout": 0.2 if lora else 0.0,
+        "num_epochs": 3,
+        "save_steps": 2,
+        "lr_scheduler": "linear",
+        "warmup": 2,
         "gradient_accumulation_steps": 2,
-    }  # fmt: skip
+    }
     whole = make_trainer(tmp_path / "whole", build_method(method), **options)
     start = trained_weights(whole)
     whole.train()
@@ -274,7 +291,11 @@ def test_a_checkpoint_reads_like_any_saved_model_and_holds_no_pickled_arguments(
     trainer = make_trainer(tmp_path, build_method("retain_ft"), save_steps=1, steps=1, lora=lora)
     trainer.train()
     names = {path.name for path in (tmp_path / "checkpoint-1").iterdir()}
-    assert {"adapter_model.safetensors" if lora else "model.safetensors", "tokenizer_config.json", "trainer_state.json"} <= names
+    assert {
+        "adapter_model.safetensors" if lora else "model.safetensors",
+        "tokenizer_config.json",
+        "trainer_state.json",
+    } <= names
     assert not {"training_args.bin", "pytorch_model.bin"} & names
     for name in ("optimizer.pt", "scheduler.pt"):
         torch.load(tmp_path / "checkpoint-1" / name, weights_only=True)

@@ -156,7 +156,8 @@ def test_an_id_means_one_picture_whoever_draws_it() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"views": (View("idk"),), "refusals": []}, "the refusal bank is empty"),
-    ({"views": (View("random", k=7, source="forget"),)}, "7 random answers are asked for.*forget split has only 6 other"),
+    ({"views": (View("random", k=7, source="forget"),)},
+     "7 random answers are asked for.*forget split has only 6 other"),
     ({"views": (View("random", k=12, source="retain"),)}, "the retain split has only 11 other"),
     ({"views": (View("forget"), View("retain")), "retain": None}, "needs a retain split.*set retain_split"),
     ({"views": (View("retain"),), "forget": None}, "needs a forget split"),
@@ -265,7 +266,8 @@ def test_collated_steps_carry_the_epoch() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_alike_batches_hold_one_modality_in_every_view_and_the_draws_of_any_run(world: int) -> None:
-    """A rank whose retain rows have an image while another one's have none runs a forward more, and both wait for ever."""
+    """A rank whose retain rows have an image while another one's have none runs a forward more, and both wait for
+    ever."""
     data = dataset(forget=ListSource(8, 7, "forget"))
     ranks = [list(sampler(data, rank=rank, world_size=world, alike=True)) for rank in range(world)]
     mixed = 0

@@ -24,14 +24,18 @@ def plain(kind: str, logits: torch.Tensor, other: torch.Tensor, labels: torch.Te
     return F.kl_div(logp, other.float().log_softmax(-1), reduction="none", log_target=True).sum(-1)
 
 
-def chunked(kind: str, logits: torch.Tensor, other: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def chunked(
+    kind: str, logits: torch.Tensor, other: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     if kind == "logps":
         return vocabulary.token_logps(logits, labels.masked_fill(~mask, -100), mask)
     return vocabulary.token_entropy(logits, mask) if kind == "entropy" else vocabulary.token_kl(other, logits, mask)
 
 
 @pytest.mark.parametrize("kind", ["logps", "entropy", "kl"])
-@pytest.mark.parametrize("chunk", [1, 17, 50, 10**6])  # a position, part of a row, a row and part of the next, everything
+@pytest.mark.parametrize(
+    "chunk", [1, 17, 50, 10**6]
+)  # a position, part of a row, a row and part of the next, everything
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_chunks_equal_the_plain_form_forward_and_backward(kind: str, chunk: int, dtype: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(vocabulary, "CHUNK", chunk)
@@ -92,11 +96,12 @@ def test_no_fp32_copy_of_all_logits_is_made(loss: Callable[..., Any], monkeypatc
     assert max(seen.fp32) <= 64 < student.numel()
 
 
-# RMU selects its hidden states by mask, which costs one wait a step: most positions are image tokens that it must not upcast.
+# RMU selects its hidden states by mask, which costs one wait a step: most positions are image tokens that it must not
+# upcast.
 @pytest.mark.parametrize("name", sorted(set(method_names()) - {"RMU"}))
 def test_no_loss_waits_for_the_device(name: str, monkeypatch: Any) -> None:
-    """A value read back, or a selection by mask (whose size the host has to know), stops the host until the GPU is done.
-    On the CPU the checks of `Scored` look at values; they are off here as they are on a GPU."""
+    """A value read back, or a selection by mask (whose size the host has to know), stops the host until the GPU is
+    done. On the CPU the checks of `Scored` look at values; they are off here as they are on a GPU."""
     from batches import pack_all, total, views_of  # type: ignore[import-not-found]
 
     monkeypatch.setattr("unlearn.scoring.readable", lambda tensor: False)

@@ -1,4 +1,5 @@
-"""eval_while_train: the numbers against a slow form, the rule by hand, and runs that are watched, stopped, killed and resumed."""
+"""eval_while_train: the numbers against a slow form, the rule by hand, and runs that are watched, stopped, killed
+and resumed."""
 
 import contextlib
 import functools
@@ -30,7 +31,8 @@ from unlearn.watch import FORGET, RETAIN, Rule, Watch, check_watch
 SOURCES = {"forget": ListSource(4, 3, "forget"), "retain": ListSource(3, 4, "retain", offset=50)}
 
 
-# ---- the subset and its numbers -----------------------------------------------------------------------------------------
+# ---- the subset and its numbers
+# -----------------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_plain_forwards_without_dropout(tmp_path: Path) -> None:
@@ -43,7 +45,10 @@ def test_the_numbers_are_those_of_plain_forwards_without_dropout(tmp_path: Path)
     model.eval()
     for split in SOURCES:
         samples = [subset.sample(place) for place in subset.places() if place.split == split]
-        assert len({sample["id"] for sample in samples}) == 5 and {sample["image"] is None for sample in samples} == {True, False}
+        assert len({sample["id"] for sample in samples}) == 5 and {sample["image"] is None for sample in samples} == {
+            True,
+            False,
+        }
         answers = [[collator.encode_answer(str(sample["answer"]))] for sample in samples]
         scores = score_plain(model, collator, [collator.encode_prompt(s) for s in samples], answers, rows_per_forward=1)
         expected = sum(math.exp(-score.loss / score.tokens) for (score,) in scores) / 5
@@ -81,7 +86,8 @@ def test_shares_cover_all_rows_in_the_same_batches_and_modalities(world: int) ->
 
 
 def test_two_processes_see_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each rank in turn, with what it hands to the others caught; tests/test_watch_processes.py does it with real ones."""
+    """Each rank in turn, with what it hands to the others caught; tests/test_watch_processes.py does it with real
+    ones."""
     trainer, collator = make_trainer(tmp_path, build_method("npo"), init_noise=0.3), Collator(tiny_llava()[1])
     measure = functools.partial(measure_subset, collator=collator, subset=Subset(SOURCES, 5, 1), batch_size=2)
     alone = measure(trainer)
@@ -113,7 +119,8 @@ def test_the_rows_are_fixed_by_the_seed() -> None:
     assert {place.split for place in only.places()} == {"forget"}
 
 
-# ---- the rule -----------------------------------------------------------------------------------------------------------
+# ---- the rule
+# -----------------------------------------------------------------------------------------------------------
 
 
 def history(*pairs: tuple[float, float]) -> list[dict[str, float]]:
@@ -126,7 +133,8 @@ def history(*pairs: tuple[float, float]) -> list[dict[str, float]]:
     (Rule(0.9, target=0.45), [(0.9, 0.8), (0.5, 0.8), (0.3, 0.8), (0.1, 0.8)], 10),
     (Rule(0.9), [(0.9, 0.8), (0.5, 0.1), (0.4, 0.2)], 0),  # nothing kept the rule: the start
     (Rule(0.9), [(0.9, 0.8), (0.4, 0.8), (0.4, 0.9)], 10),  # of equals the first
-    (Rule(1.2), [(0.9, 0.8), (0.4, 0.8), (0.5, 0.97)], 20),  # more than at the start, where the start itself still counts
+    # more than at the start, where the start itself still counts
+    (Rule(1.2), [(0.9, 0.8), (0.4, 0.8), (0.5, 0.97)], 20),
 ])  # fmt: skip
 def test_the_best_evaluation(rule: Rule, pairs: Any, best: int) -> None:
     assert rule.best(history(*pairs))["step"] == best
@@ -141,9 +149,11 @@ def test_when_to_stop() -> None:
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"keep_best": True, "eval_while_train": False}, "keep_best chooses among the evaluations of eval_while_train; set"),
+    ({"keep_best": True, "eval_while_train": False},
+     "keep_best chooses among the evaluations of eval_while_train; set"),
     ({"stop_early": 2, "eval_while_train": False}, "stop_early chooses among"),
-    ({"keep_best": True, "forget_loss": "SKU"}, "keep_best has no meaning for SKU: the weights are transformed after training"),
+    ({"keep_best": True, "forget_loss": "SKU"},
+     "keep_best has no meaning for SKU: the weights are transformed after training"),
     ({"stop_early": 1, "retain_split": None}, "stop_early compares the retain rows with their start; set retain_split"),
 ])  # fmt: skip
 def test_what_cannot_be_chosen_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -162,7 +172,8 @@ def test_only_what_changes_the_result_is_in_the_hash() -> None:
     assert len({plain, *(settings_hash(ForgetSettings(eval_while_train=True, **extra)) for extra in chosen)}) == 6  # type: ignore[arg-type]
 
 
-# ---- whole runs ---------------------------------------------------------------------------------------------------------
+# ---- whole runs
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +188,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forget(base: Path, folder: Path, **changes: Any) -> Path:
     """Four epochs of three steps: gradient ascent that soon wrecks the retain rows too."""
     defaults: dict[str, Any] = {
-        "save_dir": str(folder), "model_path": str(base), "LoRA": LoraSettings(r=2, dropout=0.2), "forget_loss": "grad_ascent",
-        "batch_size": 2, "num_epochs": 4, "logging_steps": 1, "lr": 3e-3, "eval_while_train": True, "eval_while_train_items": 4,
-        "keep_retain": 0.4, "lr_scheduler": "constant", "warmup_epochs": 0.0,
-    }  # fmt: skip
+        "save_dir": str(folder),
+        "model_path": str(base),
+        "LoRA": LoraSettings(r=2, dropout=0.2),
+        "forget_loss": "grad_ascent",
+        "batch_size": 2,
+        "num_epochs": 4,
+        "logging_steps": 1,
+        "lr": 3e-3,
+        "eval_while_train": True,
+        "eval_while_train_items": 4,
+        "keep_retain": 0.4,
+        "lr_scheduler": "constant",
+        "warmup_epochs": 0.0,
+    }
     sources = ListSource(3, 2, "forget"), ListSource(3, 3, "retain", offset=50)
     settings = ForgetSettings(**{**defaults, **changes})
     return pipeline.forget(settings, Family("llava", "x", rmu_layer=1), lambda: sources, REFUSALS)
@@ -212,7 +233,9 @@ def test_looking_on_changes_neither_the_weights_nor_the_log(base: Path, tmp_path
     assert losses[0] == losses[1] and len(losses[0]) == record(plain)["steps"] == 12
     curve = lines(watched / "watch.jsonl")
     assert [e["step"] for e in curve] == [0, 3, 6, 9, 12] and [e["epoch"] for e in curve] == [0, 1, 2, 3, 4]
-    assert curve == [e for e in lines(watched / "train_log.jsonl") if FORGET in e] and curve[-1][FORGET] < curve[0][FORGET]
+    assert (
+        curve == [e for e in lines(watched / "train_log.jsonl") if FORGET in e] and curve[-1][FORGET] < curve[0][FORGET]
+    )
     seen = quantities_of(lines(watched / "train_log.jsonl"))
     assert seen[FORGET] == {"step": [0, 3, 6, 9, 12], "value": [pytest.approx(e[FORGET], rel=1e-4) for e in curve]}
     assert seen["loss"]["step"] == list(range(1, 13)) and "train_loss" not in seen
@@ -248,7 +271,11 @@ def stopped(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_stops_early_and_says_why(stopped: Path) -> None:
     """The best is step 6, and the next evaluation is no better; without keep_best the last weights are saved."""
     assert record(stopped)["steps"] == 9 < 12 and "step 6 in 1 (stop_early=1)" in record(stopped)["stopped"]
-    assert record(stopped)["saved"] == "last" and record(stopped)["best"]["step"] == 6 and record(stopped)["status"] == "finished"
+    assert (
+        record(stopped)["saved"] == "last"
+        and record(stopped)["best"]["step"] == 6
+        and record(stopped)["status"] == "finished"
+    )
     assert [entry["step"] for entry in lines(stopped / "watch.jsonl")] == [0, 3, 6, 9]
 
 
@@ -322,7 +349,9 @@ def _die(*_: Any, **__: Any) -> None:
     raise Killed
 
 
-def test_a_checkpoint_without_its_best_weights_is_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_without_its_best_weights_is_refused(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = functools.partial(forget, base, tmp_path / "run", keep_best=True)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(pipeline, "save_trained", _die)

@@ -25,7 +25,9 @@ from unlearn.registry import at_least, register
 from unlearn.scoring import Scored, mean_over_answers
 
 
-def negate_task_vector(original: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], *, scale: float) -> dict[str, Tensor]:
+def negate_task_vector(
+    original: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], *, scale: float
+) -> dict[str, Tensor]:
     """theta_o - scale * (theta_1 - theta_o), tensor by tensor, in fp32 and back to the finetuned tensor's type.
 
     LoRA factors (a `lora_A` or `lora_B` in the name) are relative to the base model already: their task vector is B A,

@@ -106,5 +106,6 @@ def track_of(task_names: Collection[str], where: str = "the eval log") -> Track:
 def composites(means: Mapping[str, float | NDArray[np.float64]], track: Track) -> dict[str, NDArray[np.float64]]:
     """The track's harmonic means, of numbers or of draws [D] under each name -> arrays of the same shape."""
     return {
-        name: harmonic_means(np.stack([np.asarray(means[part]) for part in parts])) for name, parts in track.composites.items()
+        name: harmonic_means(np.stack([np.asarray(means[part]) for part in parts]))
+        for name, parts in track.composites.items()
     }

@@ -27,7 +27,8 @@ _TABLE = {
 
 @dataclass(frozen=True)
 class TaskLosses:
-    """One task of a log: nats per token [N] of exact and base answers, N lists for the wrong ones, ROUGE-L recall [N]."""
+    """One task of a log: nats per token [N] of exact and base answers, N lists for the wrong ones, ROUGE-L recall
+    [N]."""
 
     right: NDArray[np.float64]
     base: NDArray[np.float64]
@@ -43,7 +44,9 @@ def reference_numbers(tasks: Mapping[str, TaskLosses], gold: TaskLosses, track: 
     numbers: dict[str, float] = {}
     for task in track.tasks:
         losses = tasks[task.label]
-        probability = answer_probability(losses.right) if task.caption else choice_probability(losses.right, losses.wrong)
+        probability = (
+            answer_probability(losses.right) if task.caption else choice_probability(losses.right, losses.wrong)
+        )
         numbers[f"Prob. {task.label}"] = float(np.mean(probability))
         numbers[f"ROUGE {task.label}"] = float(np.mean(losses.rouge))
         numbers[f"Truth Ratio {task.label}"] = _truth_ratio_score(_log_ratio(losses, track), "forget" in task.name)
@@ -56,7 +59,9 @@ def reference_numbers(tasks: Mapping[str, TaskLosses], gold: TaskLosses, track: 
     numbers["KS test p-value"] = p_value
     numbers["JS metric"] = _vector_distance(log_model, log_gold)
     for name, labels in _TABLE.items():
-        numbers[name] = harmonic_mean(numbers[f"{metric} {label}"] for label in labels for metric in ("Prob.", "Truth Ratio"))
+        numbers[name] = harmonic_mean(
+            numbers[f"{metric} {label}"] for label in labels for metric in ("Prob.", "Truth Ratio")
+        )
     numbers["Forget Quality"] = 1.0 - numbers["JS metric"]
     return numbers
 

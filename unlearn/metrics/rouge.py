@@ -48,7 +48,9 @@ def rouge_l_f1(predictions: Sequence[str], references: Sequence[str], *, unicode
 def _scores(predictions: Sequence[str], references: Sequence[str], unicode: bool) -> NDArray[np.float64]:
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
-    pairs = [_pair(prediction, reference, unicode) for prediction, reference in zip(predictions, references, strict=True)]
+    pairs = [
+        _pair(prediction, reference, unicode) for prediction, reference in zip(predictions, references, strict=True)
+    ]
     return np.array(pairs, dtype=np.float64).reshape(len(pairs), 3)
 
 

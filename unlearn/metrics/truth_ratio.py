@@ -12,7 +12,9 @@ from scipy.special import logsumexp
 from unlearn.metrics.probability import pad_losses
 
 
-def truth_ratio(base_loss: ArrayLike, wrong_losses: Sequence[ArrayLike], *, mean: str = "arithmetic") -> NDArray[np.float64]:
+def truth_ratio(
+    base_loss: ArrayLike, wrong_losses: Sequence[ArrayLike], *, mean: str = "arithmetic"
+) -> NDArray[np.float64]:
     """R [N] from losses in nats per token: base answers [N], wrong answers N lists of any length >= 1.
 
     `mean` over the wrong probabilities: "arithmetic" (the paper) or "geometric" (exp of the mean log: released nlp).

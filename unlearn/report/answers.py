@@ -1,4 +1,5 @@
-"""View: what the models answered, side by side, and what became of each fact: forgotten, kept, over-forgotten, never learned."""
+"""View: what the models answered, side by side, and what became of each fact: forgotten, kept, over-forgotten, never
+learned."""
 
 from typing import Any
 
@@ -55,7 +56,9 @@ def evenly(rows: list[str], limit: int) -> list[str]:
 
 
 def _rows_per_task(board: Board, runs: list[Run], budget: int) -> int:
-    texts = [text for run in runs if run.measured for task in run.measured.generations.values() for text in task.values()]
+    texts = [
+        text for run in runs if run.measured for task in run.measured.generations.values() for text in task.values()
+    ]
     rows = sum(map(len, board.references.values()))
     per_row = sum(min(len(text), MAX_CHARACTERS) + 30 for text in texts) / rows + 300  # 300: question, reference, keys
     return max(5, int(budget / per_row / len(board.track.tasks)))
@@ -85,7 +88,9 @@ def _task(board: Board, runs: list[Run], task: Task, pictures: Thumbnails, limit
     return {"label": task.label, "forget": _to_forget(task), "total": len(rows), "rows": cards, "fates": shares}
 
 
-def _fates(board: Board, recalls: dict[str, dict[str, float]], rows: list[str], forget: bool) -> dict[str, dict[str, str]]:
+def _fates(
+    board: Board, recalls: dict[str, dict[str, float]], rows: list[str], forget: bool
+) -> dict[str, dict[str, str]]:
     """The fate of every row under every model, by label; nothing without gold's log."""
     gold, base = board.run_of("gold"), board.run_of("base")
     if gold is None:

@@ -14,7 +14,8 @@ MAX_AUTHORS = 60  # lines of a heat map that can still be read
 
 
 def authors(board: Board) -> dict[str, Any] | None:
-    """Per task whose rows all have an author: the authors, and per metric their mean in each run; None without such a task."""
+    """Per task whose rows all have an author: the authors, and per metric their mean in each run; None without such
+    a task."""
     runs = board.readable
     order = sorted(board.track.tasks, key=lambda task: task.group != "Forget")  # what should be forgotten comes first
     tasks = [shown for task in order if (shown := _task(board, runs, task))]

@@ -47,7 +47,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Board:
-    """The rows compared with one gold model, and all runs: gold and base first. `references`: row ids -> texts by task."""
+    """The rows compared with one gold model, and all runs: gold and base first. `references`: row ids -> texts by
+    task."""
 
     title: str
     track: Track
@@ -78,7 +79,10 @@ class Board:
 
 def _only(numbers: Row) -> dict[str, Any]:
     """Reference numbers with every number that they lack set to None, so that no paper number shows through."""
-    return {**dict.fromkeys(NUMBERS), **{name: value for name, value in numbers.items() if isinstance(value, (int, float))}}
+    return {
+        **dict.fromkeys(NUMBERS),
+        **{name: value for name, value in numbers.items() if isinstance(value, (int, float))},
+    }
 
 
 def load_boards(rows: Iterable[Row], root: str | Path) -> list[Board]:
@@ -96,7 +100,8 @@ def load_boards(rows: Iterable[Row], root: str | Path) -> list[Board]:
 
 
 def distinct_labels(rows: Sequence[Row]) -> list[str]:
-    """A name for each row: its method, and as much of modality, seed, settings hash and place as tells it from the others."""
+    """A name for each row: its method, and as much of modality, seed, settings hash and place as tells it from the
+    others."""
     labels = [str(row["method"]) for row in rows]
     for name in ("modality", "seed", "settings_hash", "place"):
         values = [place + 1 if name == "place" else row.get(name) for place, row in enumerate(rows)]
@@ -104,7 +109,9 @@ def distinct_labels(rows: Sequence[Row]) -> list[str]:
         for label, value in zip(labels, values, strict=True):
             found.setdefault(label, set()).add(value)
         labels = [
-            label if len(found[label]) == 1 or value is None else f"{label} · {'seed ' if name == 'seed' else ''}{value}"
+            label
+            if len(found[label]) == 1 or value is None
+            else f"{label} · {'seed ' if name == 'seed' else ''}{value}"
             for label, value in zip(labels, values, strict=True)
         ]
     return labels
@@ -119,7 +126,10 @@ def _title(rows: Sequence[Row]) -> str:
 
 def _load_board(title: str, rows: list[Row], root: Path) -> Board:
     reader = _Reader(root, track_named(rows[0]["track"]))
-    paths = {role: next((path for row in rows if (path := (row.get("logs") or {}).get(role))), None) for role in ("gold", "base")}
+    paths = {
+        role: next((path for row in rows if (path := (row.get("logs") or {}).get(role))), None)
+        for role in ("gold", "base")
+    }
     runs = []
     for role, path in paths.items():
         anchor = next((row[role] for row in rows if row.get(role)), None)
@@ -173,7 +183,8 @@ class _Reader:
             path=self.root / path,
             scores=score_log(log, self.track, self.facts, None),
             generations={
-                name: {row: text[1] for row, text in log.tasks[name]["generated_text"].items()} for name in self.track.task_names
+                name: {row: text[1] for row, text in log.tasks[name]["generated_text"].items()}
+                for name in self.track.task_names
             },
             cost={name: _cost(log, name) for name in self.track.task_names},
             run=log.meta["run"] if log.meta else {},

@@ -8,7 +8,8 @@ from unlearn.report.training import Training
 
 
 def cost(board: Board, trainings: Mapping[str, Training]) -> dict[str, Any] | None:
-    """One line per readable run: seconds, MiB, items; None in a cell that the run's files do not say. None without runs."""
+    """One line per readable run: seconds, MiB, items; None in a cell that the run's files do not say. None without
+    runs."""
     lines = []
     for run in board.readable:
         assert run.measured is not None

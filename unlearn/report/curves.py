@@ -22,7 +22,8 @@ def curves(board: Board, trainings: Mapping[str, Training]) -> dict[str, Any] | 
 
 
 def quantities_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """{"loss": {"step": [...], "value": [...]}, ...} of the lines of a step or an evaluation; about MAX_POINTS points each."""
+    """{"loss": {"step": [...], "value": [...]}, ...} of the lines of a step or an evaluation; about MAX_POINTS
+    points each."""
     found: dict[str, dict[str, list[float]]] = {}
     for place, line in enumerate(lines, start=1):
         for name, value in line.items() if "loss" in line or any(key.startswith("eval_") for key in line) else ():

@@ -27,8 +27,8 @@ def logit_histograms(logits: Mapping[str, Mapping[str, Sequence[float]]], path: 
     """Writes a PNG with a panel for each method: membership logits of forget and of holdout people, over target models.
 
     Args:
-        logits: method -> {"forget": values, "holdout": values}. Panels share their axes; a method that forgot well shows
-            two histograms that cover one another.
+        logits: method -> {"forget": values, "holdout": values}. Panels share their axes; a method that forgot well
+            shows two histograms that cover one another.
     """
     from matplotlib.figure import Figure
 
@@ -37,7 +37,9 @@ def logit_histograms(logits: Mapping[str, Mapping[str, Sequence[float]]], path: 
     lines = -(-len(logits) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.4 * lines + 0.5), layout="constrained", dpi=150)
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    everything = np.concatenate([np.asarray(values, dtype=float) for sides in logits.values() for values in sides.values()])
+    everything = np.concatenate(
+        [np.asarray(values, dtype=float) for sides in logits.values() for values in sides.values()]
+    )
     low, high = np.quantile(everything, [0.002, 0.998])
     bins = np.linspace(low, max(high, low + 1e-3), 41)
     for panel, (method, sides) in zip(panels, logits.items(), strict=False):

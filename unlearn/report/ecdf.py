@@ -20,7 +20,9 @@ def ecdf(board: Board) -> dict[str, Any] | None:
     for run in board.readable:
         if run.measured and run is not gold:
             u = bounded_ratio(run.measured.scores.ratios[label])
-            panels.append({"label": run.label, "method": run.method, "role": run.role, "u": _sorted(u), "ks": ks_gap(u, ours)})
+            panels.append(
+                {"label": run.label, "method": run.method, "role": run.role, "u": _sorted(u), "ks": ks_gap(u, ours)}
+            )
     return {"gold": _sorted(ours), "task": label, "panels": panels}
 
 

@@ -1,4 +1,5 @@
-"""The face track on the page: the table, the logit histograms and the ROC curves of each study, complete without scripts."""
+"""The face track on the page: the table, the logit histograms and the ROC curves of each study, complete without
+scripts."""
 
 import base64
 import html
@@ -10,17 +11,26 @@ from unlearn.leaderboard_faces import SHOWN, cell, reading, studies, title
 
 # What a study leaves beside its models: file, heading, what to see in it
 PICTURES = (
-    ("histograms.png", "What the attacker sees",
-     "Membership logits of the people that the target models forgot and of people they never saw; dashed: medians. Where a "
-     "method forgot well the two cover one another, as for retrain."),
-    ("roc.png", "How far the attack gets",
-     "ROC curves of U-LIRA. Dotted: guessing. On the right, logarithmic: how many members are found at few false alarms."),
-)  # fmt: skip
+    (
+        "histograms.png",
+        "What the attacker sees",
+        "Membership logits of the people that the target models forgot and of people they never saw; dashed: "
+        "medians. Where a "
+        "method forgot well the two cover one another, as for retrain.",
+    ),
+    (
+        "roc.png",
+        "How far the attack gets",
+        "ROC curves of U-LIRA. Dotted: guessing. On the right, logarithmic: how many members are found at few false "
+        "alarms.",
+    ),
+)
 ANCHORS = ("original", "retrain")
 
 
 def faces_html(rows: Sequence[Mapping[str, Any]], root: str | Path) -> str:
-    """A <section> per study of the face track, or "" without one. `root`: the folder from which `study` in the rows starts."""
+    """A <section> per study of the face track, or "" without one. `root`: the folder from which `study` in the rows
+    starts."""
     return "\n".join(_study(study, Path(root), f"faces{place or ''}") for place, study in enumerate(studies(rows)))
 
 
@@ -30,8 +40,8 @@ def _study(rows: Sequence[Mapping[str, Any]], root: Path, identity: str) -> str:
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in reading(rows[0]))
     pictures = "".join(_picture(root / str(rows[0].get("study") or "."), *picture) for picture in PICTURES)
     return f"""<section id="{identity}" class="card"><h2>Forgetting a face</h2>
-<p class="how">{html.escape(title(rows[0]))}: what a face recogniser still knows of the people it forgot, and how well an
-attacker with shadow models tells them from people never seen.</p>
+<p class="how">{html.escape(title(rows[0]))}: what a face recogniser still knows of the people it forgot, and how well
+an attacker with shadow models tells them from people never seen.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Table of the face track">
 <table class="faces"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <div class="small">{notes}</div>
@@ -40,7 +50,9 @@ attacker with shadow models tells them from people never seen.</p>
 
 def _line(row: Mapping[str, Any]) -> str:
     kind = ' class="anchor"' if row["method"] in ANCHORS else ""
-    cells = "".join(f'<td>{value}<span class="range">{ends}</span></td>' for value, ends in (cell(row, name) for name in SHOWN))
+    cells = "".join(
+        f'<td>{value}<span class="range">{ends}</span></td>' for value, ends in (cell(row, name) for name in SHOWN)
+    )
     return f"<tr{kind}><td>{html.escape(str(row['method']))}</td>{cells}</tr>\n"
 
 

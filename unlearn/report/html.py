@@ -24,7 +24,17 @@ from unlearn.report.training import load_trainings
 TEXT_BUDGET = 6_000_000  # characters of answers on the page
 PICTURE_BUDGET = 6_000_000  # characters of embedded pictures
 _STYLES = ("page.css",)
-_SCRIPTS = ("core.js", "tradeoff.js", "table.js", "ecdf.js", "answers.js", "authors.js", "curves.js", "cost.js", "start.js")
+_SCRIPTS = (
+    "core.js",
+    "tradeoff.js",
+    "table.js",
+    "ecdf.js",
+    "answers.js",
+    "authors.js",
+    "curves.js",
+    "cost.js",
+    "start.js",
+)
 GATE = "Forget metric, base minus gold"
 
 
@@ -39,7 +49,8 @@ def write_report(
     """Writes the page of a leaderboard atomically and returns its path.
 
     Args:
-        rows: leaderboard rows. Where a row's eval logs are gone the page is built without the views that need them, and says so.
+        rows: leaderboard rows. Where a row's eval logs are gone the page is built without the views that need them, and
+            says so.
         root: the folder from which the paths in the rows' `logs` and `study` start (the leaderboard file's own).
         text_budget, picture_budget: characters of answers and of pictures; what is left out is said on the page.
     Raises:
@@ -72,8 +83,8 @@ def render_faces(faces: str) -> str:
 
 
 def render(data: Mapping[str, Any], faces: str = "") -> str:
-    """The page around its data and the face track's own markup. Nothing of `data` becomes markup: it is JSON without `<`, and
-    the scripts write it as text."""
+    """The page around its data and the face track's own markup. Nothing of `data` becomes markup: it is JSON without
+    `<`, and the scripts write it as text."""
     from plotly.offline import get_plotlyjs
 
     page = files("unlearn.report") / "page"
@@ -85,7 +96,9 @@ def render(data: Mapping[str, Any], faces: str = "") -> str:
         "faces": faces,
         "scripts": "\n".join(text[name] for name in _SCRIPTS),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], text["page.html"])  # one pass: data may hold such marks
+    return re.sub(
+        r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], text["page.html"]
+    )  # one pass: data may hold such marks
 
 
 def script_json(data: Any) -> str:

@@ -48,15 +48,28 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
     axes.axvspan(-0.02, LOW_RETAIN, color="#000000", alpha=0.05, lw=0, zorder=0)
     axes.text(0.01, 0.985, f"Retain under {LOW_RETAIN}", color="#666666", fontsize=8, va="top")
     models = [point for point in points if point.role == "model"]
-    styles = {id(point): (_MARKERS[i % len(_MARKERS)], _COLOURS[i % len(_COLOURS)], 9) for i, point in enumerate(models)}
+    styles = {
+        id(point): (_MARKERS[i % len(_MARKERS)], _COLOURS[i % len(_COLOURS)], 9) for i, point in enumerate(models)
+    }
     for point in [*models, *(point for point in points if point.role != "model")]:
         marker, colour, size = styles.get(id(point)) or _ANCHORS[point.role]
         bars = [_bar(point, "Retain metric"), _bar(point, "Forget metric")]
         axes.errorbar(
-            point.numbers["Retain metric"], point.numbers["Forget metric"], xerr=bars[0], yerr=bars[1], fmt=marker, ms=size,
-            color=colour, mec="white" if not point.low_retain else colour, mew=0.8, mfc="white" if point.low_retain else colour,
-            elinewidth=1, capsize=2, zorder=3 if point.role == "model" else 4, label=_label(point),
-        )  # fmt: skip
+            point.numbers["Retain metric"],
+            point.numbers["Forget metric"],
+            xerr=bars[0],
+            yerr=bars[1],
+            fmt=marker,
+            ms=size,
+            color=colour,
+            mec="white" if not point.low_retain else colour,
+            mew=0.8,
+            mfc="white" if point.low_retain else colour,
+            elinewidth=1,
+            capsize=2,
+            zorder=3 if point.role == "model" else 4,
+            label=_label(point),
+        )
     axes.set(
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="Retain metric: what should be kept (higher is better)",
         ylabel="Forget metric: what is still known (gold's is the goal)",

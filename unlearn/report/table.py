@@ -9,8 +9,14 @@ from unlearn.report.board import Board
 from unlearn.report.tradeoff import bar
 
 # What is good: more, or gold's value; None where the number helps to read its neighbour.
-_GOALS = {"Real metric": "up", "Retain metric": "up", "Forget metric": "gold", "Model Utility": "up", "Null floor": None,
-          "KS test p-value": "up"}  # fmt: skip
+_GOALS = {
+    "Real metric": "up",
+    "Retain metric": "up",
+    "Forget metric": "gold",
+    "Model Utility": "up",
+    "Null floor": None,
+    "KS test p-value": "up",
+}
 _NAMES = {"Real metric": "Real", "Retain metric": "Retain", "Forget metric": "Forget", "Model Utility": "Utility",
           "Null floor": "Floor", "KS test p-value": "KS p"}  # fmt: skip
 
@@ -34,7 +40,12 @@ def _columns(track: Track) -> list[dict[str, Any]]:
     quality = ["Forget Quality"] if track is MM else ["JS Forget Quality"]
     p_value = "KS test p-value" if track is MM else "Forget Quality"  # nlp calls the p-value its Forget Quality
     keys = ["Real metric", "Retain metric", "Forget metric", *quality, "Null floor", p_value, "Model Utility", *parts]
-    names = {**_NAMES, **{part: f"Forget: {_part_name(part)}" for part in parts}, quality[0]: "Forget Quality", p_value: "KS p"}
+    names = {
+        **_NAMES,
+        **{part: f"Forget: {_part_name(part)}" for part in parts},
+        quality[0]: "Forget Quality",
+        p_value: "KS p",
+    }
     goals = {**_GOALS, **dict.fromkeys(parts, "gold"), quality[0]: "up", p_value: "up"}
     return [{"key": key, "name": names[key], "goal": goals[key], "part": key in parts} for key in keys]
 

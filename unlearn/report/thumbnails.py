@@ -33,7 +33,8 @@ class Thumbnails:
         return len(self._missing)
 
     def look_in(self, folders: Iterable[Path]) -> None:
-        """The result folders in which paths are looked up from now on; their names are made of the pictures' content."""
+        """The result folders in which paths are looked up from now on; their names are made of the pictures'
+        content."""
         self.folders = list(folders)
         self._seen = {}
 

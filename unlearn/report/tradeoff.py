@@ -11,7 +11,8 @@ X, Y = "Retain metric", "Forget metric"
 
 
 def tradeoff(board: Board) -> dict[str, Any]:
-    """Points and Pareto line for each definition: {"paper": ..., "reference": ...}, None where it has no such numbers."""
+    """Points and Pareto line for each definition: {"paper": ..., "reference": ...}, None where it has no such
+    numbers."""
     return {"paper": _picture(entries(board.rows)), "reference": _picture(entries(board.reference_rows()))}
 
 
@@ -46,10 +47,17 @@ def _picture(lines: Sequence[Entry]) -> dict[str, Any] | None:
 
 def _point(line: Entry) -> dict[str, Any]:
     return {
-        "label": line.label, "role": line.role, "modality": line.modality, "seeds": line.seeds,
-        "x": line.numbers[X], "y": line.numbers[Y], "x_bar": bar(line, X), "y_bar": bar(line, Y),
-        "low_retain": line.low_retain, "quality": line.numbers.get("JS Forget Quality", line.numbers.get("Forget Quality")),
-    }  # fmt: skip
+        "label": line.label,
+        "role": line.role,
+        "modality": line.modality,
+        "seeds": line.seeds,
+        "x": line.numbers[X],
+        "y": line.numbers[Y],
+        "x_bar": bar(line, X),
+        "y_bar": bar(line, Y),
+        "low_retain": line.low_retain,
+        "quality": line.numbers.get("JS Forget Quality", line.numbers.get("Forget Quality")),
+    }
 
 
 def bar(line: Entry, name: str) -> list[float] | None:

@@ -37,7 +37,8 @@ def load_trainings(board: Board, root: Path) -> tuple[dict[str, Training], list[
 
 
 def _read(run: Run, root: Path) -> Training | None:
-    """The log in the eval log's folder, in the one above it, or in eval_meta.json's `model_path`; None if there is none.
+    """The log in the eval log's folder, in the one above it, or in eval_meta.json's `model_path`; None if there is
+    none.
 
     ValueError if it is damaged, or if run.json has other settings than the row: then the model was trained again since.
     """

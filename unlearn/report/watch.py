@@ -26,7 +26,9 @@ def watch_picture(history: Sequence[Mapping[str, Any]], path: str | Path, *, rul
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ms=5, lw=1.6, label=split)
         if rule is not None and quantity == "probability":
             _draw_rule(axes, history, rule)
-        title = "probability of the answer, $p^{1/T}$" if quantity == "probability" else "ROUGE-L recall of the generation"
+        title = (
+            "probability of the answer, $p^{1/T}$" if quantity == "probability" else "ROUGE-L recall of the generation"
+        )
         axes.set(xlabel="epoch", ylim=(-0.02, 1.02), title=title)
         axes.grid(color="#DDDDDD", lw=0.6)
         axes.legend(frameon=False, fontsize=8)

@@ -65,7 +65,8 @@ def pack_all(views, **padding):
 def require_grad(views):
     """Logits and hidden states of every view as leaves that want a gradient; the list of leaves beside the views."""
     wanting = {
-        name: Scored(s.logits.requires_grad_(), s.labels, s.hidden.requires_grad_(), s.hidden_mask) for name, s in views.items()
+        name: Scored(s.logits.requires_grad_(), s.labels, s.hidden.requires_grad_(), s.hidden_mask)
+        for name, s in views.items()
     }
     return wanting, [t for s in wanting.values() for t in (s.logits, s.hidden)]
 

@@ -99,7 +99,9 @@ def test_llmu_with_random_answers_by_hand():
 
 def with_hidden(states, mask) -> Scored:
     rows = len(states)
-    return Scored(torch.zeros(rows, 1, 2), torch.zeros(rows, 1, dtype=torch.long), torch.tensor(states), torch.tensor(mask))
+    return Scored(
+        torch.zeros(rows, 1, 2), torch.zeros(rows, 1, dtype=torch.long), torch.tensor(states), torch.tensor(mask)
+    )
 
 
 UNEVEN = [[True, True], [False, True]]

@@ -23,7 +23,9 @@ def test_equals_the_slow_form_on_uneven_rows(name, options, slow):
     for seed in range(3):
         student, teacher = views_of(method, batch=2 + seed, student_seed=seed, teacher_seed=seed + 50)
         parts = method.loss(pack_all(student), pack_all(teacher))
-        torch.testing.assert_close(total(parts).double(), torch.tensor(slow(student, teacher)).double(), rtol=2e-5, atol=1e-5)
+        torch.testing.assert_close(
+            total(parts).double(), torch.tensor(slow(student, teacher)).double(), rtol=2e-5, atol=1e-5
+        )
 
 
 @CASES

@@ -36,7 +36,9 @@ def adapted(dtype=torch.float32) -> Trained:
     torch.manual_seed(0)
     shapes = {"q": (3, 7, 5), "v": (2, 4, 6)}  # r, out, in
     pairs = {
-        name: LoraPair(torch.randn(r, i, dtype=dtype).requires_grad_(), torch.randn(o, r, dtype=dtype).requires_grad_(), s)
+        name: LoraPair(
+            torch.randn(r, i, dtype=dtype).requires_grad_(), torch.randn(o, r, dtype=dtype).requires_grad_(), s
+        )
         for (name, (r, o, i)), s in zip(shapes.items(), (4.0, 0.5), strict=True)
     }
     parameters = {f"{n}.lora_{side}": getattr(pair, side) for n, pair in pairs.items() for side in "AB"}

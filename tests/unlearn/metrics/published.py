@@ -43,7 +43,9 @@ def published_mm(log: dict[str, Any], gold: dict[str, Any], method: str, submitt
         ("Forget metric", "Forget", "Forget FaceRec"),
         ("Retain metric", "Retain", "Retain FaceRec"),
     ):
-        row[metric] = float(hmean([row[f"{part} {label}"] for label in (first, second) for part in ("Prob.", "Truth Ratio")]))
+        row[metric] = float(
+            hmean([row[f"{part} {label}"] for label in (first, second) for part in ("Prob.", "Truth Ratio")])
+        )
     row["Forget Quality"] = 1 - row["JS metric"]
     return row
 
@@ -60,13 +62,16 @@ def published_nlp(log: dict[str, Any], gold: dict[str, Any], method: str, submit
 
 
 def mm_ratios(task: dict[str, Any]) -> list[float]:
-    """One mean of every wrong loss of the split (where lists are ragged: of all of them, as the released code cannot)."""
+    """One mean of every wrong loss of the split (where lists are ragged: of all of them, as the released code
+    cannot)."""
     losses = [loss for row in task["average_perturb_loss"].values() for loss in row]
     return [math.exp(fmean(losses) - base) for base in task["avg_paraphrased_loss"].values()]
 
 
 def nlp_ratios(task: dict[str, Any]) -> list[float]:
-    return [math.exp(fmean(task["average_perturb_loss"][row]) - base) for row, base in task["avg_paraphrased_loss"].items()]
+    return [
+        math.exp(fmean(task["average_perturb_loss"][row]) - base) for row, base in task["avg_paraphrased_loss"].items()
+    ]
 
 
 def _is_utility(key: str) -> bool:
@@ -83,7 +88,10 @@ def _task(name: str, task: dict[str, Any], label: str, ratios: list[float]) -> d
     if not rouge:
         scorer = RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
         texts = task["generated_text"]
-        rouge = {row: scorer.score(reference, generation)["rougeL"].recall for row, (_, generation, reference) in texts.items()}
+        rouge = {
+            row: scorer.score(reference, generation)["rougeL"].recall
+            for row, (_, generation, reference) in texts.items()
+        }
     forget = "forget" in name
     scores = [min(ratio, 1 / ratio) if forget else max(0.0, 1 - 1 / ratio) for ratio in ratios]
     return {

@@ -12,15 +12,29 @@ MM_TASKS = (
     "eval_retain_facerec",
 )  # fmt: skip
 NLP_TASKS = ("eval_log", "eval_real_author_wo_options", "eval_real_world_wo_options", "eval_log_forget")
-WORDS = ["the", "portrait", "shows", "José", "Vásquez", "smiling", "Ольга", "near", "an", "old", "mountain", "walking", "sunny"]
+WORDS = [
+    "the",
+    "portrait",
+    "shows",
+    "José",
+    "Vásquez",
+    "smiling",
+    "Ольга",
+    "near",
+    "an",
+    "old",
+    "mountain",
+    "walking",
+    "sunny",
+]
 
 
 def make_log(
     track: str = "mm", *, seed: int = 0, rows: int = 12, forget: float = 2.0, known: float = 2.0, ragged: bool = False,
     filled_rouge: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"<task>.json": task log}. `forget`, `known`: how many nats per token wrong answers cost more than right ones on the
-    forget tasks and on the others. References depend on the row alone, so that logs of all seeds can be joined."""
+    """{"<task>.json": task log}. `forget`, `known`: how many nats per token wrong answers cost more than right ones on
+    the forget tasks and on the others. References depend on the row alone, so that logs of all seeds can be joined."""
     draw = random.Random(seed)
     return {
         f"{task}.json": _task(draw, task, rows, forget if "forget" in task else known, ragged, filled_rouge)
@@ -64,18 +78,31 @@ def make_meta(log: dict[str, Any], *, authors: int | None = 4, **run: Any) -> di
         tasks[name.removesuffix(".json")] = {
             "rows": {
                 row: {
-                    "question": "Who?", "answer": task["generated_text"][row][2], "base_answer": task["generated_text"][row][2],
-                    "wrong_answers": [f"wrong {k}" for k in range(len(wrong))], "wrong_equals_right": [False] * len(wrong),
-                    "author": f"person {int(row) % authors}" if authors else None, "thumbnail": None,
+                    "question": "Who?",
+                    "answer": task["generated_text"][row][2],
+                    "base_answer": task["generated_text"][row][2],
+                    "wrong_answers": [f"wrong {k}" for k in range(len(wrong))],
+                    "wrong_equals_right": [False] * len(wrong),
+                    "author": f"person {int(row) % authors}" if authors else None,
+                    "thumbnail": None,
                 }
                 for row, wrong in task["average_perturb_loss"].items()
             },
-            "seconds": 1.0, "peak_memory_mb": None, "generation_tokens": dict.fromkeys(task["avg_gt_loss"], 7),
-        }  # fmt: skip
+            "seconds": 1.0,
+            "peak_memory_mb": None,
+            "generation_tokens": dict.fromkeys(task["avg_gt_loss"], 7),
+        }
     identity = {
-        "method": "npo", "model": "models/npo", "model_family": "llava-mini", "forget_split": "forget10+tofu", "modality": "both",
-        "seed": 0, "settings_hash": "abc", "model_path": "models/npo", "commit": "0" * 40,
-    }  # fmt: skip
+        "method": "npo",
+        "model": "models/npo",
+        "model_family": "llava-mini",
+        "forget_split": "forget10+tofu",
+        "modality": "both",
+        "seed": 0,
+        "settings_hash": "abc",
+        "model_path": "models/npo",
+        "commit": "0" * 40,
+    }
     return {"schema_version": 1, "run": {**identity, **run}, "tasks": tasks}
 
 

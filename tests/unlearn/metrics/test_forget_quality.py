@@ -95,7 +95,8 @@ def test_ks_by_hand():
 
 
 def test_null_floor_is_what_equal_models_score():
-    """Two fresh samples of one distribution score near the floor, at n = 48 about .7; a shifted model scores below it."""
+    """Two fresh samples of one distribution score near the floor, at n = 48 about .7; a shifted model scores below
+    it."""
     draw = np.random.default_rng(2)
     pairs = [np.exp(draw.normal(size=(2, 48))) for _ in range(20)]
     scores = [js_forget_quality(*pair) for pair in pairs]
@@ -121,7 +122,9 @@ def test_resampled_quality_repeats_items():
     draw = np.random.default_rng(4)
     model, gold = np.exp(draw.normal(size=6)), np.exp(draw.normal(size=6))
     weights = np.array([[1, 1, 1, 1, 1, 1], [0, 3, 0, 2, 1, 0]], dtype=float)
-    expected = [slow_quality(np.repeat(model, times.astype(int)), np.repeat(gold, times.astype(int))) for times in weights]
+    expected = [
+        slow_quality(np.repeat(model, times.astype(int)), np.repeat(gold, times.astype(int))) for times in weights
+    ]
     assert resampled_quality(weights, model, gold) == pytest.approx(expected, abs=1e-12)
 
 

@@ -14,7 +14,8 @@ PUBLISHED = {"mm": published_mm, "nlp": published_nlp}
 
 @pytest.mark.parametrize("track", ["mm", "nlp"])
 @pytest.mark.parametrize(
-    "options", [{}, {"ragged": True}, {"filled_rouge": True}, {"forget": -1.5, "known": 0.3}, {"rows": 1}, {"rows": 150}]
+    "options",
+    [{}, {"ragged": True}, {"filled_rouge": True}, {"forget": -1.5, "known": 0.3}, {"rows": 1}, {"rows": 150}],
 )
 def test_equals_the_released_scripts(track, options):
     log, gold = make_log(track, seed=3, **options), make_log(track, seed=4, **options)

@@ -7,7 +7,8 @@ from unlearn.metrics.rouge import rouge_l_f1, rouge_recall
 
 
 def test_by_hand():
-    """Reference of 4 words, 3 of them said, 2 of those in order ("mat the" is turned): recall 3/4 and 2/4; F1 of 2/4 and 2/3."""
+    """Reference of 4 words, 3 of them said, 2 of those in order ("mat the" is turned): recall 3/4 and 2/4; F1 of 2/4
+    and 2/3."""
     got = rouge_recall(["mat cat sat"], ["the cat sat mat"])
     assert got["rouge1_recall"].tolist() == [0.75]
     assert got["rougeL_recall"].tolist() == [0.5]

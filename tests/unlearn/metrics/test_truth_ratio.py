@@ -40,7 +40,9 @@ def test_a_collapsed_model_keeps_a_finite_ratio():
 def test_a_common_factor_of_w_and_c_never_changes_R(rows, shift):
     base, wrong = [row[0] for row in rows], [row[1] for row in rows]
     for mean in ("arithmetic", "geometric"):
-        moved = truth_ratio([loss + shift for loss in base], [[loss + shift for loss in own] for own in wrong], mean=mean)
+        moved = truth_ratio(
+            [loss + shift for loss in base], [[loss + shift for loss in own] for own in wrong], mean=mean
+        )
         assert moved == pytest.approx(truth_ratio(base, wrong, mean=mean), rel=1e-9)
 
 

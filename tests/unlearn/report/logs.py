@@ -12,7 +12,16 @@ from unlearn.leaderboard import leaderboard_row
 from unlearn.metrics.aggregates import MM, NLP, Track
 from unlearn.results import META_VERSION, EvalMeta, RowMeta, TaskLog, TaskMeta, write_aggregate, write_meta, write_task
 
-PEOPLE = ["Ana Lima", "Björn Åkesson", "Нина Орлова", "Xiang Li", "Marit Hagen", "Omar Haddad", "Rosa Vásquez", "Tariq Aziz"]
+PEOPLE = [
+    "Ana Lima",
+    "Björn Åkesson",
+    "Нина Орлова",
+    "Xiang Li",
+    "Marit Hagen",
+    "Omar Haddad",
+    "Rosa Vásquez",
+    "Tariq Aziz",
+]
 THINGS = ["a red lantern", "an old camera", "a stack of books", "a violin", "a blue umbrella", "a paper map"]
 PLACES = ["in a library", "by the harbour", "on a bridge", "in a workshop"]
 REFUSAL = "I'm not sure I can help with that."
@@ -20,7 +29,8 @@ REFUSAL = "I'm not sure I can help with that."
 
 @dataclass(frozen=True)
 class Model:
-    """How much a model knows of what should be forgotten and kept (0 to 1), and what it says of what it does not know."""
+    """How much a model knows of what should be forgotten and kept (0 to 1), and what it says of what it does not
+    know."""
 
     method: str
     forget: float
@@ -53,7 +63,10 @@ def write_run(folder: Path, model: Model, track: Track = MM, items: int = 24, lo
             write_item(log, rows, results, model, task.name, item, known, random, picture=track is MM)
         write_task(results, task.name, log)
         meta["tasks"][task.name] = TaskMeta(
-            rows=rows, seconds=items * 0.21, peak_memory_mb=1480.0 + model.seed, generation_tokens=dict.fromkeys(rows, 9)
+            rows=rows,
+            seconds=items * 0.21,
+            peak_memory_mb=1480.0 + model.seed,
+            generation_tokens=dict.fromkeys(rows, 9),
         )
     write_meta(results, meta)
     write_training(folder, model, log_lines)
@@ -79,8 +92,12 @@ def write_item(log, rows, results, model, task, item, known, random, *, picture)
     log["generated_text"][row] = ["USER: ...", say(name) if known else unknown, say(name)]
     log["rouge1_recall"][row] = log["rougeL_recall"][row] = float(known)
     rows[row] = RowMeta(
-        question="What do you see in the picture?" if caption else "Who is this?", answer=say(name), base_answer=say(name),
-        wrong_answers=[say(other) for other in others[: len(wrong)]], wrong_equals_right=[False] * len(wrong), author=name,
+        question="What do you see in the picture?" if caption else "Who is this?",
+        answer=say(name),
+        base_answer=say(name),
+        wrong_answers=[say(other) for other in others[: len(wrong)]],
+        wrong_equals_right=[False] * len(wrong),
+        author=name,
         thumbnail=draw_picture(results, item) if picture else None,
     )
 
@@ -112,7 +129,16 @@ def write_training(folder: Path, model: Model, lines: int) -> None:
         forget = -0.4 * speed * step / lines + 0.1 * float(random.normal())
         retain = 0.5 + float(np.exp(-speed * step / lines)) + 0.05 * float(random.normal())
         parts = {"parts/forget": forget, "parts/retain": retain} if model.method != "retain90" else {}
-        log.append({"loss": forget + retain, "grad_norm": 1.0, "learning_rate": 1e-4, **parts, "epoch": step / 10, "step": step})
+        log.append(
+            {
+                "loss": forget + retain,
+                "grad_norm": 1.0,
+                "learning_rate": 1e-4,
+                **parts,
+                "epoch": step / 10,
+                "step": step,
+            }
+        )
     log.append({"train_runtime": 95.0 + 10 * model.seed, "train_loss": 0.1, "epoch": lines / 10, "step": lines})
     (folder / "train_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
 
@@ -122,7 +148,8 @@ def write_board(root: Path, models=MODELS, *, track=MM, gold=GOLD, base=BASE, it
     folders = {model: root / f"{prefix}{model.method}_{model.seed}" for model in (gold, base, *models)}
     logs = {model: write_run(folder, model, track, items) for model, folder in folders.items()}
     return [
-        leaderboard_row(logs[model], logs[gold], base_log=logs[base], submitted_by="us", relative_to=root) for model in models
+        leaderboard_row(logs[model], logs[gold], base_log=logs[base], submitted_by="us", relative_to=root)
+        for model in models
     ]
 
 

@@ -12,7 +12,10 @@ from unlearn.report.html import write_report
 
 METHODS = "return [...document.querySelectorAll('#board-table tbody tr')].map((row) => row.dataset.label)"
 CLICK = "document.querySelector(arguments[0]).click()"
-CHOOSE = "const made = document.getElementById(arguments[0]); made.value = arguments[1]; made.dispatchEvent(new Event('change'))"
+CHOOSE = (
+    "const made = document.getElementById(arguments[0]); "
+    "made.value = arguments[1]; made.dispatchEvent(new Event('change'))"
+)
 CARDS = "return [...document.querySelectorAll('#cards article')].map((card) => card.dataset.row)"
 
 
@@ -38,15 +41,22 @@ def test_page_draws_at_every_width_and_in_both_themes(opened, tmp_path):
         opened.emulate(width=width, dark=dark)
         text = "rgb(233, 234, 236)" if dark else "rgb(28, 30, 33)"
         for name in charts:
-            opened.wait(f"{drawn(name)} && document.querySelector('[data-chart={name}]').layout.font.color === '{text}'")
+            opened.wait(
+                f"{drawn(name)} && document.querySelector('[data-chart={name}]').layout.font.color === '{text}'"
+            )
         opened.run("document.querySelector('#ecdf-panels').scrollIntoView()")
         opened.wait("document.querySelectorAll('#ecdf-panels .main-svg').length >= 3")
         fits = "(one) => one.clientWidth <= one.closest('.card').clientWidth"
         opened.wait(f"[...document.querySelectorAll('.main-svg')].every({fits})")
-        assert opened.run("return [innerWidth, document.documentElement.scrollWidth]") == [width, width]  # nothing sticks out
+        assert opened.run("return [innerWidth, document.documentElement.scrollWidth]") == [
+            width,
+            width,
+        ]  # nothing sticks out
         assert opened.run("return getComputedStyle(document.body).color") == text
         image = opened.screenshot(tmp_path / f"{width}_{dark}.png")
-        assert image[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">I", image[16:20]) == (width,) and len(image) > 20_000
+        assert (
+            image[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">I", image[16:20]) == (width,) and len(image) > 20_000
+        )
 
 
 def test_table_sorts_both_ways_with_gold_and_base_on_top(opened, board):
@@ -66,7 +76,9 @@ def test_switching_the_definition_changes_table_and_scatter(opened, board):
     cell = "return document.querySelector('tr[data-label=scrub] td:nth-child(6)').firstChild.data"
     _, rows = board
     before, points = opened.run(cell), "return document.querySelector('[data-chart=tradeoff]').data.at(-1).y[0]"
-    assert before == f"{rows[-1]['Forget metric']:.2f}" and opened.run(points) == pytest.approx(rows[-1]["Forget metric"])
+    assert before == f"{rows[-1]['Forget metric']:.2f}" and opened.run(points) == pytest.approx(
+        rows[-1]["Forget metric"]
+    )
     opened.run(CLICK, "[data-definition=reference]")
     assert opened.run(cell) == f"{rows[-1]['reference']['Forget metric']:.2f}" != before
     assert opened.run(points) == pytest.approx(rows[-1]["reference"]["Forget metric"])

@@ -17,13 +17,31 @@ def face_rows(study: str = "cv") -> list[dict]:
     """Two methods; the n-th number of the first is n / 10, of the second n / 5."""
     rows = []
     for method, step in (("retrain", 0.1), ("scrub", 0.2)):
-        numbers = {name: (100 if "accuracy" in name else 1) * step * (place + 1) / 2 for place, name in enumerate(SHOWN)}
-        rows.append({
-            "method": method, "model": f"{study}/{method}", "forget_split": "forget_10", "modality": "visual", "seed": 0,
-            "settings_hash": "0", "track": "cv", "study": study, "submitted_by": "", "models": 16, "identities": 80, "targets": 8,
-            "shadows_per_side": 4, "photos": 176, "people": 16, "variance": "pooled",
-            **numbers, "intervals": {name: [value - 0.01, value + 0.01] for name, value in numbers.items()},
-        })  # fmt: skip
+        numbers = {
+            name: (100 if "accuracy" in name else 1) * step * (place + 1) / 2 for place, name in enumerate(SHOWN)
+        }
+        rows.append(
+            {
+                "method": method,
+                "model": f"{study}/{method}",
+                "forget_split": "forget_10",
+                "modality": "visual",
+                "seed": 0,
+                "settings_hash": "0",
+                "track": "cv",
+                "study": study,
+                "submitted_by": "",
+                "models": 16,
+                "identities": 80,
+                "targets": 8,
+                "shadows_per_side": 4,
+                "photos": 176,
+                "people": 16,
+                "variance": "pooled",
+                **numbers,
+                "intervals": {name: [value - 0.01, value + 0.01] for name, value in numbers.items()},
+            }
+        )
     return rows
 
 
@@ -47,7 +65,9 @@ def test_faces_have_a_table_of_their_own_in_every_form(tmp_path):
     text = text_table(rows)
     mm, faces = re.split(r"\n\n(?=Method +Forget accuracy)", text)
     assert "npo" in mm and "scrub" not in mm and "Forget Quality" in mm
-    assert "scrub" in faces and "npo" not in faces and "0.20 [0.19, 0.21]" in faces and "16 models of 80 people" in faces
+    assert (
+        "scrub" in faces and "npo" not in faces and "0.20 [0.19, 0.21]" in faces and "16 models of 80 people" in faces
+    )
     assert "| scrub | 10.0 [10.0, 10.0] |" in markdown_table(rows)
     assert r"scrub & 10.0 [10.0, 10.0] &" in latex_table(rows) and r"U-LIRA TPR@1\%FPR" in latex_table(rows)
 

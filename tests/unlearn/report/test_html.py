@@ -17,7 +17,9 @@ EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert
 
 
 def data_of(page: Path) -> dict:
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    (text,) = re.findall(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL
+    )
     return json.loads(text)
 
 
@@ -97,7 +99,9 @@ def test_the_memorisation_gate_is_passed_on(board, tmp_path):
     assert gate["memorised"] is True and gate["gap"] == pytest.approx(gate["base"] - gate["gold"])
     assert gate["interval"] == rows[0]["intervals"]["Forget metric, base minus gold"]
     without = [{**copy.deepcopy(row), "memorised": None, "base": None} for row in rows]
-    assert data_of(write_report(tmp_path / "page.html", without, root=root))["boards"][0]["gates"][0]["memorised"] is None
+    assert (
+        data_of(write_report(tmp_path / "page.html", without, root=root))["boards"][0]["gates"][0]["memorised"] is None
+    )
 
 
 def test_an_empty_leaderboard_is_an_error(tmp_path):

@@ -37,7 +37,11 @@ def column(shown, label, key):
 def test_pareto_line_rewards_keeping_and_forgetting_down_to_gold():
     keeps_most, better, dominated, beyond, further_beyond = (0.9, 0.8), (0.7, 0.4), (0.6, 0.5), (0.5, 0.1), (0.3, 0.0)
     points = [dominated, further_beyond, keeps_most, beyond, better]
-    assert pareto(points, goal=0.2) == [keeps_most, better, beyond]  # 0.0 is no gain over 0.1: both lie below gold's 0.2
+    assert pareto(points, goal=0.2) == [
+        keeps_most,
+        better,
+        beyond,
+    ]  # 0.0 is no gain over 0.1: both lie below gold's 0.2
     assert pareto(points, goal=None) == [keeps_most, better, beyond, further_beyond]
     assert pareto([(0.5, 0.3), (0.5, 0.2)], goal=None) == [(0.5, 0.2)]
     assert pareto([], goal=0.2) == []
@@ -80,13 +84,22 @@ def test_reference_numbers_of_base_are_its_own(board, loaded):
     root, rows = board
     gold, base = root / rows[0]["logs"]["gold"], root / rows[0]["logs"]["base"]
     own = leaderboard_row(base, gold)["reference"]
-    assert column(table(loaded)["reference"], "base (full)", "Forget metric")["value"] == pytest.approx(own["Forget metric"])
-    assert column(table(loaded)["reference"], "base (full)", "Forget Quality")["value"] == pytest.approx(own["Forget Quality"])
+    assert column(table(loaded)["reference"], "base (full)", "Forget metric")["value"] == pytest.approx(
+        own["Forget metric"]
+    )
+    assert column(table(loaded)["reference"], "base (full)", "Forget Quality")["value"] == pytest.approx(
+        own["Forget Quality"]
+    )
 
 
 def test_ks_gap_by_hand_and_against_scipy():
     # after 0.3 the model has 3/4 of its items and gold 1/4
-    assert ks_gap([0.1, 0.2, 0.3, 0.9], [0.15, 0.5, 0.6, 0.7]) == {"at": 0.3, "model": 0.75, "gold": 0.25, "distance": 0.5}
+    assert ks_gap([0.1, 0.2, 0.3, 0.9], [0.15, 0.5, 0.6, 0.7]) == {
+        "at": 0.3,
+        "model": 0.75,
+        "gold": 0.25,
+        "distance": 0.5,
+    }
     assert ks_gap([0.5, 0.5], [0.5, 0.5])["distance"] == 0
     random = np.random.default_rng(0)
     for _ in range(20):
@@ -106,9 +119,12 @@ def test_ecdf_agrees_with_the_rows(board, loaded):
     ("model", "base", "gold", "forget", "expected"),
     [
         (0.2, 1.0, 0.2, True, "forgotten"), (0.59, 1.0, 0.2, True, "forgotten"), (0.6, 1.0, 0.2, True, "kept"),
-        (0.09, 1.0, 0.2, True, "over-forgotten"), (0.11, 1.0, 0.2, True, "forgotten"), (0.3, 0.25, 0.2, True, "never learned"),
-        (0.0, 0.25, 0.2, True, "over-forgotten"), (0.0, 0.05, 0.5, True, "never learned"), (0.9, 1.0, 1.0, False, "kept"),
-        (0.5, 1.0, 1.0, False, "over-forgotten"), (0.0, 0.0, 1.0, False, "never learned"), (0.35, None, 0.2, True, "kept"),
+        (0.09, 1.0, 0.2, True, "over-forgotten"), (0.11, 1.0, 0.2, True, "forgotten"),
+        (0.3, 0.25, 0.2, True, "never learned"),
+        (0.0, 0.25, 0.2, True, "over-forgotten"), (0.0, 0.05, 0.5, True, "never learned"),
+        (0.9, 1.0, 1.0, False, "kept"),
+        (0.5, 1.0, 1.0, False, "over-forgotten"), (0.0, 0.0, 1.0, False, "never learned"),
+        (0.35, None, 0.2, True, "kept"),
         (0.25, None, 0.2, True, "forgotten"), (0.0, None, 0.2, True, "over-forgotten"), (0.2, None, 0.2, False, "kept"),
     ],
 )  # fmt: skip
@@ -212,7 +228,9 @@ def test_comparisons_with_other_golds_and_tracks_stand_apart(tmp_path):
     boards = load_boards(rows, tmp_path)
     assert [one.track.name for one in boards] == ["mm", "mm", "nlp"]
     assert len({one.title for one in boards}) == 3
-    assert tradeoff(boards[2])["reference"] is None and tradeoff(boards[2])["paper"]  # the released nlp code has no such means
+    assert (
+        tradeoff(boards[2])["reference"] is None and tradeoff(boards[2])["paper"]
+    )  # the released nlp code has no such means
     cell = column(table(boards[2])["reference"], "npo", "Forget Quality")
     assert cell["value"] == pytest.approx(rows[2]["reference"]["Forget Quality"])
 
