@@ -7,6 +7,7 @@ ckpt_result may be a list or a glob, quoted: 'ckpt_result=models/**/eval_log_agg
 """
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +21,7 @@ def main(config: DictConfig) -> None:
     from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
     from unlearn.settings_build import build_settings
 
-    values = OmegaConf.to_container(config, resolve=True)
+    values: Any = OmegaConf.to_container(config, resolve=True)
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called
         values["refusals"] = str(Path(__file__).parent / values["refusals"])
     settings = build_settings(AggregateSettings, values)

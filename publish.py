@@ -8,6 +8,8 @@ The login is that of `hf auth login` (or HF_TOKEN). Evaluate it by id: accelerat
 model_path=me/clear-npo
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,7 +23,8 @@ def main(config: DictConfig) -> None:
     from unlearn.settings_build import build_settings
 
     quiet()
-    folder, address = publish(build_settings(PublishSettings, OmegaConf.to_container(config, resolve=True)))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    folder, address = publish(build_settings(PublishSettings, values))
     print(f"exported: {folder}")
     if address is not None:
         print(f"published: {address}")

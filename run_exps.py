@@ -13,6 +13,7 @@ on.
 
 import re
 import sys
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +27,8 @@ def main(config: DictConfig) -> None:
     from sweeps.study import run_sweep
     from unlearn.settings_build import build_settings
 
-    print(run_sweep(build_settings(Sweep, OmegaConf.to_container(config, resolve=True))))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    print(run_sweep(build_settings(Sweep, values)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -67,8 +68,9 @@ STUDIES = {
 }
 
 
-def settings(cls: type, script: str, *overrides: str):
-    return read(cls, OmegaConf.to_container(compose(script, list(overrides)), resolve=True))[0]
+def settings(cls: type, script: str, *overrides: str) -> Any:
+    composed: Any = OmegaConf.to_container(compose(script, list(overrides)), resolve=True)
+    return read(cls, composed)[0]
 
 
 def draw_people(root: Path, seed: int, people: int, photos: int, celebrities: int, celebrity_photos: int) -> None:
@@ -82,7 +84,7 @@ def draw_people(root: Path, seed: int, people: int, photos: int, celebrities: in
                 photograph(face, rng).save(folder / f"{number:02d}.png")
 
 
-def candidates(grid: dict[str, list]) -> Iterator[tuple[str, ...]]:
+def candidates(grid: Any) -> Iterator[tuple[str, ...]]:
     for values in itertools.product(*grid.values()):
         yield tuple(f"{name}={value}" for name, value in zip(grid, values, strict=True))
 
@@ -114,7 +116,7 @@ def unlearn(root: Path, method: str, *overrides: str) -> dict[str, float]:
     return shares(root, folder)
 
 
-def train_missing(job, root: Path) -> None:
+def train_missing(job: Any, root: Path) -> None:
     splits = prepared(str(root / "splits"))[1]
     for model in MODELS:
         if not is_finished(job, splits[model]):

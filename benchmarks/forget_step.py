@@ -87,7 +87,7 @@ class Forms:
 
     def our_loss(self, batch: dict[str, list[Row]]) -> torch.Tensor:
         views = self.moved({view: self.padder.arrange(rows) for view, rows in batch.items()})
-        taught = {view.name: views[view.name] for view in self.method.teacher_views}
+        taught: dict[str, Any] = {view.name: views[view.name] for view in self.method.teacher_views}
         student = score_views(self.student(views))
         return torch.stack(list(self.method.loss(student, self.teacher.score(taught)).values())).sum()
 

@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "minibench/weights/llava-mini"
@@ -216,7 +217,9 @@ def main() -> int:
 def references(root: Path, jobs: int) -> tuple[dict[str, dict[str, bytes]], dict[str, float]]:
     """Each run without a kill: its files and its seconds, while as many run as will in the trials."""
     folders = {run: root / re.sub(r"\W+", "_", run) for run in RUNS}
-    waiting, children, life = list(RUNS), {}, {}
+    waiting: list[str] = list(RUNS)
+    children: dict[Any, Any] = {}
+    life: dict[str, Any] = {}
     while waiting or children:
         while waiting and len(children) < jobs:
             run = waiting.pop(0)

@@ -24,8 +24,14 @@ def llava(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
     """LLaVA-1.5 with 32k tokens, and the tensors of one picture of 336 pixels: 24 x 24 patches."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-    text = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    vision: dict[str, Any] = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    }
+    text: dict[str, Any] = {"hidden_size": 4096, "intermediate_size": 11008}
+    text |= {"num_hidden_layers": 32, "num_attention_heads": 32}
     if not gpu:
         vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4}
         text = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 6}

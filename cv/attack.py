@@ -4,6 +4,8 @@ python cv/attack.py attack=ulira model_path=models/cv/scrub        # after cv/sc
 python cv/attack.py attack=umia model_path=models/cv/scrub include_enrolment=true
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,7 +16,8 @@ def main(config: DictConfig) -> None:
     from cv.settings import AttackSettings, read
     from unlearn.leaderboard_faces import ATTACKS
 
-    settings, _ = read(AttackSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, _ = read(AttackSettings, values)
     record = run_attack(settings)
     for name in ATTACKS.keys() & record.keys():
         result, (low, high) = record[name], record[name]["interval"]["accuracy"]

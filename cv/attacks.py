@@ -64,7 +64,7 @@ def load_sides(settings: AttackSettings) -> Sides:
     people = np.array([photos.identities[label] for label in photos.labels[chosen].tolist()])
     roles = split_roles([split.group for split in splits])
     targets, shadows = (
-        {side: logits[np.ix_(models, chosen.numpy())] for side, models in roles[role].items()}
+        {side: logits[np.ix_(np.array(models), chosen.numpy())] for side, models in roles[role].items()}
         for role in ("targets", "shadows")
     )
     return Sides(targets, shadows, np.array([group[name] for name in people]), people)

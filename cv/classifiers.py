@@ -104,4 +104,5 @@ def _entropy(members: NDArray[np.int64], total: NDArray[np.int64]) -> Floats:
     p = members / total
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where((p > 0) & (p < 1), p * np.log(p) + (1 - p) * np.log1p(-p), 0.0)
-    return -total * terms
+    entropy: Floats = -total.astype(np.float64) * terms
+    return entropy

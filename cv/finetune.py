@@ -5,6 +5,8 @@ r"""Finetune the models of all splits: the recognisers before anything is forgot
         save_dir=models/cv-clear/original                  # the models are dealt to all processes of all nodes
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +17,8 @@ def main(config: DictConfig) -> None:
     from cv.jobs import finetune_job, train_models
     from cv.settings import FinetuneSettings, read
 
-    settings, compute = read(FinetuneSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, compute = read(FinetuneSettings, values)
     with Fleet(compute) as fleet:
         print(f"models: {train_models(settings, finetune_job(settings), fleet)}")
 

@@ -5,6 +5,8 @@ python cv/forget.py method=retrain                     # the gold standard: neve
 python cv/forget.py method=rmu options.c=1 lr=0.05 save_dir=models/cv/rmu_gentle
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +17,8 @@ def main(config: DictConfig) -> None:
     from cv.jobs import forget_job, train_models
     from cv.settings import ForgetSettings, read
 
-    settings, compute = read(ForgetSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, compute = read(ForgetSettings, values)
     with Fleet(compute) as fleet:
         print(f"models: {train_models(settings, forget_job(settings), fleet)}")
 

@@ -5,6 +5,8 @@ python cv/prepare.py data_path=therem/CLEAR size=224 models=128 save_dir=models/
 python cv/prepare.py data_path=my_photos models=32     # a folder of photos for each person
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,7 +16,8 @@ def main(config: DictConfig) -> None:
     from cv.preparing import prepare
     from cv.settings import PrepareSettings, read
 
-    settings, _ = read(PrepareSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, _ = read(PrepareSettings, values)
     print(f"splits: {prepare(settings)}")
 
 

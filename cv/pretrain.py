@@ -5,6 +5,8 @@ r"""Train the network that every model starts from, with AM-softmax on a set of 
         test_persons=200 num_epochs=100 batch_size=256 save_dir=models/cv-clear/pretrained
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +17,8 @@ def main(config: DictConfig) -> None:
     from cv.preparing import pretrain
     from cv.settings import PretrainSettings, read
 
-    settings, compute = read(PretrainSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, compute = read(PretrainSettings, values)
     print(f"model: {pretrain(settings, Fleet(compute).device)}")
 
 

@@ -6,6 +6,7 @@ they are. What comes out is the pooled last feature map: the embedding of a face
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +69,10 @@ class ResNet(nn.Module):
         super().__init__()
         widths = architecture.widths
         self.dim = widths[-1]
-        self.embedder = nn.Module()
+        self.embedder: Any = nn.Module()
         self.embedder.embedder = _Conv(3, widths[0], 7, 2, relu=True)
         self.pool = nn.MaxPool2d(3, 2, 1)
-        self.encoder = nn.Module()
+        self.encoder: Any = nn.Module()
         self.encoder.stages = nn.ModuleList(
             _Stage(inputs, outputs, architecture.blocks, stride)
             for inputs, outputs, stride in zip((widths[0], *widths), widths, (1, 2, 2, 2), strict=False)

@@ -6,7 +6,9 @@ A study that was stopped goes on where it was.
     python cv/run.py +experiment=clear methods=[retrain,scrub,twins]
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -19,10 +21,12 @@ def main(config: DictConfig) -> None:
     from cv.settings import RunSettings, read
     from unlearn.leaderboard_table import text_table
 
-    def compose(script: str, overrides: list[str]) -> dict:
-        return OmegaConf.to_container(hydra.compose(script, overrides), resolve=True)
+    def compose(script: str, overrides: list[str]) -> Mapping[str, Any]:
+        composed: Any = OmegaConf.to_container(hydra.compose(script, overrides), resolve=True)
+        return composed
 
-    settings, compute = read(RunSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, compute = read(RunSettings, values)
     with Fleet(compute) as fleet:
         print(text_table(run_study(settings, fleet, compose)))
     page = Path(settings.leaderboard).with_suffix(".html")

@@ -3,6 +3,8 @@
 python cv/score.py model_path=models/cv/scrub
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,7 +15,8 @@ def main(config: DictConfig) -> None:
     from cv.scoring import GROUPS, score_models
     from cv.settings import ScoreSettings, read
 
-    settings, compute = read(ScoreSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings, compute = read(ScoreSettings, values)
     with Fleet(compute) as fleet:
         record = score_models(settings, fleet)
     for group in GROUPS:

@@ -137,7 +137,9 @@ def read_splits(folder: Path, photos: Photos) -> list[Split]:
     for file in files:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            groups = {side: {size: tuple(record[f"{side}_{size}"]) for size in SIZES} for side in ("forget", "holdout")}
+            groups: dict[str, Any] = {
+                side: {size: tuple(record[f"{side}_{size}"]) for size in SIZES} for side in ("forget", "holdout")
+            }
             people = tuple(record["train"]), tuple(record["test"])
             split = Split(record["dataset"], record["model"], record["group"], *people, **groups)
         except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -49,6 +49,8 @@ class FaceNetwork(nn.Module):
         self.spec = spec
         self.backbone = build_resnet(spec.architecture)
         self.head = CosineHead(self.backbone.dim, spec.classes, spec.margin)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD)[:, None, None], persistent=False)
 

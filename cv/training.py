@@ -68,7 +68,7 @@ class Teacher:
 
     def scored(self, stack: Stack, faces: Faces, batch: Batch, model: int) -> dict[str, Scored]:
         """The teacher's views of one model's batch; `augmented` shows the forget photos."""
-        views = {}
+        views: dict[str, Scored] = {}
         for name in self.names:
             rows = batch.rows.get("forget" if name == "augmented" else name)
             if rows is not None:

@@ -94,7 +94,7 @@ def draw_face(face: Face, place: str, rng: Random) -> Image.Image:
     scale = rng.uniform(0.9, 1.06)
     side = int(_CANVAS * scale)
     head = head.resize((side, side), Image.Resampling.BILINEAR).rotate(rng.uniform(-9, 9), Image.Resampling.BILINEAR)
-    offset = tuple((_CANVAS - side) // 2 + rng.randint(-10, 10) for _ in range(2))
+    offset = (_CANVAS - side) // 2 + rng.randint(-10, 10), (_CANVAS - side) // 2 + rng.randint(-10, 10)
     canvas.paste(head, offset, head)
     lit = ImageEnhance.Brightness(canvas).enhance(rng.uniform(0.82, 1.12))
     return lit.resize((SIZE, SIZE), Image.Resampling.BOX)

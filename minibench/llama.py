@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minibench.folders import ROOT
+from unlearn.samples import Sample
 
 WEIGHTS = ROOT / "minibench" / "weights" / "llama-mini"
 STEPS = 450
@@ -64,7 +65,7 @@ def text_scores(model: Any, collator: Any) -> dict[str, float]:
         rows = configs[f"{split}_perturbed"][1]
         column = "paraphrased_answer" if split == "forget10" else "answer"  # what the wrong answers are worded like
         samples = [
-            {"question": row["question"], "answer": row[column], "image": None, "id": f"{name}/{n}"}
+            Sample(question=row["question"], answer=row[column], image=None, id=f"{name}/{n}")
             for n, row in enumerate(rows)
         ]
         scores[name] = float(

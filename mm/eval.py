@@ -5,6 +5,8 @@ accelerate launch mm/eval.py model_path=models/llava-mini/ft_full+tofu/npo retai
 accelerate launch mm/eval.py +experiment=llava model_path=models/llava/ft_full+tofu
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +20,8 @@ def main(config: DictConfig) -> None:
     from unlearn.families import load_family
     from unlearn.samples import REFUSALS, read_lines
 
-    settings = eval_settings(OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings = eval_settings(values)
     log = pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
     if pipeline.is_main():
         print(f"eval log: {log}")

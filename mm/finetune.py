@@ -5,6 +5,8 @@ accelerate launch mm/finetune.py split=retain90+tofu                # the gold m
 accelerate launch mm/finetune.py +experiment=llava                  # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +20,8 @@ def main(config: DictConfig) -> None:
     from unlearn.families import load_family
     from unlearn.settings import FinetuneSettings, read_settings
 
-    settings = read_settings(FinetuneSettings, OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings = read_settings(FinetuneSettings, values)
     folder = pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
     if pipeline.is_main():
         print(f"model: {folder}")

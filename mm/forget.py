@@ -5,6 +5,8 @@ accelerate launch mm/forget.py forget_loss=npo modality=visual method_args.npo.b
 accelerate launch mm/forget.py +experiment=llava forget_loss=LLMU   # LLaVA-1.5-7B on therem/CLEAR (Appendix H)
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +21,8 @@ def main(config: DictConfig) -> None:
     from unlearn.samples import REFUSALS, read_lines
     from unlearn.settings import ForgetSettings, read_settings
 
-    settings = with_modality(read_settings(ForgetSettings, OmegaConf.to_container(config, resolve=True)))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings = with_modality(read_settings(ForgetSettings, values))
     family = load_family(settings.model_family)
     folder = pipeline.forget(settings, family, lambda: forget_sources(settings), read_lines(REFUSALS))
     if pipeline.is_main():

@@ -5,6 +5,8 @@ accelerate launch nlp/eval.py model_path=models/llama-mini/ft_full/npo retain_re
 accelerate launch nlp/eval.py +experiment=llama2 model_path=models/llama2-7b/ft_full
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +20,8 @@ def main(config: DictConfig) -> None:
     from unlearn.families import load_family
     from unlearn.samples import REFUSALS, read_lines
 
-    settings = eval_settings(OmegaConf.to_container(config, resolve=True))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings = eval_settings(values)
     log = pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
     if pipeline.is_main():
         print(f"eval log: {log}")

@@ -5,6 +5,8 @@ accelerate launch nlp/forget.py split=forget05 forget_loss=npo method_args.npo.b
 accelerate launch nlp/forget.py +experiment=mistral forget_loss=LLMU    # Mistral-7B on locuslab/TOFU (Appendix F)
 """
 
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +21,8 @@ def main(config: DictConfig) -> None:
     from unlearn.samples import REFUSALS, read_lines
     from unlearn.settings import ForgetSettings, read_settings
 
-    settings = read_settings(ForgetSettings, forget_keys(OmegaConf.to_container(config, resolve=True)))
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    settings = read_settings(ForgetSettings, forget_keys(values))
     family = load_family(settings.model_family)
     folder = pipeline.forget(settings, family, lambda: forget_sources(settings), read_lines(REFUSALS))
     if pipeline.is_main():

@@ -53,9 +53,11 @@ def finetune_source(settings: FinetuneSettings) -> TofuSource:
     return TofuSource(load_rows(settings.data_path, settings.split, settings.data_revision), settings.split)
 
 
-def forget_sources(settings: ForgetSettings) -> tuple[TofuSource, TofuSource]:
-    """(forget, retain). ValueError as for finetuning, or when the two share rows."""
+def forget_sources(settings: ForgetSettings) -> tuple[TofuSource, TofuSource | None]:
+    """(forget, retain or None without a retain_split). ValueError as for finetuning, or when the two share rows."""
     forget = load_rows(settings.forget_data_path, settings.forget_split, settings.data_revision)
+    if settings.retain_split is None:
+        return TofuSource(forget, settings.forget_split), None
     retain = load_rows(settings.retain_data_path, settings.retain_split, settings.data_revision)
     check_disjoint(forget, retain, CONTENT, (settings.forget_split, settings.retain_split))
     return TofuSource(forget, settings.forget_split), TofuSource(retain, settings.retain_split)

@@ -77,9 +77,9 @@ def _faces(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     rows = [row for row in read_rows(settings.leaderboard) if row["method"] in ("original", *settings.methods)]
     if sweep.table is not None:
         return write_table(sweep, rows, time.time() - started), outcomes
-    from cv.table import as_text
+    from unlearn.leaderboard_table import text_table
 
-    return as_text(rows), outcomes
+    return text_table(rows), outcomes
 
 
 def leaderboards(

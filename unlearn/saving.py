@@ -50,7 +50,9 @@ def save_trained(
     weights of this run, in the form they are saved in, to take instead of the last ones.
     """
     trainer.accelerator.wait_for_everyone()
-    weights = trainer.final or gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
+    weights = trainer.final  # empty, not None, on the processes that only helped to gather it
+    if weights is None:
+        weights = gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
     if not trainer.args.should_save:
         return
     model = trainer.student.model

@@ -46,19 +46,7 @@ def build_trainer(
     """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
     from transformers import set_seed
 
-    sampler = EpochSampler(
-        dataset,
-        batch_size=settings.batch_size,
-        epochs=settings.num_epochs,
-        seed=settings.seed,
-        rank=int(os.environ.get("RANK", 0)),
-        world_size=world_size(),
-        passes=lambda epoch: contract.passes(method, epoch),
-        accumulation=settings.gradient_accumulation_steps,
-        alike=wanted_engine() in CUT,
-    )
-    if len(sampler) == 0:
-        raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")
+    sampler = run_sampler(settings, method, dataset)
     steps = math.ceil(len(sampler) / settings.gradient_accumulation_steps)
     steps = min(steps, settings.max_steps or steps)
     epoch_steps = max(1, round(sampler.counts[0] / settings.gradient_accumulation_steps))
@@ -97,6 +85,24 @@ def build_trainer(
         stop_when=getattr(settings, "stop_when", None),
         log_grad_norms=getattr(settings, "log_grad_norms", False),
     )
+
+
+def run_sampler(settings: TrainSettings, method: Method, dataset: ForgetRetainDataset) -> EpochSampler:
+    """The order of the whole run on this rank. ValueError for a run without a step."""
+    sampler = EpochSampler(
+        dataset,
+        batch_size=settings.batch_size,
+        epochs=settings.num_epochs,
+        seed=settings.seed,
+        rank=int(os.environ.get("RANK", 0)),
+        world_size=world_size(),
+        passes=lambda epoch: contract.passes(method, epoch),
+        accumulation=settings.gradient_accumulation_steps,
+        alike=wanted_engine() in CUT,
+    )
+    if len(sampler) == 0:
+        raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")
+    return sampler
 
 
 def training_arguments(
