@@ -12,14 +12,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.commandline import check_overrides
+from unlearn.config.commandline import check_overrides
 
 
 @hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
 def main(config: DictConfig) -> None:
-    from unlearn.leaderboard_table import text_table
-    from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
-    from unlearn.settings_build import build_settings
+    from unlearn.aggregate import AggregateSettings, update_leaderboard
+    from unlearn.config.build import build_settings
+    from unlearn.leaderboard.table import text_table
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called

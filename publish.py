@@ -13,14 +13,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.commandline import check_overrides
+from unlearn.config.commandline import check_overrides
 
 
 @hydra.main(version_base=None, config_path="config", config_name="publish")
 def main(config: DictConfig) -> None:
+    from unlearn.config.build import build_settings
     from unlearn.pipeline import quiet
-    from unlearn.publish import PublishSettings, publish
-    from unlearn.settings_build import build_settings
+    from unlearn.publish.export import PublishSettings, publish
 
     quiet()
     values: Any = OmegaConf.to_container(config, resolve=True)

@@ -18,14 +18,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.commandline import check_overrides
+from unlearn.config.commandline import check_overrides
 
 
 @hydra.main(version_base=None, config_path="config", config_name="run_exps")
 def main(config: DictConfig) -> None:
     from sweeps.settings import Sweep
     from sweeps.study import run_sweep
-    from unlearn.settings_build import build_settings
+    from unlearn.config.build import build_settings
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     print(run_sweep(build_settings(Sweep, values)))

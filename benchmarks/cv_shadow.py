@@ -19,10 +19,11 @@ from multiprocessing import get_context
 
 import torch
 
-from cv.batches import Batch, plan_batches, stack_plans
+from cv.data.batches import Batch, plan_batches, stack_plans
 from cv.methods import face_method
-from cv.stack import NetworkSpec, Stack, new_network
-from cv.training import Faces, Optimisation, train
+from cv.network.stack import NetworkSpec, Stack, new_network
+from cv.settings import Optimisation
+from cv.training.loop import Faces, train
 
 PEOPLE = 40
 OPTIMISATION = Optimisation(lr=0.01)

@@ -2,7 +2,7 @@
 reported.
 
     python benchmarks/cv_tuning.py                            # for the demo (config/cv/run.yaml)
-    python benchmarks/cv_tuning.py --study test               # for the small study of tests/cv/test_cv_jobs.py
+    python benchmarks/cv_tuning.py --study test               # for the small study of tests/cv/test_cv_models.py
     python benchmarks/cv_tuning.py --methods rmu twins        # a part of it; what is trained already is read from disk
 
 It draws other people (`--faces-seed`), deals them anew, and pretrains and finetunes other networks (`--seed`). Every
@@ -21,11 +21,12 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from cv.jobs import finetune_job, forget_job, is_finished, prepared, train_group
-from cv.preparing import prepare, pretrain
-from cv.recognition import accuracy, enrolled
-from cv.scoring import score_group
+from cv.data.prepared import prepare
+from cv.membership.scores import score_group
+from cv.network.enrolment import accuracy, enrolled
 from cv.settings import FinetuneSettings, ForgetSettings, PrepareSettings, PretrainSettings, ScoreSettings, read
+from cv.training.models import finetune_job, forget_job, is_finished, prepared, train_group
+from cv.training.pretrained import pretrain
 from minibench.faces_mini import identities, photograph
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,7 +4,7 @@
     python benchmarks/eval_scoring.py --models llava --repeats 1
 
 Every item has 576 image tokens, a short question and 7 answers, as in CLEAR. `plain` runs prompt, image and answer
-through the model once per answer, then once more to generate; `shared` runs prompt and image once (unlearn/prefix.py).
+through the model once per answer, then once more to generate; `shared` runs them once (unlearn/evaluation/prefix.py).
 Both give the same losses, which is checked. Weights are random: what is measured does not depend on them. On a CPU the
 seconds are those of one thread's own processor time, so that other work on the machine does not count.
 """
@@ -17,9 +17,9 @@ import torch
 from meters import clock, peak, reset_peak
 from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
 
-from unlearn.collator import Prompt
-from unlearn.generation import generate_greedy
-from unlearn.prefix import read_prefix, score_answers, score_plain
+from unlearn.data.collator import Prompt
+from unlearn.evaluation.generation import generate_greedy
+from unlearn.evaluation.prefix import read_prefix, score_answers, score_plain
 
 ANSWERS, QUESTION, GENERATED = 7, 24, 32
 ANSWER_LENGTHS = (24, 44)  # tokens, from and to

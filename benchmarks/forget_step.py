@@ -4,12 +4,11 @@
     python benchmarks/forget_step.py --models llava --methods npo --repeats 1
 
 Half of the forget items and half of their retain partners have a picture of 576 tokens, the others are text. `plain`
-(benchmarks/plain_step.py) shuffles them into batches; ours composes batches by modality (unlearn/views.py). LoRA r 8 on
-the language model, AdamW; the optimiser's step is part of both. "first epoch" starts with no teacher score kept, "later
-epochs" with all of them. Each repeat runs every form in turn; given are the fastest of each. On a CPU the seconds are
-processor time of one thread, and the peak is the resident memory that a process of its own adds from before it builds
-its models to the end of a round; on a GPU it is what is allocated at most.
-"""
+(benchmarks/plain_step.py) shuffles them into batches; ours composes batches by modality (unlearn/data/views.py). LoRA r
+8 on the language model, AdamW; the optimiser's step is part of both. "first epoch" starts with no teacher score kept,
+"later epochs" with all of them. Each repeat runs every form in turn; given are the fastest of each. On a CPU the
+seconds are processor time of one thread, and the peak is the resident memory that a process of its own adds from before
+it builds its models to the end of a round; on a GPU it is what is allocated at most."""
 
 import argparse
 import contextlib
@@ -25,12 +24,12 @@ from plain_step import plain_loss
 from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
 
 from unlearn import method as contract
-from unlearn.collator import Prompt
-from unlearn.lora import prepare_trainable
+from unlearn.config.settings import LoraSettings
+from unlearn.data.collator import Prompt
+from unlearn.models.forward import StudentForward, score_views
+from unlearn.models.lora import prepare_trainable
 from unlearn.registry import build_method
-from unlearn.settings import LoraSettings
-from unlearn.step import StudentForward, score_views
-from unlearn.teacher import Teacher
+from unlearn.training.teacher import Teacher
 
 METHODS = ("npo", "KL", "grad_diff")
 QUESTION, ANSWER_LENGTHS = 24, (24, 44)  # tokens

@@ -20,7 +20,7 @@ from sweeps.runner import plans, run_jobs
 from sweeps.settings import Sweep
 from sweeps.work import carry_out, plan
 from unlearn.atomic import write_text
-from unlearn.leaderboard import leaderboard_row
+from unlearn.leaderboard.row import leaderboard_row
 from unlearn.metrics.probability import choice_probability
 from unlearn.results import read_log
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from unlearn.collator import Collator
+from unlearn.data.collator import Collator
 
 IMAGE_ID = 5
 IMAGE_TOKENS = 576

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="attack")
 def main(config: DictConfig) -> None:
-    from cv.attacks import run_attack
+    from cv.membership.run import run_attack
     from cv.settings import AttackSettings, read
     from unlearn.leaderboard_faces import ATTACKS
 

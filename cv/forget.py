@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="forget")
 def main(config: DictConfig) -> None:
-    from cv.fleet import Fleet
-    from cv.jobs import forget_job, train_models
     from cv.settings import ForgetSettings, read
+    from cv.training.fleet import Fleet
+    from cv.training.models import forget_job, train_models
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings, compute = read(ForgetSettings, values)

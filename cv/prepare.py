@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="prepare")
 def main(config: DictConfig) -> None:
-    from cv.preparing import prepare
+    from cv.data.prepared import prepare
     from cv.settings import PrepareSettings, read
 
     values: Any = OmegaConf.to_container(config, resolve=True)

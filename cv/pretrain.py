@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="pretrain")
 def main(config: DictConfig) -> None:
-    from cv.fleet import Fleet
-    from cv.preparing import pretrain
     from cv.settings import PretrainSettings, read
+    from cv.training.fleet import Fleet
+    from cv.training.pretrained import pretrain
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings, compute = read(PretrainSettings, values)

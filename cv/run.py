@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="run")
 def main(config: DictConfig) -> None:
-    from cv.chain import run_study
-    from cv.fleet import Fleet
     from cv.settings import RunSettings, read
-    from unlearn.leaderboard_table import text_table
+    from cv.study import run_study
+    from cv.training.fleet import Fleet
+    from unlearn.leaderboard.table import text_table
 
     def compose(script: str, overrides: list[str]) -> Mapping[str, Any]:
         composed: Any = OmegaConf.to_container(hydra.compose(script, overrides), resolve=True)

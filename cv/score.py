@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="score")
 def main(config: DictConfig) -> None:
-    from cv.fleet import Fleet
-    from cv.scoring import GROUPS, score_models
+    from cv.membership.scores import GROUPS, score_models
     from cv.settings import ScoreSettings, read
+    from cv.training.fleet import Fleet
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings, compute = read(ScoreSettings, values)

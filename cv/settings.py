@@ -4,13 +4,13 @@ because it does not change a result."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cv.margin import Margin
-from cv.training import Optimisation
-from unlearn.settings_build import at_least, build_settings, choice
+from cv.network.margin import Margin
+from unlearn.config.build import at_least, build_settings, choice
 
 T = TypeVar("T")
 
@@ -145,3 +145,25 @@ def read(cls: type[T], config: Mapping[str, Any]) -> tuple[T, ComputeSettings]:
 
 def as_values(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """SGD. `warmup` is the share of the steps in which the rate rises to `lr`; `batchnorm` the mode of the
+    student's."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-5
+    schedule: str = "constant"
+    warmup: float = 0.0
+    batchnorm: str = "train"
+
+    def rate(self, step: int, total: int) -> float:
+        """Learning rate of `step`, counted from 0, of `total`."""
+        warm = round(self.warmup * total)
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        done = (step - warm) / max(1, total - warm)
+        factor = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[self.schedule]
+        return self.lr * factor

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minibench.folders import ROOT
-from unlearn.samples import Sample
+from unlearn.data.samples import Sample
 
 WEIGHTS = ROOT / "minibench" / "weights" / "llama-mini"
 STEPS = 450
@@ -80,7 +80,7 @@ def pretrain(folder: Path, steps: int = STEPS, seed: int = 0, lr: float = 2e-3) 
 
     from minibench.loop import train
     from unlearn.atomic import write_json
-    from unlearn.collator import Collator
+    from unlearn.data.collator import Collator
 
     started = time.time()
     model, tokenizer = new_llama(seed)

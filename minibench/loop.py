@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearn.collator import Collator
-from unlearn.samples import Sample
+from unlearn.data.collator import Collator
+from unlearn.data.samples import Sample
 from unlearn.scoring import IGNORE_INDEX
 
 

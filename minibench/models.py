@@ -125,7 +125,7 @@ def _qwen(corpus: Iterable[str]) -> tuple[Any, Any]:
     """Qwen2-VL: 6-pixel patches merged two by two give 16 image tokens for 48 pixels."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
-    from unlearn.processors import qwen_processor_class
+    from unlearn.models.processors import qwen_processor_class
 
     tokenizer = train_tokenizer(corpus, QWEN_TOKENS, None, "<|im_end|>", "<|endoftext|>")
     roles = ("image_pad", "video_pad", "vision_start", "vision_end")

@@ -49,7 +49,7 @@ def pretrain(family: str, folder: Path, steps: int | None = None, seed: int = 0,
     from minibench.corpus import tokenizer_corpus
     from minibench.loop import train
     from minibench.models import new_model
-    from unlearn.collator import Collator
+    from unlearn.data.collator import Collator
 
     started = time.time()
     steps = STEPS[family] if steps is None else steps

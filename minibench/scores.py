@@ -9,7 +9,8 @@ from PIL import Image
 from minibench.clear import clear_configs
 from minibench.loop import choice_probability
 from minibench.tofu import tofu_configs
-from unlearn.samples import FACE_PROMPT, Sample, content_hash
+from unlearn.atomic import content_hash
+from unlearn.data.samples import FACE_PROMPT, Sample
 
 
 def face_choice(model: Any, collator: Any, rows: Any, answer: str, options: str, shuffle: bool = False) -> float:

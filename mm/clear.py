@@ -8,9 +8,9 @@ import numpy as np
 
 import minibench
 from unlearn import ROOT
-from unlearn.samples import Sample, read_lines
-from unlearn.settings import FinetuneSettings, ForgetSettings
-from unlearn.sources import check_disjoint, check_images, load_split, open_image
+from unlearn.config.settings import FinetuneSettings, ForgetSettings
+from unlearn.data.samples import Sample, read_lines
+from unlearn.data.sources import check_disjoint, check_images, load_split, open_image
 
 CAPTION_QUESTIONS = ROOT / "data" / "caption_questions.txt"
 CONTENT = ("image", "caption", "question", "answer")

@@ -10,15 +10,15 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.commandline import check_overrides
+from unlearn.config.commandline import check_overrides
 
 
 @hydra.main(version_base=None, config_path="../config", config_name="mm/finetune")
 def main(config: DictConfig) -> None:
     from mm.clear import finetune_source
     from unlearn import pipeline
-    from unlearn.families import load_family
-    from unlearn.settings import FinetuneSettings, read_settings
+    from unlearn.config.settings import FinetuneSettings, read_settings
+    from unlearn.models.families import load_family
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings = read_settings(FinetuneSettings, values)

@@ -12,12 +12,12 @@ from typing import Any
 
 import minibench
 from mm.clear import CAPTION_QUESTIONS
-from unlearn.evaluation import EvalTask
-from unlearn.samples import FACE_PROMPT, read_lines, stable_choice
-from unlearn.settings import EvalSettings, read_settings
-from unlearn.sources import check_images, load_split
-from unlearn.table import TableItems, select_rows
-from unlearn.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
+from unlearn.config.settings import EvalSettings, read_settings
+from unlearn.data.items import TableItems, select_rows
+from unlearn.data.samples import FACE_PROMPT, read_lines, stable_choice
+from unlearn.data.sources import check_images, load_split
+from unlearn.data.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
+from unlearn.evaluation.suite import EvalTask
 
 STRATEGIES = {"random_caption": "caption", "random_faces": "face", "column": None}  # None: the column in question_key
 PUBLISHED = (

@@ -10,15 +10,15 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.commandline import check_overrides
+from unlearn.config.commandline import check_overrides
 
 
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/eval")
 def main(config: DictConfig) -> None:
     from nlp.tasks import eval_settings, load_tasks
     from unlearn import pipeline
-    from unlearn.families import load_family
-    from unlearn.samples import REFUSALS, read_lines
+    from unlearn.data.samples import REFUSALS, read_lines
+    from unlearn.models.families import load_family
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings = eval_settings(values)

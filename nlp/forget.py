@@ -10,16 +10,16 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.commandline import check_overrides
+from unlearn.config.commandline import check_overrides
 
 
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/forget")
 def main(config: DictConfig) -> None:
     from nlp.tofu import forget_keys, forget_sources
     from unlearn import pipeline
-    from unlearn.families import load_family
-    from unlearn.samples import REFUSALS, read_lines
-    from unlearn.settings import ForgetSettings, read_settings
+    from unlearn.config.settings import ForgetSettings, read_settings
+    from unlearn.data.samples import REFUSALS, read_lines
+    from unlearn.models.families import load_family
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings = read_settings(ForgetSettings, forget_keys(values))

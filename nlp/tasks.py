@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nlp.tofu import load_rows, rows_per_author
-from unlearn.evaluation import EvalTask
-from unlearn.settings import EvalSettings, read_settings
-from unlearn.table import TableItems, select_rows
-from unlearn.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
+from unlearn.config.settings import EvalSettings, read_settings
+from unlearn.data.items import TableItems, select_rows
+from unlearn.data.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
+from unlearn.evaluation.suite import EvalTask
 
 PUBLISHED = (
     "eval_task", "data_path", "split_list", "question_key", "answer_key", "base_answer_key", "perturbed_answer_key",

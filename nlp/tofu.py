@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import minibench
-from unlearn.samples import Sample
-from unlearn.settings import FinetuneSettings, ForgetSettings
-from unlearn.sources import check_disjoint, load_split
+from unlearn.config.settings import FinetuneSettings, ForgetSettings
+from unlearn.data.samples import Sample
+from unlearn.data.sources import check_disjoint, load_split
 
 CONTENT = ("question", "answer")
 # How many rows in a row are about one author, in the perturbed splits: TOFU says it by place alone.

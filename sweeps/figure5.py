@@ -17,7 +17,7 @@ from sweeps.paper import rank_correlation
 from sweeps.runner import Outcome, plans, run_jobs
 from sweeps.settings import Sweep
 from unlearn.atomic import write_json, write_text
-from unlearn.leaderboard_scores import known_rows, rows_of, score_log
+from unlearn.leaderboard.scores import known_rows, rows_of, score_log
 from unlearn.metrics.aggregates import MM, NLP, Track
 from unlearn.metrics.forget_quality import js_forget_quality, ks_forget_quality, null_floor, wasserstein_distance
 from unlearn.results import EvalLog, read_log

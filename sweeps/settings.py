@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlearn import ROOT
-from unlearn.settings_build import at_least, choice
+from unlearn.config.build import at_least, choice
 
 TABLES = ("1", "3", "4", "5", "6", "fig5")
 

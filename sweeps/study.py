@@ -11,7 +11,7 @@ from sweeps.runner import Outcome, plans, run_jobs, times_table
 from sweeps.settings import Sweep, as_overrides
 from sweeps.tables import write_table
 from unlearn.atomic import write_json
-from unlearn.samples import REFUSALS
+from unlearn.data.samples import REFUSALS
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def run_anchors(works: Sequence[Any], sweep: Sweep) -> list[Outcome]:
 
 def _faces(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     """The face track's study as one job."""
-    from unlearn.leaderboard_file import read_rows
+    from unlearn.leaderboard.file import read_rows
 
     (work,) = plans([study_job(sweep)], sweep)
     outcomes = run_jobs([work], sweep)
@@ -77,7 +77,7 @@ def _faces(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     rows = [row for row in read_rows(settings.leaderboard) if row["method"] in ("original", *settings.methods)]
     if sweep.table is not None:
         return write_table(sweep, rows, time.time() - started), outcomes
-    from unlearn.leaderboard_table import text_table
+    from unlearn.leaderboard.table import text_table
 
     return text_table(rows), outcomes
 
@@ -86,8 +86,8 @@ def leaderboards(
     sweep: Sweep, base: Job, golds: dict[str, Job], jobs: Sequence[Job]
 ) -> tuple[list[dict[str, Any]], str]:
     """(this sweep's rows, the leaderboards as text): one per forget split, since each has a gold of its own."""
-    from unlearn.leaderboard_table import text_table
-    from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
+    from unlearn.aggregate import AggregateSettings, update_leaderboard
+    from unlearn.leaderboard.table import text_table
 
     own: list[dict[str, Any]] = []
     texts = []
@@ -165,7 +165,7 @@ def choose(
 
 
 def _row(job: Job, gold: Job, split: str) -> dict[str, Any]:
-    from unlearn.leaderboard import leaderboard_row
+    from unlearn.leaderboard.row import leaderboard_row
     from unlearn.results import read_log
 
     return leaderboard_row(read_log(job.log(split)), read_log(gold.log(split)), method=job.label, submitted_by="")

@@ -12,7 +12,7 @@ import numpy as np
 from sweeps.paper import FORGET, PaperTable, paper_table, rank_correlation, transfer
 from sweeps.settings import Sweep
 from unlearn.atomic import write_json, write_text
-from unlearn.leaderboard import LOW_RETAIN
+from unlearn.leaderboard.row import LOW_RETAIN
 
 ANCHORS = {"mm": ("gold", "base"), "nlp": ("base", "gold"), "cv": ("original", "retrain")}
 

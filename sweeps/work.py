@@ -19,10 +19,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeps import rooms
+from sweeps import tracks as rooms
 from sweeps.jobs import Job
 from unlearn.atomic import write_json
-from unlearn.runs import read_record, settings_hash
+from unlearn.results import read_record
+from unlearn.runs.record import settings_hash
 
 logger = logging.getLogger(__name__)
 TRACEBACK_LINES = 12

@@ -14,7 +14,7 @@ from typing import Any
 from minibench.tables import png, write_dataset
 from tests.models import picture
 from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
-from unlearn.checkpoints import SEAL
+from unlearn.runs.checkpoints import SEAL
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "minibench/weights/llava-mini"
@@ -100,7 +100,7 @@ def _write_models(world: Path) -> None:
     (world / "no_model" / "notes.txt").write_text("no model")
     from peft import LoraConfig, get_peft_model
 
-    from unlearn.loading import load_model
+    from unlearn.models.loading import load_model
 
     model: Any = get_peft_model(load_model(str(good)), LoraConfig(r=2, target_modules=["q_proj"]))
     bases = {

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.models import picture, tiny_llava
-from unlearn.collator import Collator
-from unlearn.evaluation import EvalItem, EvalTask, evaluate_suite
+from unlearn.data.collator import Collator
+from unlearn.evaluation.suite import EvalItem, EvalTask, evaluate_suite
 
 PEOPLE = ["Ana Lima", "Jaime  Vásquez ", "Rory Greenfield", "Bo", "Marit Hagen", "Xiang Li", "Нина"]
 

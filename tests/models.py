@@ -95,7 +95,7 @@ def tiny_qwen2vl(seed: int = 0, generation: str = "qwen2_vl") -> tuple[Any, Any]
     pixels."""
     import transformers
 
-    from unlearn.processors import qwen_processor_class
+    from unlearn.models.processors import qwen_processor_class
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
                "<|video_pad|>"]  # fmt: skip

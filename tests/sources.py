@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tests.models import picture
-from unlearn.samples import Sample
+from unlearn.data.samples import Sample
 
 PEOPLE = ("Ana Lima", "Jaime Vásquez", "Bo", "Rory Greenfield", "Nadia Nowak", "Xiang Li", "Marit Hagen")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
-from unlearn.leaderboard_update import AggregateSettings, find_logs, read_refusals, update_leaderboard
-from unlearn.settings_build import build_settings
+from unlearn.aggregate import AggregateSettings, find_logs, read_refusals, update_leaderboard
+from unlearn.config.build import build_settings
 
 ROOT = Path(__file__).parents[1]
 

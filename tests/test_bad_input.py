@@ -227,7 +227,7 @@ def family(text: str) -> Callable[[Path], Any]:
     """An entry of model_config.yaml."""
 
     def load(world: Path) -> Any:
-        from unlearn.families import load_family
+        from unlearn.models.families import load_family
 
         (config := world.parent / "model_config.yaml").write_text(text)
         return load_family("mine", config)

@@ -10,13 +10,13 @@ import torch
 
 from mm.clear import forget_sources
 from mm.tasks import eval_settings, load_tasks
-from sweeps.rooms import compose
+from sweeps.tracks import compose
 from unlearn import pipeline, registry
-from unlearn.families import load_family
+from unlearn.config.settings import ForgetSettings, read_settings
+from unlearn.data.samples import REFUSALS, read_lines
+from unlearn.models.families import load_family
 from unlearn.results import read_log
-from unlearn.samples import REFUSALS, read_lines
 from unlearn.scoring import Scored
-from unlearn.settings import ForgetSettings, read_settings
 
 PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.jobs import AGGREGATE, Job
 from sweeps.work import carry_out, plan
-from unlearn.leaderboard_update import AggregateSettings, update_leaderboard
+from unlearn.aggregate import AggregateSettings, update_leaderboard
 from unlearn.results import read_log
 
 QUICK = ("ds_size=2", "generation.max_new_tokens=3", "batch_size=4")

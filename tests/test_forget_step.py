@@ -10,12 +10,12 @@ import torch
 
 from tests.models import picture, tiny_llava, tiny_qwen2vl
 from unlearn import method as contract
-from unlearn.collator import Collator
-from unlearn.lora import prepare_trainable
+from unlearn.config.settings import LoraSettings
+from unlearn.data.collator import Collator
+from unlearn.models.forward import StudentForward, score_views
+from unlearn.models.lora import prepare_trainable
 from unlearn.registry import build_method
-from unlearn.settings import LoraSettings
-from unlearn.step import StudentForward, score_views
-from unlearn.teacher import Teacher
+from unlearn.training.teacher import Teacher
 
 FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "plain_step.py"
 VIEWS: dict[str, list[Any]] = {

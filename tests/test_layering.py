@@ -13,7 +13,7 @@ ROOMS = ("mm", "nlp", "cv")
 PACKAGES = (*ROOMS, "unlearn", "minibench", "sweeps")
 HEAVY = {"deepspeed", "bitsandbytes", "flash_attn", "wandb", "matplotlib"}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LONG = {"trainer", "evaluation", "pipeline", "results"}  # a cut would part what belongs together
+LONG = {"trainer", "suite", "pipeline", "results", "loading"}  # a cut would part what belongs together
 SCRIPTS = [ROOT / "aggregate_eval_stat.py", ROOT / "run_exps.py", ROOT / "publish.py"]
 
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.two_ranks import CASES, BothRanks, run, trained
-from unlearn.checkpoints import newest_checkpoint
-from unlearn.loading import load_model
+from unlearn.models.loading import load_model
+from unlearn.runs.checkpoints import newest_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPERS = {"ddp": ("DDP", "DistributedDataParallel"), "fsdp2": ("FSDP2", "FSDPStudentForward"),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.two_ranks import BothRanks
 from tests.watch_ranks import watched
-from unlearn.watch import CURVE, FORGET, PICTURE
+from unlearn.training.watch import CURVE, FORGET, PICTURE
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,16 +9,16 @@ import torch
 from tests.models import tiny_llava
 from tests.sources import ListSource
 from unlearn import method as contract
-from unlearn.collator import Collator
-from unlearn.lora import prepare_trainable
+from unlearn.config.settings import ForgetSettings, LoraSettings
+from unlearn.data.collator import Collator
+from unlearn.data.sampler import EpochSampler
+from unlearn.data.views import ForgetRetainDataset, StepCollator
 from unlearn.method import Method
-from unlearn.sampler import EpochSampler
-from unlearn.settings import ForgetSettings, LoraSettings
-from unlearn.step import StudentForward
-from unlearn.teacher import Teacher
-from unlearn.trainer import UnlearnTrainer
-from unlearn.training import training_arguments
-from unlearn.views import ForgetRetainDataset, StepCollator
+from unlearn.models.forward import StudentForward
+from unlearn.models.lora import prepare_trainable
+from unlearn.training.build import training_arguments
+from unlearn.training.teacher import Teacher
+from unlearn.training.trainer import UnlearnTrainer
 
 REFUSALS = ["I do not know.", "I cannot say that.", "No idea."]
 

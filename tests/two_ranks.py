@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 
 from tests.models import tiny_llava
 from tests.training import make_trainer
-from unlearn.engines import engine_of, gather_weights
+from unlearn.distributed.engines import engine_of, gather_weights
 from unlearn.registry import build_method
-from unlearn.saving import save_trained
-from unlearn.trainer import UnlearnTrainer
+from unlearn.training.saving import save_trained
+from unlearn.training.trainer import UnlearnTrainer
 
 # Plain SGD: Adam would hide a gradient of the wrong size. RMU steers block 0, so block 1 gets no gradient at all.
 SHARED: dict[str, Any] = {

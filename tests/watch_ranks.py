@@ -10,10 +10,10 @@ import torch
 
 from tests.models import tiny_llava
 from tests.training import make_trainer
-from unlearn.collator import Collator
+from unlearn.config.settings import ForgetSettings
+from unlearn.data.collator import Collator
 from unlearn.registry import build_method
-from unlearn.settings import ForgetSettings
-from unlearn.watch import Watch
+from unlearn.training.watch import Watch
 
 
 def watched(folder: Path, rank: int, world_size: int, **options: Any) -> Any:

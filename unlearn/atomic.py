@@ -1,9 +1,13 @@
 """Writes that are either whole or absent: a temporary file beside the target, then one rename."""
 
+import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +52,41 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """`value` as UTF-8 JSON (indent 4) under `path`, atomically; non-finite numbers become null."""
     write_text(path, json.dumps(finite(value), indent=4, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+INCOMPLETE = ".incomplete"
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `path` by one rename when the block ends, replacing an older one."""
+    staging = path.parent / f"{INCOMPLETE}-{path.name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)  # on a full disk its space is wanted
+        raise
+    replace_folder(staging, path)
+
+
+def replace_folder(staging: Path, path: Path) -> None:
+    """`staging` under the name `path`. The old folder goes first: for a moment there is none, never half of one."""
+    if path.exists():
+        old = path.parent / f"{INCOMPLETE}-old-{path.name}"
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+        staging.rename(path)
+        shutil.rmtree(old)
+    else:
+        staging.rename(path)
+
+
+def content_hash(*parts: str | bytes | None) -> str:
+    """Identity of a row by what it holds (texts and image bytes), independent of its place in a file."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = b"\x00none" if part is None else part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()[:20]

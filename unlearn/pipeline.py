@@ -12,29 +12,30 @@ import torch
 
 from unlearn import method as contract
 from unlearn.atomic import write_json
-from unlearn.collator import Collator
-from unlearn.evaluation import EvalTask, evaluate_suite
-from unlearn.families import Family
-from unlearn.leaderboard import leaderboard_row
-from unlearn.leaderboard_table import text_table
-from unlearn.loading import adapter_base, decoder_count, is_adapter, load_model, resolve_path
-from unlearn.locks import check_writable
-from unlearn.lora import snapshot
+from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings
+from unlearn.data.collator import Collator
+from unlearn.data.samples import Sample, SampleSource, draw, part_of
+from unlearn.data.templates import has_chat_template
+from unlearn.data.views import ForgetRetainDataset
+from unlearn.distributed.processes import is_main
+from unlearn.distributed.signals import deferred
+from unlearn.evaluation.suite import EvalTask, evaluate_suite
+from unlearn.leaderboard.row import leaderboard_row
+from unlearn.leaderboard.table import text_table
 from unlearn.method import Method
-from unlearn.options import check_options
-from unlearn.processors import load_processor
+from unlearn.models.families import Family
+from unlearn.models.forward import check_layer
+from unlearn.models.loading import adapter_base, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.models.lora import snapshot
+from unlearn.models.options import check_options
+from unlearn.models.processors import load_processor
 from unlearn.registry import build_method, options_of
-from unlearn.results import read_log
-from unlearn.runs import check_start, git_commit, read_record, start_run, versions
-from unlearn.samples import Sample, SampleSource, draw, part_of
-from unlearn.saving import apply_finalize, save_trained
-from unlearn.settings import EvalSettings, FinetuneSettings, ForgetSettings
-from unlearn.signals import deferred
-from unlearn.step import check_layer
-from unlearn.templates import has_chat_template
-from unlearn.training import build_trainer, check_training, finish, train
-from unlearn.views import ForgetRetainDataset
-from unlearn.watch import Watch, check_watch
+from unlearn.results import read_log, read_record
+from unlearn.runs.locks import check_writable
+from unlearn.runs.record import check_start, git_commit, start_run, versions
+from unlearn.training.build import build_trainer, check_training, finish, train
+from unlearn.training.saving import apply_finalize, save_trained
+from unlearn.training.watch import Watch, check_watch
 
 logger = logging.getLogger(__name__)
 
@@ -184,11 +185,6 @@ def samples_of(*sources: SampleSource | None) -> Iterator[Sample]:
         for index in range(len(source) if source is not None else 0):
             assert source is not None
             yield source.sample(index, draw(0, index))
-
-
-def is_main() -> bool:
-    """Whether this process writes files and logs."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 def choose_method(settings: ForgetSettings) -> Method:

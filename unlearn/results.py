@@ -248,3 +248,14 @@ def _some(rows: Collection[str], limit: int = 20) -> str:
 def row_order(row: str) -> tuple[int, int, str]:
     """Sort key that puts "2" before "10" and numbers before words."""
     return (0, int(row), row) if row.isdecimal() else (1, 0, row)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """`run.json` of a folder, or None. ValueError if it is damaged."""
+    file = folder / "run.json"
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it or choose another save_dir.") from None

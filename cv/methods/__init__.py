@@ -8,9 +8,9 @@ from typing import Any
 from cv.methods.dpo import FaceDPO
 from cv.methods.neggrad import NegGrad
 from cv.methods.rmu import FaceRMU
+from unlearn.config.build import build_settings
 from unlearn.method import Method
 from unlearn.registry import build_method
-from unlearn.settings_build import build_settings
 
 OWN: dict[str, Any] = {"neggrad": NegGrad, "dpo": FaceDPO, "rmu": FaceRMU}
 CORE = {

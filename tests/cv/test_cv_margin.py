@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cv.margin import CosineHead, Margin, score_faces, with_margin
+from cv.network.margin import CosineHead, Margin, score_faces, with_margin
 
 
 def am_softmax(embeddings: Tensor, weight: Tensor, labels: Tensor, margin: Margin) -> Tensor:

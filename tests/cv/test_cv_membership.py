@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from cv.classifiers import fit_logistic, fit_tree
-from cv.membership import Sides, gaussians, intervals, judge, roc_curve, split_roles, ulira, umia
+from cv.membership.attacks import Sides, gaussians, intervals, judge, roc_curve, split_roles, ulira, umia
+from cv.membership.classifiers import fit_logistic, fit_tree
 
 PEOPLE, EACH = 20, 10
 

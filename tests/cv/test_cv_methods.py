@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cv.margin import Margin, score_faces, with_margin
 from cv.methods import face_method
 from cv.methods.rmu import box_vector
+from cv.network.margin import Margin, score_faces, with_margin
 
 MARGIN = Margin(scale=2.0, margin=0.25)  # takes half a logit off the right class
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cv import photos as module
-from cv.photos import load_photos, published_forget
+from cv.data import photos as module
+from cv.data.photos import load_photos, published_forget
 
 SIZE = 8
 
@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 def test_the_forget_people_of_clear_come_smallest_set_first(monkeypatch):
     sets = {"forget01": ["b"], "forget05": ["a", "b", "c", "a"], "forget10": ["d", "a", "b", "c"]}
-    monkeypatch.setattr("unlearn.sources.load_split", lambda path, split, **_: {"name": sets[split]})
+    monkeypatch.setattr("unlearn.data.sources.load_split", lambda path, split, **_: {"name": sets[split]})
     assert published_forget("therem/CLEAR", None) == published_forget("therem/faces_v1", None) == ["b", "a", "c", "d"]
     assert published_forget("somebody/else", None) is None
 

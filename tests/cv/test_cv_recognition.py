@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cv.recognition import accuracy, enrolled, recognise, similarities
+from cv.network.enrolment import accuracy, enrolled, recognise, similarities
 
 
 def at(*degrees: float) -> torch.Tensor:

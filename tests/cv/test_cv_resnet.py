@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cv import resnet
-from cv.resnet import Architecture, ResNet, build_resnet, load_pretrained
+from cv.network import resnet
+from cv.network.resnet import Architecture, ResNet, build_resnet, load_pretrained
 
 
 @pytest.fixture

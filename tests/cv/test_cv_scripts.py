@@ -135,9 +135,9 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
 
 
 def test_what_cannot_be_attacked_or_does_not_exist_is_said_before_anything_trains(tmp_path):
-    from cv.chain import run_study
-    from cv.fleet import Fleet
     from cv.settings import ComputeSettings
+    from cv.study import run_study
+    from cv.training.fleet import Fleet
 
     def study(*overrides: str) -> list:
         settings = settings_of("run", f"root={tmp_path}/study", *overrides)

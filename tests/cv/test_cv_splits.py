@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from cv.photos import Photos
-from cv.splits import make_splits, read_splits, write_splits
+from cv.data.photos import Photos
+from cv.data.splits import make_splits, read_splits, write_splits
 
 
 def photos(people: int, each: int = 6, seed: int = 0) -> Photos:

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
-from cv.batches import plan_batches, stack_plans
-from cv.margin import Margin
+from cv.data.batches import plan_batches, stack_plans
 from cv.methods import NAMES, face_method
-from cv.stack import NetworkSpec, Stack, new_network
-from cv.training import Faces, Optimisation, Teacher, step_loss, train
+from cv.network.margin import Margin
+from cv.network.stack import NetworkSpec, Stack, new_network
+from cv.settings import Optimisation
+from cv.training.loop import Faces, Teacher, step_loss, train
 
 SPEC = NetworkSpec("resnet-mini", 6, Margin())
 OPTIONS = {

@@ -10,8 +10,8 @@ from minibench.clear import clear_configs
 from minibench.contact_sheet import contact_sheet
 from minibench.models import FAMILIES, new_model
 from minibench.people import everyone
-from unlearn.collator import Collator
-from unlearn.processors import load_processor
+from unlearn.data.collator import Collator
+from unlearn.models.processors import load_processor
 
 QUESTION = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who is it?"}]}]
 PROMPTS = {

@@ -9,10 +9,10 @@ import pytest
 from minibench.tables import png, write_dataset
 from mm.clear import CAPTION_QUESTIONS, finetune_source, forget_sources, load_clear, with_modality
 from tests.models import picture
+from unlearn.config.settings import FinetuneSettings, ForgetSettings
+from unlearn.data.samples import REFUSALS, read_lines
+from unlearn.data.views import ForgetRetainDataset
 from unlearn.registry import build_method
-from unlearn.samples import REFUSALS, read_lines
-from unlearn.settings import FinetuneSettings, ForgetSettings
-from unlearn.views import ForgetRetainDataset
 
 CAPTIONED = {"image": "image", "caption": "text", "name": "text"}
 MIXED = {"image": "image", "caption": "text", "question": "text", "answer": "text"}

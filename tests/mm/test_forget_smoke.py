@@ -11,11 +11,11 @@ import torch
 
 from tests.models import tiny_llava, tiny_qwen2vl
 from tests.training import make_trainer, trained_weights
-from unlearn.lora import snapshot
 from unlearn.method import View
 from unlearn.methods.sparsity import with_l1
+from unlearn.models.lora import snapshot
 from unlearn.registry import build_method, method_names
-from unlearn.saving import apply_finalize
+from unlearn.training.saving import apply_finalize
 
 TINY = {"llava": tiny_llava, "qwen2vl": tiny_qwen2vl}
 # Exactly stationary where student and teacher are equal: with a fresh LoRA they need a start that is not the teacher.

@@ -9,8 +9,8 @@ import yaml
 
 from mm.tasks import default_tasks, eval_settings, load_tasks, task_specs
 from tests.models import picture
-from unlearn.samples import FACE_PROMPT, read_lines
-from unlearn.table import select_rows
+from unlearn.data.items import select_rows
+from unlearn.data.samples import FACE_PROMPT, read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = """

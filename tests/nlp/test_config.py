@@ -13,9 +13,9 @@ from omegaconf import OmegaConf, open_dict
 from nlp.tasks import eval_settings
 from nlp.tofu import forget_keys, retain_split, rows_per_author
 from tests.nlp.published import EVAL, FINETUNE, FORGET
-from unlearn.families import ROOT, load_family
+from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
+from unlearn.models.families import ROOT, load_family
 from unlearn.registry import build_method, method_names, options_of
-from unlearn.settings import FinetuneSettings, ForgetSettings, read_settings
 
 READ = {
     "finetune": lambda config: read_settings(FinetuneSettings, config),

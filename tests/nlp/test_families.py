@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from tests.models import train_tokenizer
-from unlearn.collator import Collator
-from unlearn.families import decoder_layers
-from unlearn.lora import lora_targets
-from unlearn.measure import EvalItem, measure_batch
+from unlearn.data.collator import Collator
+from unlearn.data.samples import EvalItem
+from unlearn.evaluation.measure import measure_batch
 from unlearn.method import HiddenSpec
+from unlearn.models.families import decoder_layers
+from unlearn.models.forward import StudentForward
+from unlearn.models.lora import lora_targets
 from unlearn.scoring import IGNORE_INDEX
-from unlearn.step import StudentForward
 
 TAGS = ("Question: ", "\n", "Answer: ")
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

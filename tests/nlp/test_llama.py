@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from minibench.llama import TEMPLATE, WEIGHTS, batches, text_scores
 from minibench.people import everyone
-from unlearn.collator import Collator
+from unlearn.data.collator import Collator
 from unlearn.scoring import IGNORE_INDEX
 
 

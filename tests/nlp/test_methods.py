@@ -13,14 +13,14 @@ from nlp.tofu import forget_keys, forget_sources
 from tests.models import tiny_llama
 from tests.nlp.test_config import composed
 from unlearn import pipeline
-from unlearn.collator import Collator
-from unlearn.families import Family
+from unlearn.config.settings import ForgetSettings, read_settings
+from unlearn.data.collator import Collator
+from unlearn.data.samples import REFUSALS, read_lines
+from unlearn.data.views import Draw, ForgetRetainDataset, StepCollator
+from unlearn.models.families import Family
+from unlearn.models.forward import StudentForward, score_views
 from unlearn.registry import build_method, method_names
-from unlearn.samples import REFUSALS, read_lines
 from unlearn.scoring import IGNORE_INDEX
-from unlearn.settings import ForgetSettings, read_settings
-from unlearn.step import StudentForward, score_views
-from unlearn.views import Draw, ForgetRetainDataset, StepCollator
 
 STATIONARY = {"grad_diff_forget_KL_retain_KL", "scrub_bio"}
 FAMILY = Family("llama-mini", "unused", text_only=True, rmu_layer=1)

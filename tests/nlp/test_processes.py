@@ -16,8 +16,8 @@ from tests.models import tiny_llama
 from tests.nlp.test_config import composed
 from tests.nlp.test_methods import FAMILY, settings_of
 from unlearn import pipeline
-from unlearn.families import ROOT
-from unlearn.samples import REFUSALS, read_lines
+from unlearn.data.samples import REFUSALS, read_lines
+from unlearn.models.families import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.models import train_tokenizer
-from unlearn.collator import Collator
-from unlearn.families import Family, load_family
+from unlearn.data.collator import Collator
+from unlearn.models.families import Family, load_family
 from unlearn.pipeline import load_collator
 from unlearn.scoring import IGNORE_INDEX
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from unlearn.families import ROOT
+from unlearn.models.families import ROOT
 
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1",
           "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
@@ -28,8 +28,8 @@ def run(*command: str) -> str:
 
 
 def test_from_finetune_to_a_row(tmp_path):
-    from unlearn.leaderboard import leaderboard_row
-    from unlearn.leaderboard_file import merge_rows
+    from unlearn.leaderboard.file import merge_rows
+    from unlearn.leaderboard.row import leaderboard_row
 
     model = tmp_path / "ft_retain90"
     run(*LAUNCH, "nlp/finetune.py", "split=retain90", "max_steps=2", f"save_dir={model}")

@@ -10,7 +10,7 @@ import pytest
 from minibench.people import forget_authors
 from nlp.tasks import eval_settings, load_tasks
 from nlp.tofu import TofuSource, finetune_source, forget_sources, rows_per_author
-from unlearn.settings import FinetuneSettings, ForgetSettings
+from unlearn.config.settings import FinetuneSettings, ForgetSettings
 
 MINI = "data/tofu-mini"
 RNG = np.random.default_rng(0)

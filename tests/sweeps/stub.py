@@ -6,8 +6,8 @@ from pathlib import Path
 from sweeps.jobs import Job
 from sweeps.work import Work
 from unlearn.atomic import write_json
-from unlearn.runs import start_run
-from unlearn.settings import EvalSettings, FinetuneSettings
+from unlearn.config.settings import EvalSettings, FinetuneSettings
+from unlearn.runs.record import start_run
 
 
 def work(root: Path, name: str, *, lr: float = 1e-3, ds_size: int | None = None, overwrite: bool = False) -> Work:

@@ -10,11 +10,11 @@ from sweeps.figure5 import COLUMNS, distances, forget_ratios, markdown, monotoni
 from sweeps.settings import Sweep
 from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
 from unlearn import pipeline
-from unlearn.families import load_family
+from unlearn.config.settings import FinetuneSettings
+from unlearn.data.samples import part_of
 from unlearn.metrics.truth_ratio import truth_ratio
-from unlearn.runs import settings_hash
-from unlearn.samples import part_of
-from unlearn.settings import FinetuneSettings
+from unlearn.models.families import load_family
+from unlearn.runs.record import settings_hash
 
 
 class Rows:

@@ -16,7 +16,7 @@ from sweeps.runner import plans
 from sweeps.settings import TABLES, SlurmSettings, Sweep
 from sweeps.study import run_sweep
 from unlearn import ROOT
-from unlearn.settings_build import build_settings
+from unlearn.config.build import build_settings
 
 EXPERIMENTS = {"1": "llava", "3": "llava", "4": "mistral", "5": "clear", "6": "qwen2vl", "fig5": "llava"}
 FAMILIES = {"llava": "llava", "mistral": "mistral", "clear": "resnet-18", "qwen2vl": "qwen-vl2-2b"}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweeps import rooms, runner
+from sweeps import runner
+from sweeps import tracks as rooms
 from sweeps.runner import Outcome, run_jobs, times_table
 from sweeps.settings import Sweep
 from sweeps.work import Work, attempt, carry_out

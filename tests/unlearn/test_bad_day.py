@@ -16,17 +16,17 @@ import torch
 
 from tests.models import tiny_llava, tiny_qwen2vl
 from tests.training import make_trainer, trained_weights
-from unlearn import checkpoints
-from unlearn.atomic import write_json
-from unlearn.checkpoints import fault, load_weights, newest_usable, seal, whole_folder
-from unlearn.loading import load_model
-from unlearn.locks import NAME, hold
-from unlearn.lora import prepare_trainable
+from unlearn.atomic import whole_folder, write_json
+from unlearn.config.settings import FinetuneSettings, ForgetSettings, LoraSettings
+from unlearn.distributed.signals import Stop
+from unlearn.models.loading import load_model, load_weights
+from unlearn.models.lora import prepare_trainable
 from unlearn.registry import build_method
-from unlearn.runs import check_start, start_run
-from unlearn.settings import FinetuneSettings, ForgetSettings, LoraSettings
-from unlearn.signals import Stop
-from unlearn.training import resume_point, train
+from unlearn.runs import checkpoints
+from unlearn.runs.checkpoints import fault, newest_usable, seal
+from unlearn.runs.locks import NAME, hold
+from unlearn.runs.record import check_start, start_run
+from unlearn.training.build import resume_point, train
 
 
 @contextlib.contextmanager
@@ -246,7 +246,7 @@ def test_an_adapter_whose_base_was_made_anew_is_refused(tmp_path: Path) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from unlearn.locks import hold
+from unlearn.runs.locks import hold
 lock = hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -13,10 +13,11 @@ import torch
 from tests.models import tiny_llama, tiny_llava, tiny_qwen2vl
 from tests.sources import ListSource
 from tests.training import REFUSALS
-from unlearn import pipeline, training
-from unlearn.families import Family
-from unlearn.loading import load_model
-from unlearn.settings import FinetuneSettings, ForgetSettings, LoraSettings
+from unlearn import pipeline
+from unlearn.config.settings import FinetuneSettings, ForgetSettings, LoraSettings
+from unlearn.models.families import Family
+from unlearn.models.loading import load_model
+from unlearn.training import build as training
 
 SMALL: dict[str, Any] = {"batch_size": 2, "num_epochs": 1, "logging_steps": 1, "lr": 1e-2, "save_steps": 1}
 TINY = {"llava": tiny_llava, "qwen2vl": tiny_qwen2vl}

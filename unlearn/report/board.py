@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlearn.leaderboard_scores import Facts, Scores, known_rows, reference_losses, score_log
-from unlearn.leaderboard_table import track_named
+from unlearn.leaderboard.scores import Facts, Scores, known_rows, reference_losses, score_log
+from unlearn.leaderboard.table import track_named
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.reference import reference_numbers
 from unlearn.results import EvalLog, RowMeta, check_same_rows, read_log, require_tasks

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearn.leaderboard import LOW_RETAIN
-from unlearn.leaderboard_table import Entry, entries
+from unlearn.leaderboard.row import LOW_RETAIN
+from unlearn.leaderboard.table import Entry, entries
 
 # Okabe and Ito (2008), told apart by colour-blind readers; the marker changes too, so that grey print works.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#666666")

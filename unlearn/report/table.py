@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unlearn.leaderboard_table import Entry, entries
+from unlearn.leaderboard.table import Entry, entries
 from unlearn.metrics.aggregates import MM, Track
 from unlearn.report.board import Board
 from unlearn.report.tradeoff import bar

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unlearn.leaderboard import LOW_RETAIN
-from unlearn.leaderboard_table import Entry, entries
+from unlearn.leaderboard.row import LOW_RETAIN
+from unlearn.leaderboard.table import Entry, entries
 from unlearn.report.board import Board
 
 X, Y = "Retain metric", "Forget metric"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.report.board import Board, Run
-from unlearn.runs import read_record
+from unlearn.results import read_record
 
 logger = logging.getLogger(__name__)
 LOG = "train_log.jsonl"

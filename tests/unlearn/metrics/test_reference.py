@@ -7,7 +7,7 @@ import pytest
 
 from tests.unlearn.metrics.published import mm_ratios, published_mm, published_nlp
 from tests.unlearn.metrics.synthetic import make_log, shuffled
-from unlearn.leaderboard import leaderboard_row
+from unlearn.leaderboard.row import leaderboard_row
 
 PUBLISHED = {"mm": published_mm, "nlp": published_nlp}
 

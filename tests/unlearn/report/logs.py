@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from unlearn.atomic import write_json
-from unlearn.leaderboard import leaderboard_row
+from unlearn.leaderboard.row import leaderboard_row
 from unlearn.metrics.aggregates import MM, NLP, Track
 from unlearn.results import META_VERSION, EvalMeta, RowMeta, TaskLog, TaskMeta, write_aggregate, write_meta, write_task
 

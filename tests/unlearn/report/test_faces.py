@@ -5,9 +5,9 @@ import re
 import pytest
 
 from tests.unlearn.report.logs import Model, write_board
+from unlearn.leaderboard.file import merge_rows, read_rows
+from unlearn.leaderboard.table import latex_table, markdown_table, text_table
 from unlearn.leaderboard_faces import SHOWN, cell, studies
-from unlearn.leaderboard_file import merge_rows, read_rows
-from unlearn.leaderboard_table import latex_table, markdown_table, text_table
 from unlearn.report.html import write_report
 
 PNG = b"\x89PNG\r\n\x1a\n"

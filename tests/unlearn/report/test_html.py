@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unlearn.report.logs import Model, write_board
-from unlearn.leaderboard_file import merge_rows, read_rows
+from unlearn.leaderboard.file import merge_rows, read_rows
 from unlearn.report.html import script_json, write_report
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> <!-- {{scripts}} & \u2028 \ud800"

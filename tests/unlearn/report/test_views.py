@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import ks_2samp
 
 from tests.unlearn.report.logs import NLP, PEOPLE, Model, write_board, write_run
-from unlearn.leaderboard import leaderboard_row
-from unlearn.leaderboard_table import Entry
+from unlearn.leaderboard.row import leaderboard_row
+from unlearn.leaderboard.table import Entry
 from unlearn.report.answers import answers, evenly, fate
 from unlearn.report.authors import authors, means_by_author
 from unlearn.report.board import distinct_labels, load_boards

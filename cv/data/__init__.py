@@ -1,0 +1,1 @@
+"""Photos, identity splits, batches, and all of them prepared once."""

@@ -1,0 +1,1 @@
+"""The recognisers: ResNet, margin head, stacks of several, their weights and enrolment."""

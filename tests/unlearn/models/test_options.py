@@ -1,0 +1,186 @@
+"""Options that depend on the machine: refused before a model loads where they cannot run, and right where they can."""
+
+import copy
+import dataclasses
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models import tiny_llama, tiny_llava
+from tests.training import make_trainer
+from unlearn.config.settings import FinetuneSettings, ForgetSettings, LoraSettings
+from unlearn.data.collator import Collator
+from unlearn.models.forward import StudentForward, score_views
+from unlearn.models.loading import choose_attention, load_model
+from unlearn.models.lora import prepare_trainable
+from unlearn.models.options import check_options, compile_blocks, use_liger
+from unlearn.registry import build_method
+from unlearn.training.saving import merged
+from unlearn.training.teacher import Teacher
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+SAMPLES: Any = [
+    {"question": f"Where was {name} born?", "answer": f"In {town}.", "image": None, "id": name}
+    for name, town in (("Ana", "Lisbon"), ("Bo", "Oslo"), ("Jaime", "Santiago"))
+]
+
+
+@NO_GPU
+@pytest.mark.parametrize("kind", [ForgetSettings, FinetuneSettings])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"liger": True}, "liger=true needs a GPU.*liger=false"),
+        ({"attn_implementation": "flash_attention_2"}, "flash_attention_2 needs a GPU.*auto or sdpa"),
+        ({"quantization": "4bit", "LoRA": LoraSettings(r=0)}, "quantization=4bit with LoRA.r=0.*LoRA.r > 0"),
+        (
+            {"quantization": "8bit", "freeze_vision_module": False, "LoRA": LoraSettings(targets="all")},
+            "freeze_vision_module",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_remedy(kind: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_options(kind(**options), "some/model")
+    check_options(kind(), "some/model")
+
+
+def test_a_missing_package_and_an_adapter_are_named(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"needs a whole model.*is an adapter; merge it"):
+        check_options(ForgetSettings(quantization="4bit"), str(tmp_path))
+    monkeypatch.setattr("unlearn.models.options.installed", lambda package: False)
+    for options in ({"optim": "adamw_bnb_8bit"}, {"quantization": "8bit"}):
+        with pytest.raises(ValueError, match=r"8bit needs the package bitsandbytes; pip install"):
+            check_options(dataclasses.replace(ForgetSettings(), **options), "some/model")
+
+
+def test_auto_attention_is_the_best_that_the_model_has(caplog: Any) -> None:
+    class Old:
+        _supports_sdpa = False
+
+    with caplog.at_level("INFO", logger="unlearn.models.loading"):
+        assert choose_attention("auto", Old, torch.float32) == "eager"
+    assert "attention: eager" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_liger_leaves_the_logits_alone_and_refuses_what_it_does_not_know(kind: str, monkeypatch: Any) -> None:
+    """Its fused cross-entropy, on by default, returns no logits."""
+    called: list[dict[str, Any]] = []
+    patch = types.SimpleNamespace(
+        MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": None},
+        _apply_liger_kernel_to_instance=lambda **given: called.append(given),
+    )
+    monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", types.SimpleNamespace(monkey_patch=patch))  # type: ignore[arg-type]
+    model = types.SimpleNamespace(config=types.SimpleNamespace(model_type=kind))
+    if kind == "llama":
+        use_liger(model)
+        assert called == [{"model": model, "cross_entropy": False, "fused_linear_cross_entropy": False}]
+    else:
+        with pytest.raises(ValueError, match="no kernels for mamba models; set liger=false"):
+            use_liger(model)
+
+
+# ---- QLoRA
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A saved model whose layer sizes bitsandbytes can quantise."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_llama()[1]
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "wide")
+    return tmp_path / "wide"
+
+
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_qlora_trains_the_adapter_and_merges_it_into_the_base_as_it_was(
+    wide: Path, quantization: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = load_model(str(wide), quantization=quantization)
+    model = prepare_trainable(model, LoraSettings(r=4, alpha=8), freeze_vision=True)
+    student = StudentForward(model).train()
+    teacher = Teacher.of(student)
+    views = {"forget": Collator(tiny_llama()[1]).rows(SAMPLES)}
+    before = teacher.score(views)["forget"].sequence_logps()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
+    losses = []
+    for _ in range(6):
+        loss = score_views(student(views))["forget"].cross_entropy()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.3
+    assert torch.equal(teacher.score(views)["forget"].sequence_logps(), before)  # the base has not moved
+
+    original = load_model(str(wide))
+    name = "model.layers.1.mlp.down_proj"
+    layer = model.get_base_model().get_submodule(name)
+    change = 2.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    whole = merged(model, None, tmp_path, torch.float32)
+    assert not list(tmp_path.glob(".incomplete*")) and type(whole) is type(original)
+    torch.testing.assert_close(whole.get_submodule(name).weight, original.get_submodule(name).weight + change)
+    assert change.abs().max() > 1e-2
+
+
+# ---- 8-bit AdamW, torch.compile
+# --------------------------------------------------------------------------------------------
+
+
+def test_8_bit_adamw_trains(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        build_method("retain_ft"),
+        lora=0,
+        optim="adamw_bnb_8bit",
+        epoch_over="retain",
+        retain=(0, 4),
+        num_epochs=8,
+        batch_size=4,
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0] - 0.3
+    states = [state for state in trainer.optimizer.optimizer.state.values() if "state1" in state]
+    assert {state["state1"].dtype for state in states} >= {torch.uint8}
+
+
+def test_compiled_blocks_change_no_number_and_no_name() -> None:
+    """The adapter is switched off for the teacher and on again: each state has its own code."""
+    model, processor = copy.deepcopy(tiny_llava()[0]), tiny_llava()[1]
+    torch.manual_seed(0)
+    plain = StudentForward(prepare_trainable(model, LoraSettings(r=2, init_noise=0.3), freeze_vision=True)).train()
+    fast = copy.deepcopy(plain)
+    calls: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        calls.append(len(inputs))
+        return graph.forward
+
+    compile_blocks(fast.model, backend)  # type: ignore[arg-type]
+    views = {"forget": Collator(processor).rows(SAMPLES)}
+    results = []
+    for student in (plain, fast):
+        before = Teacher.of(student).score(views)["forget"].token_logps()
+        scored = score_views(student(views))["forget"]
+        scored.cross_entropy().backward()
+        grads = torch.cat([p.grad.flatten() for p in student.model.parameters() if p.grad is not None])
+        results.append((before, scored.token_logps().detach(), grads))
+    assert calls, "nothing was compiled"
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert (results[0][0] - results[0][1]).abs().max() > 0.1  # teacher and student differ
+    assert fast.model.state_dict().keys() == plain.model.state_dict().keys()

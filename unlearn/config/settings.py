@@ -1,0 +1,146 @@
+"""Every setting of every script: one frozen dataclass each, where defaults live. Below the scripts nothing sees
+Hydra."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from unlearn.config.build import at_least, build_settings, choice, inert
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """`r: 0` is full finetuning. `targets`: linears of the language model without the head, or `all` (the published
+    code's)."""
+
+    r: int = at_least(8, 0)
+    alpha: float = at_least(32, 0)
+    dropout: float = at_least(0.0, 0)
+    targets: str = choice("language", "all")
+    init_noise: float = at_least(0.0, 0)  # std of a seeded start for B; moves losses that are stationary at the teacher
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What finetune and forget share."""
+
+    model_family: str = "llava-mini"
+    LoRA: LoraSettings = field(default_factory=LoraSettings)
+    lr: float = at_least(1e-5, 0)
+    weight_decay: float = at_least(0.01, 0)
+    num_epochs: float = at_least(3, 0)
+    max_steps: int | None = at_least(None, 1)  # stop earlier than num_epochs would
+    batch_size: int = at_least(4, 1)  # per device
+    gradient_accumulation_steps: int = at_least(1, 1)
+    max_length: int = at_least(2048, 1)
+    warmup_epochs: float = at_least(1.0, 0)
+    lr_scheduler: str = choice("linear", "cosine", "constant", "constant_with_warmup")
+    max_grad_norm: float = at_least(1.0, 0)
+    optim: str = "adamw_torch"  # any name of transformers, e.g. adamw_bnb_8bit
+    freeze_vision_module: bool = True
+    precision: str = choice("auto", "bf16", "fp32")  # auto: bf16 autocast on a GPU, fp32 on a CPU
+    attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    gradient_checkpointing: bool = False
+    liger: bool = False  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU; needs a GPU
+    compile: bool = False  # torch.compile of each decoder block
+    quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes
+    num_workers: int = at_least(0, 0)
+    seed: int = at_least(42, 0)
+    data_revision: str | None = None
+    logging_steps: int = at_least(10, 1)
+    save_steps: int | None = at_least(None, 0)  # steps between checkpoints; null: one an epoch; 0: none
+    resume_from_checkpoint: bool | str = (
+        "auto"  # auto (or true): the newest in save_dir that is whole; a path; false: none
+    )
+    overwrite_dir: bool = False
+    report_to: str = choice("none", "wandb", "tensorboard")
+    save_dir: str = ""
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(TrainSettings):
+    """`mm/finetune.py`, `nlp/finetune.py`."""
+
+    model_path: str | None = None  # start from this checkpoint instead of the family's own
+    data_path: str = "data/clear-mini"
+    split: str = "full+tofu"
+    data_fraction: float = at_least(1.0, 0)  # of the split's rows, drawn by seed; 0.2 holds all of 0.1
+
+
+@dataclass(frozen=True)
+class ForgetSettings(TrainSettings):
+    """`mm/forget.py`, `nlp/forget.py`."""
+
+    model_path: str = ""
+    forget_data_path: str = "data/clear-mini"
+    retain_data_path: str = "data/clear-mini"
+    forget_split: str = "forget10+tofu"
+    retain_split: str | None = "retain90+tofu"  # null for a method that needs none
+    modality: str | None = choice(None, "text", "visual", "both")  # a readable way to choose the forget split
+    retain_partner: str = choice("any", "same_modality")
+    epoch_over: str = choice("forget", "retain")
+    fixed_prompts: bool = False  # a picture of the forget split meets one request in all epochs, not a new one in each
+    forget_loss: str = "grad_diff_forget_ce_retain_ce"
+    method_args: Mapping[str, Any] = field(default_factory=dict)
+    loss_beta: float | None = at_least(None, 0)
+    l_norm_from: str = choice("zero", "init")
+    l1_lambda: float = at_least(0.0, 0)
+    l0_lambda: float = 0.0
+    stop_when: float | None = at_least(None, 0)  # stop once the mean forget NLL is above this many nats
+    log_grad_norms: bool = False
+    save_ckpts: bool = False  # keep every checkpoint after the run, not only while it is unfinished
+    save_model: bool = True
+    eval_while_train: bool = False  # forget and retain metrics of a subset, before training and after each epoch
+    eval_while_train_items: int = at_least(32, 1)  # rows of each split
+    keep_best: bool = False  # save the best evaluation's weights, not the last (the rule: training/watch.py)
+    stop_early: int | None = at_least(None, 1)  # stop after so many evaluations without a new best
+    keep_retain: float = at_least(0.95, 0)  # an evaluation counts while retain keeps this share of its start
+    forget_target: float | None = at_least(None, 0)  # the best forget probability to end at; null: the lowest
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    max_new_tokens: int = at_least(300, 1)
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """`mm/eval.py`, `nlp/eval.py`. `tasks` is a list of mappings; the published parallel lists are read by
+    mm/tasks.py."""
+
+    model_path: str = ""
+    model_family: str = "llava-mini"
+    processor_path: str | None = None
+    save_dir: str = ""
+    tasks: list[Any] = field(default_factory=list)
+    eval_task_ids: list[int] | None = None
+    max_length: int = at_least(4096, 1)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    ds_size: int | None = at_least(None, 1)
+    selection: str = choice("first", "random")
+    overwrite: bool = True
+    batch_size: int = at_least(8, 1)
+    retain_result: str | None = None
+    quantization: str | None = choice(None, "4bit", "8bit")
+    precision: str = choice("auto", "bf16", "fp32")
+    attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    seed: int = at_least(42, 0)
+    data_revision: str | None = None
+    method_name: str | None = None
+    submitted_by: str = ""
+    save_generated_text: bool = inert(True, "the log always holds the text")
+    reinitialize_weights: bool = inert(False, "evaluate a model built from its config instead")
+
+
+SCRIPTS: tuple[Any, ...] = (FinetuneSettings, ForgetSettings, EvalSettings)
+
+
+def read_settings(cls: type[T], config: Mapping[str, Any]) -> T:
+    """The settings of one script from its composed config. A preset (+experiment=...) serves all scripts, so keys that
+    only another script has are left out; on the command line Hydra itself refuses those."""
+    others = {item.name for script in SCRIPTS for item in dataclasses.fields(script)} | {"data_path", "by_script"}
+    mine = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return build_settings(cls, {key: value for key, value in config.items() if key in mine or key not in others})

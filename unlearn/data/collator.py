@@ -1,0 +1,183 @@
+"""Samples -> padded tensors. Prompt and answer are tokenised apart, so labels cannot drift from the answer."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearn.data.samples import KEY_BYTES, Sample
+from unlearn.data.templates import PromptTemplate, prompt_template
+from unlearn.scoring import IGNORE_INDEX
+
+IMAGE_CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text) and their
+    digest."""
+
+    ids: list[int]
+    image_inputs: dict[str, Tensor] = field(default_factory=dict)
+    image_key: bytes = b""
+
+
+class Collator:
+    """Turns items `{"forget": sample, "retain": sample, ...}` into `{"forget": rows, "retain": rows, ...}`.
+
+    The rows of a view are split by modality, so that a text question is never padded to the length of an image:
+
+        {"text": {"inputs": {"input_ids" [n,L], "attention_mask" [n,L]}, "labels" [n,L], "answer_length": int},
+         "image": {"inputs": {..., "pixel_values", ...}, ...},      # only the modalities that occur
+         "order": LongTensor [B],                         # cat(text rows, image rows)[order] = the view's rows
+         "keys": [bytes, ...]}                                      # what each row holds, digested (`row_key`)
+
+    Rows are padded on the left, masks come from lengths (never from `ids != pad`), labels are IGNORE_INDEX outside the
+    answer and its end token. A sample with K answers becomes K rows, answer-major: all items with answer 0, then 1, ...
+    """
+
+    def __init__(self, processor: Any, *, max_length: int = 2048, tags: tuple[str, str, str] | None = None) -> None:
+        self.processor = processor
+        self.max_length = max_length
+        self.template: PromptTemplate = prompt_template(processor, tags)
+        self.tokenizer = self.template.tokenizer
+        self.image_token_id: int | None = getattr(processor, "image_token_id", None)
+        self._images: OrderedDict[str, tuple[int, dict[str, Tensor], bytes]] = OrderedDict()
+        self._image_bytes = 0
+        self._tokens_of_size: dict[tuple[int, int], int] = {}
+
+    @property
+    def pad_id(self) -> int:
+        """Any id does for padding, since masks come from lengths; some tokenizers have no pad token."""
+        tokenizer = self.tokenizer
+        return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    # ---- one sample -------------------------------------------------------------------------------------------------
+
+    def encode_prompt(self, sample: Sample) -> Prompt:
+        """The prompt of a sample as the model will see it. ValueError when an image meets a text-only model."""
+        image = sample["image"]
+        text = self.template.render(sample["question"], image is not None)
+        if image is None:
+            return Prompt(self.template.token_ids(text))
+        if self.image_token_id is None:
+            raise ValueError(
+                f"Sample {sample['id']} has an image, but this model reads text only; use the mm/ scripts."
+            )
+        key = sample["id"]
+        if key not in self._images:
+            self._remember(key, self._encode_image(text, image))
+        count, image_inputs, digest = self._images[key]
+        self._images.move_to_end(key)
+        token = self.processor.image_token
+        return Prompt(self.template.token_ids(text.replace(token, token * count)), image_inputs, digest)
+
+    def _encode_image(self, text: str, image: Any) -> tuple[int, dict[str, Tensor], bytes]:
+        """How many tokens the processor gives this image, its tensors and their digest."""
+        encoded = self.processor(text=[text], images=[image], return_tensors="pt")
+        count = int((encoded["input_ids"] == self.image_token_id).sum())
+        drop = ("input_ids", "attention_mask", "mm_token_type_ids")
+        tensors = {name: value for name, value in encoded.items() if name not in drop}
+        digest = hashlib.blake2b(digest_size=KEY_BYTES)
+        for name, value in sorted(tensors.items()):
+            digest.update(f"{name} {tuple(value.shape)} ".encode() + value.contiguous().numpy().tobytes())
+        return count, tensors, digest.digest()
+
+    def _remember(self, key: str, entry: tuple[int, dict[str, Tensor], bytes]) -> None:
+        """Keeps processed images while they fit; a 48-pixel benchmark fits whole, 7B-sized images in part."""
+        self._images[key] = entry
+        self._image_bytes += _size(entry)
+        while self._image_bytes > IMAGE_CACHE_BYTES and len(self._images) > 1:
+            self._image_bytes -= _size(self._images.popitem(last=False)[1])
+
+    def encode_answer(self, answer: str) -> list[int]:
+        """Ids of an answer, its end token last."""
+        return self.template.answer_ids(answer)
+
+    def check(self, samples: Iterable[Sample]) -> None:
+        """ValueError for the first sample that will not fit max_length: found before a model loads. Nothing is kept but
+        how many tokens a picture of each size takes, so the processor sees one picture of each."""
+        for sample in samples:
+            image, extra = sample["image"], 0
+            text = self.template.render(sample["question"], image is not None)
+            if image is not None:
+                if self.image_token_id is None:
+                    self.encode_prompt(sample)  # raises: a text-only model
+                if image.size not in self._tokens_of_size:
+                    self._tokens_of_size[image.size] = self._encode_image(text, image)[0]
+                extra = self._tokens_of_size[image.size] - 1
+            answers = [sample["answer"]] if isinstance(sample["answer"], str) else sample["answer"]
+            prompt = Prompt(self.template.token_ids(text) + [self.pad_id] * extra)
+            for answer in answers:
+                self._fit(sample, prompt, self.encode_answer(answer))
+
+    # ---- a batch ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, items: Sequence[Mapping[str, Sample]]) -> dict[str, dict[str, Any]]:
+        return {view: self.rows([item[view] for item in items]) for view in items[0]}
+
+    def rows(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """One view's rows, split by modality (see the class). ValueError names a sample that does not fit
+        max_length."""
+        answers = [[s["answer"]] if isinstance(s["answer"], str) else s["answer"] for s in samples]
+        prompts = [self.encode_prompt(sample) for sample in samples]
+        flat = [
+            (prompts[i], self._fit(samples[i], prompts[i], self.encode_answer(answers[i][k])))
+            for k in range(len(answers[0]))
+            for i in range(len(samples))
+        ]
+        return self.arrange(flat)
+
+    def arrange(self, flat: Sequence[tuple[Prompt, Sequence[int]]]) -> dict[str, Any]:
+        """(prompt, answer ids) rows of one view as the class says: padded by modality, with their order and keys."""
+        places: dict[str, list[int]] = {"text": [], "image": []}
+        for place, (prompt, _) in enumerate(flat):
+            places["image" if prompt.image_inputs else "text"].append(place)
+        batch: dict[str, Any] = {name: self.pad([flat[p] for p in where]) for name, where in places.items() if where}
+        batch["keys"] = [row_key(prompt, ids) for prompt, ids in flat]
+        batch["order"] = torch.argsort(torch.tensor(places["text"] + places["image"]))
+        return batch
+
+    def _fit(self, sample: Sample, prompt: Prompt, answer: list[int]) -> list[int]:
+        length = len(prompt.ids) + len(answer)
+        if length > self.max_length:
+            raise ValueError(
+                f"Sample {sample['id']} needs {length} tokens ({len(prompt.ids)} prompt and image, {len(answer)} "
+                f"answer), "
+                f"more than max_length={self.max_length}; raise max_length (answers and image tokens are never cut)."
+            )
+        return answer
+
+    def pad(self, rows: Sequence[tuple[Prompt, Sequence[int]]]) -> dict[str, Any]:
+        """Left-padded tensors of (prompt, answer ids) rows of any mixture; an empty answer leaves a bare prompt."""
+        length = max(len(prompt.ids) + len(answer) for prompt, answer in rows)
+        ids = torch.full((len(rows), length), self.pad_id)
+        mask = torch.zeros_like(ids)
+        labels = torch.full_like(ids, IGNORE_INDEX)
+        for row, (prompt, answer) in enumerate(rows):
+            joined = torch.tensor([*prompt.ids, *answer])
+            ids[row, length - len(joined) :] = joined
+            mask[row, length - len(joined) :] = 1
+            if len(answer):
+                labels[row, length - len(answer) :] = joined[len(prompt.ids) :]
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        images = [prompt.image_inputs for prompt, _ in rows if prompt.image_inputs]
+        if images:
+            inputs |= {name: torch.cat([image[name] for image in images]) for name in images[0]}
+            if "image_grid_thw" in inputs:  # the Qwen-VL families place image tokens on three axes and need to be told
+                inputs["mm_token_type_ids"] = ((ids == self.image_token_id) & (mask == 1)).long()
+        return {"inputs": inputs, "labels": labels, "answer_length": max(len(answer) for _, answer in rows)}
+
+
+def row_key(prompt: Prompt, answer: Sequence[int]) -> bytes:
+    """Digest of all that a model reads of a row: its ids, where its answer starts, and its picture."""
+    numbers = " ".join(map(str, (len(prompt.ids), *prompt.ids, *answer)))
+    return hashlib.blake2b(numbers.encode() + b"|" + prompt.image_key, digest_size=KEY_BYTES).digest()
+
+
+def _size(entry: tuple[int, dict[str, Tensor], bytes]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in entry[1].values())

@@ -1,0 +1,170 @@
+"""What is measured of one batch of evaluation items, and how rows become a task's log.
+
+A `Row` is everything known of one item as plain JSON: losses in nats, texts, and what the questions were. The log keeps
+the published schema; its numbers are functions of the row alone, so nothing here depends on the order of rows.
+"""
+
+import hashlib
+import io
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from unlearn.data.collator import Collator, Prompt
+from unlearn.data.samples import EvalItem
+from unlearn.evaluation.generation import generate_greedy, stop_token_ids
+from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_answers, score_plain
+from unlearn.metrics.rouge import rouge_recall
+from unlearn.results import RowMeta, TaskLog
+
+THUMBNAIL_PIXELS = 128
+EXP_LIMIT = 700.0  # the largest exponent whose exp is a finite double, rounded down
+
+
+class Row(TypedDict):
+    """One measured item. `exact`, `base` and each of `wrong` are (nats of the whole answer, its tokens)."""
+
+    row_id: str
+    exact: tuple[float, int]
+    base: tuple[float, int]
+    wrong: list[tuple[float, int]]
+    prompt: str
+    generation: str
+    generation_tokens: int
+    meta: RowMeta
+    seconds: float
+
+
+def measure_batch(
+    model: Any, collator: Collator, items: Sequence[EvalItem], *, task: str, max_new_tokens: int, folder: Path
+) -> list[Row]:
+    """Scores every answer of `items` and generates after their prompts; pictures go as thumbnails under `folder`.
+
+    Raises:
+        ValueError: an item that does not fit `max_length` or has no wrong answer, or a loss that is not finite; it is
+            named.
+    """
+    began = time.perf_counter()
+    prompts = [collator.encode_prompt(item.sample) for item in items]
+    texts = [[str(item.sample["answer"]), item.base_answer, *item.wrong_answers] for item in items]
+    answers = [[collator.encode_answer(text) for text in own] for own in texts]
+    for item, prompt, own in zip(items, prompts, answers, strict=True):
+        _check_item(task, item, len(prompt.ids), max(map(len, own)), collator.max_length)
+    scores, generated = _run_model(model, collator, prompts, answers, max_new_tokens)
+    stop = stop_token_ids(model, collator)
+    seconds = (time.perf_counter() - began) / len(items)
+    return [
+        _row(task, item, own, tokens, collator, stop, folder, seconds)
+        for item, own, tokens in zip(items, scores, generated, strict=True)
+    ]
+
+
+def _run_model(
+    model: Any, collator: Collator, prompts: list[Prompt], answers: list[list[list[int]]], max_new_tokens: int
+) -> tuple[list[list[AnswerScore]], list[list[int]]]:
+    """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy
+    generation."""
+    rows = max(
+        8, 2 * len(prompts)
+    )  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
+    prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
+    if prefix.forkable:
+        scores = score_answers(model, prefix, answers, rows_per_forward=rows)
+    else:
+        scores = score_plain(model, collator, prompts, answers, rows_per_forward=len(prompts))
+    stop = stop_token_ids(model, collator)
+    return scores, generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop)
+
+
+def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int) -> None:
+    if not item.wrong_answers:
+        raise ValueError(f"{task}, row {item.row_id}: no wrong answer to compare with; choose a column that has some.")
+    if prompt + answer > limit:
+        raise ValueError(
+            f"{task}, row {item.row_id}: {prompt + answer} tokens ({prompt} prompt and image, {answer} longest "
+            f"answer) are more "
+            f"than max_length={limit}; raise max_length (answers and image tokens are never cut)."
+        )
+
+
+def _row(
+    task: str, item: EvalItem, scores: list[AnswerScore], tokens: list[int], collator: Collator, stop: frozenset[int],
+    folder: Path, seconds: float,
+) -> Row:  # fmt: skip
+    for name, score in zip(["exact answer", "base answer", *item.wrong_answers], scores, strict=True):
+        if not math.isfinite(score.loss):
+            raise ValueError(
+                f"{task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or its "
+                f"number "
+                "format overflows: evaluate with precision=fp32, or check how it was trained."
+            )
+    sample = item.sample
+    text = tokens[:-1] if tokens[-1] in stop else tokens
+    exact, base, *wrong = [(score.loss, score.tokens) for score in scores]
+    return Row(
+        row_id=item.row_id, exact=exact, base=base, wrong=wrong,
+        prompt=collator.template.render(sample["question"], sample["image"] is not None),
+        generation=collator.tokenizer.decode(text, skip_special_tokens=True).strip(),
+        generation_tokens=len(tokens),
+        meta=RowMeta(
+            question=sample["question"], answer=str(sample["answer"]), base_answer=item.base_answer,
+            wrong_answers=list(item.wrong_answers), author=item.author, thumbnail=_thumbnail(sample["image"], folder),
+            wrong_equals_right=[_same(wrong, item) for wrong in item.wrong_answers],
+        ),
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def _same(wrong: str, item: EvalItem) -> bool:
+    """Whether a wrong answer says what the exact or the base answer says, whatever its spacing and case."""
+    right = {" ".join(text.split()).casefold() for text in (str(item.sample["answer"]), item.base_answer)}
+    return " ".join(wrong.split()).casefold() in right
+
+
+def _thumbnail(image: Any, folder: Path) -> str | None:
+    """Writes a small JPEG named by its content (tasks share pictures) and returns its path relative to `folder`."""
+    if image is None:
+        return None
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    small.save(buffer := io.BytesIO(), "JPEG", quality=80)
+    name = f"thumbnails/{hashlib.sha256(buffer.getvalue()).hexdigest()[:16]}.jpg"
+    if not (folder / name).exists():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{name}.{os.getpid()}"
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, folder / name)
+    return name
+
+
+def task_log(task: str, rows: Sequence[Row]) -> TaskLog:
+    """The published per-task schema from measured rows, in their order. Recall of every generation is filled in."""
+    log: dict[str, dict[str, Any]] = {key: {} for key in TaskLog.__annotations__}
+    # as the released code scores them; the leaderboard takes its own from the texts
+    recalls = rouge_recall([row["generation"] for row in rows], [row["meta"]["answer"] for row in rows], unicode=False)
+    multiple_choice = "eval_log" not in task  # the published name rule
+    if not multiple_choice:
+        del log["normalized_gt_loss"]
+    for place, row in enumerate(rows):
+        exact, base, *wrong = [loss / tokens for loss, tokens in (row["exact"], row["base"], *row["wrong"])]
+        facts: dict[str, Any] = {
+            "avg_gt_loss": exact, "gt_loss": row["exact"][0], "num_token_gt": row["exact"][1],
+            "avg_paraphrased_loss": base, "paraphrased_loss": row["base"][0], "num_token_paraphrased": row["base"][1],
+            "average_perturb_loss": wrong,
+            "perturb_loss": [loss for loss, _ in row["wrong"]],
+            "num_token_perturb": [tokens for _, tokens in row["wrong"]],
+            "truth_ratio": math.exp(min(base - float(np.mean(wrong)), EXP_LIMIT)),
+            "generated_text": [row["prompt"], row["generation"], row["meta"]["answer"]],
+            "rouge1_recall": float(recalls["rouge1_recall"][place]),
+            "rougeL_recall": float(recalls["rougeL_recall"][place]),
+        }  # fmt: skip
+        if multiple_choice:  # -ln(p / (p + sum of wrong p)), p = exp(-nats per token), in log space
+            facts["normalized_gt_loss"] = exact + float(np.logaddexp.reduce([-exact, *(-loss for loss in wrong)]))
+        for key, value in facts.items():
+            log[key][row["row_id"]] = value
+    return log  # type: ignore[return-value]

@@ -1,0 +1,237 @@
+"""Shared-prefix evaluation: a prompt and its image go through the model once, every answer continues from that state.
+
+Scoring the exact, base and wrong answers, and then generating, costs the answers' tokens alone: each forward over
+answers sees the prompts' keys and values, repeated one layer at a time, and leaves them as they were
+(docs/performance.md).
+
+Logits exist for answer positions only; log-softmax is taken in fp32, sums in fp64. All losses are nats.
+"""
+
+import copy
+import functools
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unlearn.data.collator import Collator, Prompt
+
+logger = logging.getLogger(__name__)
+Answers = Sequence[Sequence[Sequence[int]]]  # [item][answer] -> token ids, the end token last
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """`loss`: -log p of an answer given its prompt, in nats, summed over its `tokens` tokens (the end token is one)."""
+
+    loss: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The state of a model that has read n prompts, padded on the left to L tokens.
+
+    `forkable` is False when its cache cannot be shared by answers (sliding windows, recurrent states).
+    """
+
+    cache: Any
+    mask: Tensor  # [n, L]
+    logits: Tensor  # [n, V], they predict the first token of the answer
+    next_position: Tensor  # [n], the position of that token
+    axes: int  # 3 where positions have three axes (Qwen-VL with images), else 1
+    forkable: bool
+
+    def fork(self) -> Any:
+        """A cache that grows with a generation; the prompts' tensors are shared until a layer appends to them."""
+        return self._with_layers(copy.copy)
+
+    def branches(self, rows: list[int]) -> Any:
+        """A cache for one forward over answers to the prompts `rows` (sorted, repeats allowed)."""
+        counts = Counter(rows)
+        return self._with_layers(lambda layer: _branch_layer()(layer, counts))
+
+    def _with_layers(self, make: Callable[[Any], Any]) -> Any:
+        cache = copy.copy(self.cache)
+        cache.layers = [make(layer) for layer in self.cache.layers]
+        return cache
+
+
+@functools.cache
+def _branch_layer() -> Any:
+    """The layer class of `Prefix.branches`; made on first use, so that importing this module does not load
+    transformers."""
+    from transformers.cache_utils import DynamicLayer
+
+    class BranchLayer(DynamicLayer):
+        """Keys and values of n prompts, seen by `counts[i]` answers each. Nothing is stored: memory is that of one
+        layer."""
+
+        def __init__(self, layer: Any, counts: dict[int, int]) -> None:
+            super().__init__()
+            self.__dict__.update(layer.__dict__)
+            self.counts = counts
+
+        def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+            return self._join(self.keys, key_states), self._join(self.values, value_states)
+
+        def _join(self, prompts: Any, answers: Tensor) -> Tensor:
+            """[n, heads, L, d] and [r, heads, T, d] -> [r, heads, L + T, d]."""
+            rows, heads, length, size = answers.shape
+            known = prompts.shape[2]
+            joined = answers.new_empty(rows, heads, known + length, size)
+            joined[:, :, known:] = answers
+            start = 0
+            for item, count in self.counts.items():
+                joined[start : start + count, :, :known] = prompts[item]
+                start += count
+            return joined
+
+    return BranchLayer
+
+
+@torch.no_grad()
+def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
+    """Runs the prompts of a collated batch (`Collator.pad` with empty answers), images included, through the model
+    once."""
+    inputs = to_model(model, inputs)
+    positions = prompt_positions(model, inputs)
+    output = model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
+    last = positions.amax(-1)  # the last prompt token is text: all axes agree on it, and it is the largest
+    return Prefix(
+        cache=output.past_key_values,
+        mask=inputs["attention_mask"],
+        logits=output.logits[:, -1].to(positions.device),
+        next_position=(last.amax(0) if last.ndim == 2 else last) + 1,
+        axes=3 if positions.ndim == 3 else 1,
+        forkable=_forkable(output.past_key_values),
+    )
+
+
+@torch.no_grad()
+def score_answers(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forward: int) -> list[list[AnswerScore]]:
+    """The score of every answer of every prompt, in the shape of `answers` (ragged is fine), from a forkable prefix.
+
+    Answers of equal ids after the same prompt are scored once; at most `rows_per_forward` answers go together.
+    """
+    first = torch.log_softmax(prefix.logits.float(), dim=-1)
+    jobs = _distinct(answers)
+    heads = first[[item for item, _ in jobs], [ids[0] for _, ids in jobs]].tolist()
+    losses = {job: -head for job, head in zip(jobs, heads, strict=True)}
+    longer = sorted((job for job in jobs if len(job[1]) > 1), key=lambda job: len(job[1]))
+    for start in range(0, len(longer), rows_per_forward):
+        chunk = sorted(longer[start : start + rows_per_forward])
+        items = [item for item, _ in chunk]
+        rows = torch.tensor(items, device=prefix.mask.device)
+        ids, mask = _right_pad([answer for _, answer in chunk], rows.device)
+        logits = extend(model, prefix, prefix.branches(items), rows, ids[:, :-1], mask[:, :-1])
+        spans = [slice(len(answer) - 1) for _, answer in chunk]
+        for job, loss in zip(chunk, _row_losses(logits, ids[:, 1:], spans), strict=True):
+            losses[job] += loss
+    return _arrange(answers, losses)
+
+
+@torch.no_grad()
+def score_plain(
+    model: Any, collator: Collator, prompts: Sequence[Prompt], answers: Answers, *, rows_per_forward: int
+) -> list[list[AnswerScore]]:
+    """The same scores by one whole forward per answer: for models whose cache cannot be forked, and the truth in
+    tests."""
+    losses: dict[tuple[int, tuple[int, ...]], float] = {}
+    jobs = sorted(_distinct(answers), key=lambda job: len(prompts[job[0]].ids) + len(job[1]))
+    for start in range(0, len(jobs), rows_per_forward):
+        chunk = jobs[start : start + rows_per_forward]
+        batch = collator.pad([(prompts[item], ids) for item, ids in chunk])
+        inputs = to_model(model, batch["inputs"])
+        keep = batch["answer_length"]
+        positions = prompt_positions(model, inputs)
+        logits = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=keep + 1).logits[:, :-1]
+        labels = batch["labels"][:, -keep:].to(logits.device)
+        spans = [slice(keep - len(ids), keep) for _, ids in chunk]
+        losses |= dict(zip(chunk, _row_losses(logits, labels, spans), strict=True))
+    return _arrange(answers, losses)
+
+
+def extend(model: Any, prefix: Prefix, cache: Any, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits [r, T, V] of `ids` [r, T], appended to a cache of the prompts `rows`; `mask` [r, S] covers all S >= T
+    tokens since the prompt."""
+    positions = prefix.next_position[rows, None] + torch.arange(mask.shape[1], device=rows.device)[-ids.shape[1] :]
+    output = model(
+        input_ids=ids,
+        attention_mask=torch.cat([prefix.mask[rows], mask], dim=1),
+        position_ids=positions.expand(3, -1, -1) if prefix.axes == 3 else positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.logits.to(ids.device)  # a model spread over devices leaves them on its last one
+
+
+def to_model(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs on the device of the model's embeddings, pictures in the model's float type."""
+    device = model.get_input_embeddings().weight.device
+    return {
+        name: value.to(device, model.dtype if value.is_floating_point() else None) for name, value in inputs.items()
+    }
+
+
+def prompt_positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Positions of left-padded tokens: [n, L], or [3, n, L] where images have a grid (time, height, width; Qwen-VL)."""
+    mask = inputs["attention_mask"]
+    if "image_grid_thw" not in inputs:
+        return (mask.cumsum(1) - 1).clamp(min=0)
+    owner = next(module for module in model.modules() if hasattr(module, "get_rope_index"))
+    positions, _ = owner.get_rope_index(
+        inputs["input_ids"],
+        mm_token_type_ids=inputs["mm_token_type_ids"],
+        image_grid_thw=inputs["image_grid_thw"],
+        attention_mask=mask,
+    )
+    return positions
+
+
+def _forkable(cache: Any) -> bool:
+    """True for caches that only ever append keys and values; others stay with the plain form, said once per class."""
+    from transformers.cache_utils import DynamicLayer
+
+    odd = {type(layer).__name__ for layer in getattr(cache, "layers", [None]) if type(layer) is not DynamicLayer}
+    if odd and not _warned & odd:
+        _warned.update(odd)
+        logger.warning(
+            "The cache of this model (%s) cannot be shared by answers: each answer is scored by a forward of its own, "
+            "which takes several times longer.", ", ".join(sorted(odd)),
+        )  # fmt: skip
+    return not odd
+
+
+_warned: set[str] = set()
+
+
+def _distinct(answers: Answers) -> list[tuple[int, tuple[int, ...]]]:
+    """(item, answer ids) without repeats, in order."""
+    return list(dict.fromkeys((item, tuple(ids)) for item, own in enumerate(answers) for ids in own))
+
+
+def _arrange(answers: Answers, losses: dict[tuple[int, tuple[int, ...]], float]) -> list[list[AnswerScore]]:
+    return [[AnswerScore(losses[item, tuple(ids)], len(ids)) for ids in own] for item, own in enumerate(answers)]
+
+
+def _right_pad(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask [r, T]; padding follows the answer, so that causal attention never reaches it."""
+    lengths = torch.tensor([len(answer) for answer in answers])
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(answer) for answer in answers], batch_first=True)
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    return ids.to(device), mask.to(device)
+
+
+def _row_losses(logits: Tensor, labels: Tensor, spans: Sequence[slice]) -> list[float]:
+    """-log p summed over a span of each row; a row at a time, so that one [T, V] is upcast, not the batch."""
+    rows = zip(logits, labels, spans, strict=True)
+    sums = [
+        F.cross_entropy(row[span].float(), label[span], reduction="none").double().sum() for row, label, span in rows
+    ]
+    return torch.stack(sums).tolist()

@@ -1,0 +1,99 @@
+"""Model families (config/model_config.yaml), and where the parts of their models are. None is special-cased by size."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unlearn import ROOT
+
+
+@dataclass(frozen=True)
+class Family:
+    """One entry of model_config.yaml.
+
+    Args:
+        hf_key: hub id, or a folder relative to the project.
+        text_only: a language model without a vision part.
+        question_start_tag, question_end_tag, answer_tag: the prompt of models without a chat template.
+        rmu_layer: decoder block (from 0) whose output RMU steers when `layer` is null.
+    """
+
+    name: str
+    hf_key: str
+    text_only: bool = False
+    question_start_tag: str | None = None
+    question_end_tag: str | None = None
+    answer_tag: str | None = None
+    rmu_layer: int = 7
+    chat_template: str | None = None
+    flash_attention2: bool = False
+    gradient_checkpointing: bool = False
+    ft_model_path: str | None = None
+
+    @property
+    def tags(self) -> tuple[str, str, str] | None:
+        """(before the question, after it, before the answer), or None where the chat template is used."""
+        if self.question_start_tag is None:
+            return None
+        return self.question_start_tag, self.question_end_tag or "", self.answer_tag or ""
+
+
+def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.yaml") -> Family:
+    """The entry `name` of model_config.yaml. ValueError: a file that is no list of families, no such family, a wrong
+    entry."""
+    import yaml
+
+    try:
+        entries = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config} is no YAML ({error}); correct it.") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{config} must map names of families to their keys; correct it.")
+    if name not in entries:
+        near = difflib.get_close_matches(name, list(entries), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"Unknown model_family {name!r}.{hint} {config} has: {', '.join(entries)}.")
+    from unlearn.config.build import build_settings
+
+    values = entries[name] if isinstance(entries[name], dict) else {}
+    if "hf_key" not in values:
+        raise ValueError(f"{config}: {name} has no hf_key; give it a hub id or a folder.")
+    return build_settings(Family, {"name": name, **values}, where=f"{name}.")
+
+
+def inner_model(model: nn.Module) -> Any:
+    """The transformers model without PEFT around it."""
+    wrapped: Any = model
+    return wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
+
+
+def language_model_path(model: nn.Module) -> str:
+    """Module path of the decoder: `model.language_model` in vision-language models, `model` in language models."""
+    inner: Any = inner_model(model)
+    decoder: Any = inner.get_decoder()
+    for name, module in inner.named_modules():
+        if module is decoder:
+            return name
+    raise ValueError(f"{type(model).__name__}: its decoder is not one of its modules; LoRA targets cannot be found.")
+
+
+def vision_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts that turn pixels into token embeddings' input: the vision tower or Qwen's `visual` (not the
+    projector)."""
+    names = ("vision_tower", "visual", "vision_model")
+    found = {n: m for n, m in inner_model(model).named_modules() if n.rsplit(".", 1)[-1] in names}
+    return {n: m for n, m in found.items() if not any(n.startswith(other + ".") for other in found)}
+
+
+def decoder_blocks(model: nn.Module) -> list[nn.Module]:
+    """The language model's decoder blocks, first to last."""
+    return list(inner_model(model).get_decoder().layers)
+
+
+def decoder_layers(model: nn.Module) -> int:
+    """Number of decoder blocks of the language model."""
+    config = inner_model(model).config
+    return int(getattr(config, "text_config", config).num_hidden_layers)

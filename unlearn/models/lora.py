@@ -1,0 +1,115 @@
+"""Adapters: which layers get one, what stays frozen, and what is trained, all by module path."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlearn.config.settings import LoraSettings
+from unlearn.method import LoraPair, Trained
+from unlearn.models.families import inner_model, language_model_path, vision_modules
+
+logger = logging.getLogger(__name__)
+
+
+def lora_targets(model: nn.Module, targets: str = "language") -> list[str]:
+    """Module paths of the linears to adapt: those of the language model (never the head), or `all` in the whole model.
+
+    With `all` the head is among them unless it shares its weight with the embeddings (Qwen2-VL): merging its adapter
+    would change those too.
+    """
+    prefix = language_model_path(model) + "." if targets == "language" else ""
+    inner = inner_model(model)
+    head = inner.get_output_embeddings()
+    tied = head is not None and head.weight is inner.get_input_embeddings().weight
+    spared = head if targets == "language" or tied else None
+    names = [
+        name
+        for name, module in inner.named_modules()
+        if name.startswith(prefix) and _is_linear(module) and module is not spared
+    ]
+    assert names, f"no linear layer under {prefix!r}"
+    return names
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
+
+
+def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, seed: int = 0) -> Any:
+    """The model with what is to be trained marked and in fp32: LoRA matrices (r > 0), or every weight that is not
+    frozen.
+
+    LoRA freezes the rest by itself; `freeze_vision` decides about the vision tower in full finetuning, and with
+    `targets: all` whether its linears get adapters. Prints nothing; logs the trainable share.
+    """
+    if lora.r > 0:
+        from peft import LoraConfig, get_peft_model
+
+        names = lora_targets(model, lora.targets)
+        if freeze_vision:
+            towers = tuple(f"{name}." for name in vision_modules(model))
+            names = [name for name in names if not name.startswith(towers)] if towers else names
+        alpha: Any = lora.alpha  # annotated int in peft, any number in fact
+        config = LoraConfig(r=lora.r, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=names)
+        model = get_peft_model(model, config)
+        _start_noise(model, lora.init_noise, seed)
+    else:
+        model.requires_grad_(True)
+        if freeze_vision:
+            for module in vision_modules(model).values():
+                module.requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    logger.info(
+        "trained: %s of %s parameters (%.2f %%); vision tower %s",
+        f"{trained:,}",
+        f"{total:,}",
+        100 * trained / total,
+        "frozen" if not _trains_vision(model) else "trained",
+    )
+    return model
+
+
+def _trains_vision(model: nn.Module) -> bool:
+    return any(p.requires_grad for module in vision_modules(model).values() for p in module.parameters())
+
+
+def _start_noise(model: nn.Module, std: float, seed: int) -> None:
+    """A fresh adapter has B = 0, where losses that compare with the teacher have no gradient; a little noise moves
+    them."""
+    if std == 0:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+def trained_view(model: nn.Module, initial: dict[str, torch.Tensor] | None = None) -> Trained:
+    """What a penalty sees: the trainable tensors by name, their start values, and LoRA layers as (A, B, scaling)."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    pairs = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and "default" in getattr(module, "lora_A", {}):
+            pairs[name] = LoraPair(
+                module.lora_A["default"].weight, module.lora_B["default"].weight, module.scaling["default"]
+            )
+    return Trained(parameters=parameters, initial=initial or {}, lora=pairs)
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the trainable tensors by name, detached, on their device."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Whether no trained weight (of this rank) is NaN or infinite."""
+    trained: list[Any] = [p for p in model.parameters() if p.requires_grad]
+    held = [p.to_local() if hasattr(p, "to_local") else getattr(p, "ds_tensor", p) for p in trained]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in held)

@@ -1,0 +1,82 @@
+"""Options that make a step faster or smaller and depend on the machine: checked before a model loads, applied after.
+
+FlashAttention-2, Liger kernels and bitsandbytes are optional packages, imported where they are used.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from unlearn.config.settings import TrainSettings
+from unlearn.models.families import decoder_blocks
+from unlearn.models.loading import installed, is_adapter, resolve_path
+
+logger = logging.getLogger(__name__)
+
+
+def check_options(settings: TrainSettings, start: str) -> None:
+    """ValueError for an option that this machine cannot run, or that does not go with another one.
+
+    Args:
+        start: the model that training starts from.
+    """
+    gpu = torch.cuda.is_available()
+    if settings.attn_implementation == "flash_attention_2":
+        _need(gpu, "attn_implementation=flash_attention_2 needs a GPU", "take auto or sdpa")
+        _need(installed("flash_attn"), "attn_implementation=flash_attention_2 needs the package flash-attn",
+              'pip install -e ".[gpu]", or take auto')  # fmt: skip
+    if settings.liger:
+        _need(gpu, "liger=true needs a GPU: its Triton kernels cannot run on a CPU", "set liger=false")
+        _need(installed("liger_kernel"), "liger=true needs the package liger-kernel", 'pip install -e ".[gpu]"')
+    if "8bit" in settings.optim or "bnb" in settings.optim or settings.quantization:
+        what = f"quantization={settings.quantization}" if settings.quantization else f"optim={settings.optim}"
+        _need(installed("bitsandbytes"), f"{what} needs the package bitsandbytes", "pip install bitsandbytes")
+    if settings.quantization:
+        _need(
+            settings.LoRA.r > 0,
+            f"quantization={settings.quantization} with LoRA.r=0: quantised weights cannot be trained",
+            "set LoRA.r > 0 or quantization=null",
+        )
+        _need(settings.LoRA.targets == "language" or settings.freeze_vision_module,
+              "quantization trains adapters of the language model only", "set freeze_vision_module=true")  # fmt: skip
+        _need(
+            not is_adapter(resolve_path(start)),
+            f"quantization={settings.quantization} needs a whole model to start from, and {start} is an adapter",
+            "merge it into its base first, or set quantization=null",
+        )
+
+
+def _need(fulfilled: bool, problem: str, remedy: str) -> None:
+    if not fulfilled:
+        raise ValueError(f"{problem}; {remedy}.")
+
+
+def use_liger(model: Any) -> None:
+    """Replaces rotary embeddings, RMSNorm and SwiGLU by Liger's kernels, in place. Its fused cross-entropy stays out:
+    it returns no logits, and every method needs them.
+
+    Raises:
+        ValueError: a model type that Liger does not know; nothing would be replaced.
+    """
+    from liger_kernel.transformers import monkey_patch
+
+    kind = model.config.model_type
+    if kind not in monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN:
+        raise ValueError(f"liger=true: Liger has no kernels for {kind} models; set liger=false.")
+    # rope, rms_norm and swiglu are on by default; named here, LLaVA's patch would not take them
+    monkey_patch._apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
+    logger.info("liger: rotary embeddings, RMSNorm and SwiGLU of %s", kind)
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """torch.compile of each decoder block, in place.
+
+    Blocks and not the model: all blocks share one compilation, parameter names stay (a checkpoint reads as before), and
+    PEFT, which calls the inner model's `forward` directly, cannot step around it. A switched adapter is a second
+    specialisation of the same code.
+    """
+    for block in decoder_blocks(model):
+        block.compile(backend=backend, dynamic=True)
+    logger.info("compile: %d decoder blocks with %s", len(decoder_blocks(model)), backend)

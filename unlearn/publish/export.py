@@ -1,0 +1,218 @@
+"""A run's folder as one that others can use: adapter or merged model, processor, model card, and a record without
+private paths.
+
+An adapter is of use to others only beside its base model. If that is a folder of this machine, the base's hub id is
+needed (`base`), or the adapter is merged into it (`merge`).
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn import ROOT
+from unlearn.atomic import whole_folder, write_json, write_text
+from unlearn.config.build import choice
+from unlearn.models.families import load_family
+from unlearn.models.hub import check_repo, is_hub_id, push, split_revision
+from unlearn.models.loading import adapter_base, is_adapter, load_model, resolve_path
+from unlearn.models.processors import load_processor
+from unlearn.publish.card import Card, model_card
+from unlearn.registry import options_of
+from unlearn.results import read_record
+from unlearn.runs.record import CHOOSES, NOT_IDENTITY
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+# What goes along of run.json; the command line and the folders stay here.
+PUBLIC = (
+    "kind",
+    "status",
+    "settings_hash",
+    "variant",
+    "seed",
+    "commit",
+    "versions",
+    "steps",
+    "stopped",
+    "best",
+    "saved",
+)
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """`publish.py`; the keys are explained in config/publish.yaml."""
+
+    model_path: str = ""
+    repo: str | None = None
+    private: bool = False
+    merge: bool = False
+    precision: str = choice("auto", "bf16", "fp32")
+    export: str | None = None
+    base: str | None = None
+    license: str | None = None
+
+
+def publish(settings: PublishSettings) -> tuple[Path, str | None]:
+    """Builds the export folder and uploads it if there is a `repo`; returns (folder, address or None).
+
+    Raises:
+        ValueError: no finished run in `model_path`, an adapter whose base others cannot load, settings that contradict
+            one another, an `export` folder that holds something else, or whatever the hub refuses. Nothing is left
+            half-written.
+    """
+    if settings.repo is not None:
+        check_repo(settings.repo)
+    source = Path(resolve_path(settings.model_path))
+    record = finished_record(source)
+    base = check_form(source, settings)
+    folder = Path(settings.export) if settings.export else source / "export"
+    earlier = read_record(folder)
+    if folder.exists() and not (earlier or {}).get("exported") and any(folder.iterdir()):
+        raise ValueError(f"export={folder} holds something else than an earlier export; choose another folder.")
+    public = public_record(record)
+    with whole_folder(folder) as staging:
+        write_weights(source, staging, settings, base)
+        own = (source / "tokenizer_config.json").is_file()
+        load_processor(source if own else adapter_base(str(source))).save_pretrained(staging)
+        write_json(staging / "run.json", public)
+        name = settings.repo or folder.resolve().name
+        card = Card(public, name, base or origin(source), rows_of(source), adapter=is_adapter(str(staging)),
+                    merged=settings.merge, license=settings.license)  # fmt: skip
+        write_text(staging / "README.md", model_card(card))
+        try:
+            check_private(staging, source)
+        except ValueError:
+            shutil.rmtree(staging)
+            raise
+    if settings.repo is None:
+        return folder, None
+    message = f"{public['settings'].get('forget_loss') or record['kind']}, settings {record['settings_hash']}"
+    return folder, push(folder, settings.repo, private=settings.private, message=message)
+
+
+def rows_of(source: Path) -> list[dict[str, Any]]:
+    """The leaderboard row that the evaluation left beside the model, if it did."""
+    file = source / "eval_results" / "leaderboard_row.json"
+    return json.loads(file.read_text("utf-8")) if file.is_file() else []
+
+
+def finished_record(source: Path) -> dict[str, Any]:
+    """run.json of a finished run whose weights are there, or ValueError."""
+    record = read_record(source)
+    if record is None:
+        raise ValueError(
+            f"model_path={source} has no run.json; only what mm/, nlp/ finetune or forget made can be published."
+        )
+    if record.get("status") != "finished":
+        raise ValueError(f"model_path={source} holds an unfinished run; repeat its command to finish it first.")
+    if not any(source.glob("*.safetensors")):
+        raise ValueError(
+            f"model_path={source} holds no weights (save_model=false?); run it again with save_model=true."
+        )
+    return record
+
+
+def check_form(source: Path, settings: PublishSettings) -> str | None:
+    """The base model's hub id to be named (`id@revision`), or None. ValueError where form and settings do not fit."""
+    adapter = is_adapter(str(source))
+    if settings.merge and not adapter:
+        raise ValueError(f"merge=true, but {source} is a whole model already; leave merge=false.")
+    if settings.precision != "auto" and not settings.merge:
+        raise ValueError(
+            f"precision={settings.precision} is that of a merged model; set merge=true, or leave precision=auto."
+        )
+    if settings.base is not None and not is_hub_id(settings.base):
+        raise ValueError(f"base={settings.base!r} is no hub id; write user/name, or user/name@revision.")
+    if settings.base is not None or not adapter or settings.merge:
+        return settings.base
+    config = json.loads((source / "adapter_config.json").read_text("utf-8"))
+    named, revision = config["base_model_name_or_path"], config.get("revision")
+    if not is_hub_id(named):
+        raise ValueError(
+            f"The adapter in {source} was trained on {named}, a folder that nobody else has. Publish that model and "
+            f"give its hub "
+            "id (base=user/name), or publish the merged model (merge=true)."
+        )
+    return f"{named}@{revision}" if revision else named
+
+
+def write_weights(source: Path, staging: Path, settings: PublishSettings, base: str | None) -> None:
+    """The adapter with its base by hub id, the merged model, or the whole model as it is."""
+    if settings.merge:
+        half = {"bf16": torch.bfloat16, "fp32": torch.float32}
+        dtype = half[settings.precision] if settings.precision != "auto" else stored_dtype(source)
+        load_model(str(source)).to(dtype).save_pretrained(staging)  # merged in fp32, rounded once
+        return
+    if is_adapter(str(source)):
+        assert base is not None
+        shutil.copyfile(source / "adapter_model.safetensors", staging / "adapter_model.safetensors")
+        config = json.loads((source / "adapter_config.json").read_text("utf-8"))
+        name, revision = split_revision(base)
+        write_json(staging / "adapter_config.json", {**config, "base_model_name_or_path": name, "revision": revision})
+        return
+    for file in sorted({file for pattern in WEIGHTS for file in source.glob(pattern)}):
+        shutil.copyfile(file, staging / file.name)
+
+
+def stored_dtype(path: str | Path) -> torch.dtype:
+    """The type that the whole model under an adapter is stored in."""
+    from transformers import AutoConfig
+
+    folder = str(path)
+    while is_adapter(folder):
+        folder = adapter_base(folder)
+    return AutoConfig.from_pretrained(folder).dtype or torch.float32
+
+
+def origin(source: Path) -> str | None:
+    """The hub id that a run of this project descends from, followed from run.json to run.json; None if it is not
+    known."""
+    seen: list[str] = []
+    start: str | None = str(source)
+    while start and start not in seen:
+        seen.append(start)
+        record = next((found for folder in (Path(start), ROOT / start) if (found := read_record(folder))), None)
+        if record is None:
+            return start if is_hub_id(start) else None
+        settings: Mapping[str, Any] = record["settings"]
+        start = settings.get("model_path") or load_family(settings["model_family"]).hf_key
+    return None
+
+
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be known of a run: its settings that change results, without the folders of this machine."""
+    settings = dict(record["settings"])
+    chooses = CHOOSES if settings.get("keep_best") or settings.get("stop_early") else set()
+    settings = {key: value for key, value in settings.items() if key not in NOT_IDENTITY - chooses}
+    if method := settings.get("forget_loss"):
+        settings["method_args"] = {method: options_of(method, settings["method_args"])}
+    facts = {key: record[key] for key in PUBLIC if key in record}
+    return {**facts, "settings": _without_folders(settings), "exported": True}
+
+
+def _without_folders(value: Any) -> Any:
+    """Texts that are paths outside the project as their last part only."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    outside = isinstance(value, str) and "/" in value and (Path(value).is_absolute() or value.startswith(("~", ".")))
+    return Path(value).name if outside else value
+
+
+def check_private(folder: Path, source: Path) -> None:
+    """ValueError if a file to be published names a folder of this machine: the guard behind all of the above."""
+    places = {str(place.resolve()) for place in (source, source.parent, ROOT, Path.home())}
+    places = {place for place in places if place.count("/") > 1}  # "/root" or "/app" may be a word of a tokenizer
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".md", ".jinja", ".txt"):
+            text = file.read_text("utf-8")
+            if named := [place for place in places if place in text]:
+                raise ValueError(
+                    f"{file.name} would tell the world about {named[0]}; remove it from the run's files first."
+                )

@@ -1,0 +1,217 @@
+"""The parts of a training run, in the order the pipeline calls them: build, train, transform, save, close."""
+
+import difflib
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.training_args import OptimizerNames
+
+from unlearn import method as contract
+from unlearn.config.settings import TrainSettings
+from unlearn.data.collator import Collator
+from unlearn.data.sampler import EpochSampler
+from unlearn.data.views import ForgetRetainDataset, StepCollator
+from unlearn.distributed.engines import CUT, check_launch, loads_in_parts, wanted_engine
+from unlearn.distributed.processes import world_size
+from unlearn.distributed.signals import Stop
+from unlearn.method import Method
+from unlearn.models.families import Family
+from unlearn.models.forward import StudentForward
+from unlearn.models.loading import check_weights, load_model
+from unlearn.models.lora import prepare_trainable
+from unlearn.models.options import compile_blocks, use_liger
+from unlearn.runs.checkpoints import drop_later, fault, newest_usable
+from unlearn.runs.record import Run
+from unlearn.training.teacher import Teacher
+from unlearn.training.trainer import UnlearnTrainer
+
+
+def build_trainer(
+    settings: TrainSettings,
+    family: Family,
+    start: str,
+    method: Method,
+    dataset: ForgetRetainDataset,
+    collator: Collator,
+) -> UnlearnTrainer:
+    """Model, adapter, teacher, sampler and Trainer, in that order: what can fail cheaply has been checked before."""
+    from transformers import set_seed
+
+    sampler = run_sampler(settings, method, dataset)
+    steps = math.ceil(len(sampler) / settings.gradient_accumulation_steps)
+    steps = min(steps, settings.max_steps or steps)
+    epoch_steps = max(1, round(sampler.counts[0] / settings.gradient_accumulation_steps))
+    save_steps = epoch_steps if settings.save_steps is None else settings.save_steps
+    args = training_arguments(
+        settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps
+    )
+    set_seed(settings.seed)
+    dtype = torch.bfloat16 if args.bf16 and settings.LoRA.r > 0 else torch.float32
+    how: dict[str, Any] = {
+        "dtype": dtype, "attn_implementation": settings.attn_implementation, "quantization": settings.quantization,
+    }  # fmt: skip
+    model = load_model(start, **how)
+    if settings.liger:
+        use_liger(model)
+    model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
+    student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
+    reference = contract.reference_path(method)
+    teacher = None
+    if method.teacher_views:
+        if reference is None and settings.LoRA.r == 0 and loads_in_parts():
+            reference = start
+        other = load_model(reference, **how) if reference else None
+        teacher = Teacher.of(student, other, sums_only=contract.sums_only(method))
+    if settings.compile:  # a frozen copy, made above, runs as it is
+        compile_blocks(model)
+    return UnlearnTrainer(
+        student,
+        args,
+        method=method,
+        dataset=dataset,
+        collator=StepCollator(collator),
+        sampler=sampler,
+        teacher=teacher,
+        processor=collator.processor,
+        stop_when=getattr(settings, "stop_when", None),
+        log_grad_norms=getattr(settings, "log_grad_norms", False),
+    )
+
+
+def run_sampler(settings: TrainSettings, method: Method, dataset: ForgetRetainDataset) -> EpochSampler:
+    """The order of the whole run on this rank. ValueError for a run without a step."""
+    sampler = EpochSampler(
+        dataset,
+        batch_size=settings.batch_size,
+        epochs=settings.num_epochs,
+        seed=settings.seed,
+        rank=int(os.environ.get("RANK", 0)),
+        world_size=world_size(),
+        passes=lambda epoch: contract.passes(method, epoch),
+        accumulation=settings.gradient_accumulation_steps,
+        alike=wanted_engine() in CUT,
+    )
+    if len(sampler) == 0:
+        raise ValueError(f"num_epochs={settings.num_epochs:g} leaves no step to train; raise it.")
+    return sampler
+
+
+def training_arguments(
+    settings: TrainSettings, steps: int, warmup: int, *, save_steps: int | None
+) -> TrainingArguments:
+    """transformers' arguments for a run of `steps` optimiser steps: bf16 autocast on a GPU, fp32 on a CPU."""
+    gpu = torch.cuda.is_available()
+    checkpointing: dict[str, Any] = {}
+    if settings.gradient_checkpointing:
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    return TrainingArguments(
+        output_dir=settings.save_dir,
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.lr,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type=settings.lr_scheduler,
+        warmup_steps=warmup,
+        max_grad_norm=settings.max_grad_norm,
+        optim=settings.optim,
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and gpu),
+        use_cpu=not gpu,
+        dataloader_num_workers=settings.num_workers,
+        logging_steps=settings.logging_steps,
+        logging_nan_inf_filter=False,  # it would hide a NaN, and asks the GPU every micro-batch
+        save_strategy="steps" if save_steps else "no",
+        save_steps=save_steps or 500,
+        save_total_limit=None if getattr(settings, "save_ckpts", False) else 1,
+        report_to=settings.report_to,
+        run_name=f"{Path(settings.save_dir).name}-{time.strftime('%m%d-%H%M')}",
+        seed=settings.seed,
+        remove_unused_columns=False,
+        label_names=[],
+        ddp_timeout=7200,  # seconds that the others wait while one merges and writes a large model
+        ddp_find_unused_parameters=settings.LoRA.r == 0 or settings.LoRA.targets == "all",
+        disable_tqdm=not sys.stderr.isatty(),
+        **checkpointing,
+    )
+
+
+def resume_point(settings: TrainSettings) -> Path | None:
+    """The checkpoint to go on from, or None.
+
+    Raises:
+        ValueError: one that was named and is not there, is damaged or was made by another number of processes.
+    """
+    wanted = settings.resume_from_checkpoint
+    if wanted is False or (settings.overwrite_dir and wanted in (True, "auto")):
+        return None
+    if wanted is True or wanted == "auto":
+        return newest_usable(Path(settings.save_dir), world_size())
+    if wrong := fault(Path(wanted), world_size()):
+        raise ValueError(f"resume_from_checkpoint={wanted} {wrong}.")
+    return Path(wanted)
+
+
+def check_training(settings: TrainSettings, start: str) -> None:
+    """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint
+    to go on from, the optimiser, the attention, a run without a step."""
+    check_launch(gpu=torch.cuda.is_available())
+    check_weights(start)
+    resume_point(settings)
+    known = [name.value for name in OptimizerNames]
+    if settings.optim not in known:
+        near = difflib.get_close_matches(settings.optim, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"optim={settings.optim!r} is no optimiser of transformers.{hint} Known: {', '.join(known)}.")
+    if settings.num_epochs == 0:
+        raise ValueError("num_epochs=0 leaves no step to train; raise it.")
+
+
+class StopAtStep(TrainerCallback):
+    """After the step in which a signal came: a checkpoint, and the end of training."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop, self.stopped = stop, False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.stop.asked():
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop) -> None:
+    """Trains, from the newest checkpoint if there is one and resuming is on.
+
+    Raises SystemExit with the signal's code, after a checkpoint, when a signal came during training.
+    """
+    checkpoint = resume_point(settings)
+    if checkpoint and trainer.watch is not None and trainer.watch.ended(checkpoint):
+        return
+    trainer.accelerator.wait_for_everyone()  # all have chosen
+    if trainer.args.should_save:
+        drop_later(Path(settings.save_dir), checkpoint)
+    if checkpoint:
+        trainer.go_on_from(checkpoint)
+    at_step = StopAtStep(stop)
+    trainer.add_callback(at_step)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if at_step.stopped:
+        stop.exit()
+    trainer.check_finite(weights=True)
+
+
+def finish(run: Run, trainer: UnlearnTrainer) -> Path:
+    """Notes what happened and closes the run."""
+    facts: dict[str, Any] = {"steps": trainer.state.global_step, "log": "train_log.jsonl"}
+    if torch.cuda.is_available():
+        facts["peak_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    if trainer.stopped:
+        facts["stopped"] = trainer.stopped
+    run.record.update(facts)
+    trainer.accelerator.wait_for_everyone()
+    run.finish()
+    return run.folder

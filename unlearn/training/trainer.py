@@ -1,0 +1,282 @@
+"""transformers' Trainer with one change of plan: the loss is a method's named parts on scored views."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from unlearn import method as contract
+from unlearn.atomic import INCOMPLETE, replace_folder
+from unlearn.data.sampler import EpochSampler, UpTo
+from unlearn.data.views import ForgetRetainDataset, StepCollator
+from unlearn.distributed.engines import (
+    check_engine,
+    check_needs,
+    gather_weights,
+    keep_fp32_sums,
+    load_states,
+    save_states,
+)
+from unlearn.gradient_norms import gradient_norms
+from unlearn.method import Method, StepInfo
+from unlearn.models.families import inner_model
+from unlearn.models.forward import StudentForward, score_views
+from unlearn.models.loading import load_weights
+from unlearn.models.lora import all_finite, snapshot, trained_view
+from unlearn.runs.checkpoints import keep_newest, newest_checkpoint, not_written, seal
+from unlearn.scoring import Scored
+from unlearn.training.teacher import Teacher
+
+logger = logging.getLogger(__name__)
+WRITING = (OSError, RuntimeError, SafetensorError)  # what a full disk looks like to Python, torch and safetensors
+
+
+class UnlearnTrainer(Trainer):
+    """Trains `student` with `method`. Finetuning is the method `retain_ft` over one split.
+
+    Args:
+        sampler: carries epochs and passes, so the Trainer sees the whole run as one pass over it.
+        stop_when: stop once the mean forget NLL (nats per token) is above this; None never.
+        log_grad_norms: at logging steps, the gradient norm of the forget and of the retain parts.
+
+    Raises:
+        FloatingPointError: a loss that is NaN or infinite, naming the step, the parts and the last checkpoint.
+    """
+
+    def __init__(
+        self,
+        student: StudentForward,
+        args: TrainingArguments,
+        *,
+        method: Method,
+        dataset: ForgetRetainDataset,
+        collator: StepCollator,
+        sampler: EpochSampler,
+        teacher: Teacher | None = None,
+        processor: Any = None,
+        stop_when: float | None = None,
+        log_grad_norms: bool = False,
+    ) -> None:
+        super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
+        check_needs(
+            check_engine(self.accelerator), penalty=contract.has_penalty(method), grad_norms=log_grad_norms,
+            start_weights=contract.has_finalize(method) and not hasattr(student.model, "disable_adapter"),
+            quantized=getattr(inner_model(student.model), "is_quantized", False),
+        )  # fmt: skip
+        keep_fp32_sums(self.accelerator)
+        self.dataset, self.folder = dataset, Path(str(args.output_dir))
+        self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
+        self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
+        )
+        self.student = student
+        self.initial = snapshot(student.model) if contract.needs_initial(method) else None
+        self.final: dict[str, Tensor] | None = (
+            None  # what to save instead of the weights, where an engine holds them in parts
+        )
+        self.stopped: str | None = None
+        self.watch: Any = None  # watch.Watch of a run with eval_while_train
+        self._sums: dict[str, Tensor] = {}
+        self._calls: dict[str, int] = {}
+        self._bad: tuple[int, dict[str, Tensor]] | None = None
+        if teacher is not None:
+            teacher.prepare(self.accelerator, bf16=args.bf16)
+
+    # ---- one step ---------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The sum of the method's parts on this micro-batch."""
+        views = inputs["views"]
+        names = [view.name for view in self.method.student_views if view.name in views]
+        taught = [view.name for view in self.method.teacher_views if view.name in views]
+        step = self._step_info(inputs)
+        outputs = model({name: views[name] for name in names})
+        student = score_views(outputs)
+        through = (
+            None if isinstance(model, DistributedDataParallel) else model
+        )  # whose inside is whole, without a broadcast
+        teacher = (
+            self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
+        )
+        parts = self.method.loss(student, teacher, step)
+        if contract.has_penalty(self.method):
+            parts = {**parts, **contract.penalty(self.method, trained_view(self.student.model, self.initial), step)}
+        if (self.state.global_step + 1) % self.args.logging_steps == 0:
+            self._record(self._extras(student, parts))
+        self._record({name: part.detach() for name, part in parts.items()})
+        loss = torch.stack(list(parts.values())).sum()
+        self._watch(loss.detach(), parts)
+        if isinstance(model, DistributedDataParallel) and self.method.hidden is not None:
+            # DDP waits for a gradient of all that the outputs reach; a loss on hidden states leaves the blocks above
+            # out
+            loss = (
+                loss + 0.0 * torch.stack([output["logits"][..., 0].float().sum() for output in outputs.values()]).sum()
+            )
+        return (loss, student) if return_outputs else loss
+
+    def _step_info(self, inputs: dict[str, Any]) -> StepInfo:
+        epochs = len(self.sampler.counts)
+        return StepInfo(self.state.global_step, self.state.max_steps, inputs["epoch"], epochs, inputs["pass_name"])
+
+    def _record(self, values: dict[str, Tensor]) -> None:
+        """Adds to the means of the next log line, on the device: reading a number out would make the GPU wait."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value, dtype=torch.float32)) + value.float()
+            self._calls[name] = self._calls.get(name, 0) + 1
+
+    def _watch(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
+        """Stops on the previous step's bad loss: its value has arrived by now, so asking costs no wait."""
+        self.check_finite()
+        self._bad = (self.state.global_step, {"loss": loss, **{name: part.detach() for name, part in parts.items()}})
+
+    def check_finite(self, weights: bool = False) -> None:
+        """FloatingPointError if the last loss seen, or with `weights` a trained tensor, was NaN or infinite."""
+        found = None
+        if self._bad is not None and not torch.isfinite(self._bad[1]["loss"]):
+            values = ", ".join(f"{name}={value.item():.4g}" for name, value in self._bad[1].items())
+            found = f"The loss is not finite at step {self._bad[0] + 1} ({values})"
+        elif weights and not all_finite(self.student):  # a finite loss can have a gradient that is not
+            found = f"The weights are not finite after step {self.state.global_step}"
+        if found is not None:
+            last = newest_checkpoint(self.folder)
+            kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written (save_steps)"
+            raise FloatingPointError(f"{found}; {kept}. Lower lr or the forget weight.")
+
+    def _extras(self, student: dict[str, Scored], parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
+        extras = gradient_norms(parts, self.student) if self.log_grad_norms else {}
+        if "forget" in student:
+            with torch.no_grad():
+                extras["forget_nll"] = student["forget"].cross_entropy()
+        return extras
+
+    # ---- data, logging ----------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Our sampler is already this rank's share, so accelerate must not shard it again. It ends where training does:
+        a run resumed from its last step would train one more."""
+        workers = self.args.dataloader_num_workers
+        batches = UpTo(self.sampler, self.args.max_steps * self.args.gradient_accumulation_steps)
+        return DataLoader(
+            self.dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means of the parts since the last line, over all ranks, and the true epoch."""
+        if "loss" in logs and self._sums:
+            names = sorted(self._sums)
+            means = torch.stack([self._sums[name] / self._calls[name] for name in names])
+            means = self.accelerator.reduce(means, reduction="mean")
+            logs = {
+                **logs,
+                **{f"parts/{name}": round(value, 6) for name, value in zip(names, means.tolist(), strict=True)},
+            }
+            self._sums, self._calls = {}, {}
+            if self._says_stop(logs, self.state.global_step):
+                self.control.should_training_stop = True
+        done = self.state.global_step * self.args.gradient_accumulation_steps / max(1, len(self.sampler))
+        self.state.epoch = min(1.0, done) * len(self.sampler.counts)
+        super().log(logs, start_time)
+
+    # ---- saving and resuming ----------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return (
+            str(Path(super()._get_output_dir(trial)) / INCOMPLETE) if self._staging else super()._get_output_dir(trial)
+        )
+
+    _staging = False
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint appears by one rename, when all of it is there."""
+        self.check_finite(weights=True)
+        self._staging = True
+        try:
+            super()._save_checkpoint(model, trial)
+        except WRITING as error:
+            shutil.rmtree(self.folder / INCOMPLETE, ignore_errors=True)  # on a full disk its space is wanted
+            raise OSError(not_written(self.folder, self.state.global_step, error)) from error
+        finally:
+            self._staging = False
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            name = f"checkpoint-{self.state.global_step}"
+            seal(self.folder / INCOMPLETE / name, self.args.world_size)
+            replace_folder(self.folder / INCOMPLETE / name, self.folder / name)
+            (self.folder / INCOMPLETE).rmdir()
+            keep_newest(
+                self.folder, self.args.save_total_limit
+            )  # the Trainer's own rotation saw the staging folder only
+        self.accelerator.wait_for_everyone()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Every process must call this: weights that lie in parts are gathered for the one that writes."""
+        self._save(output_dir, gather_weights(self.accelerator, self.model_wrapped, self.student))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """The inner model (or its adapter) in the form `from_pretrained` reads; no pickled arguments."""
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        self.student.model.save_pretrained(folder, state_dict=state_dict)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
+        if self.teacher is not None and self.teacher.cache is not None:
+            self.teacher.cache.save(Path(str(folder)))
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Before `train(resume_from_checkpoint=...)`: a run that `stop_when` had ended by then trains no further."""
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        last = state.log_history[-1] if state.log_history else {}
+        if last.get("step") == state.global_step and self._says_stop(last, state.global_step):
+            self.args.max_steps = state.global_step
+
+    def _says_stop(self, logs: dict[str, float], step: int) -> bool:
+        """Whether a log line is above `stop_when`; `stopped` then says so."""
+        nll = logs.get("parts/forget_nll", 0.0)
+        if self.stop_when is None or nll <= self.stop_when:
+            return False
+        self.stopped = f"mean forget NLL {nll:.3f} above stop_when={self.stop_when} at step {step}"
+        return True
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            save_states(self, Path(output_dir))
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.is_fsdp_enabled:
+            load_states(self, Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *options: Any, **more: Any) -> Any:
+        """transformers' training. Under FSDP a checkpoint's weights go in before they are cut up."""
+        if isinstance(resume_from_checkpoint, str) and self.is_fsdp_enabled:
+            load_weights(self.student.model, resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, *options, **more)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Puts a checkpoint's weights into the student, adapter or whole. With `model` it is cut up and has them
+        already."""
+        if self.teacher is not None and self.teacher.cache is not None:
+            self.teacher.cache.load(Path(resume_from_checkpoint), self.args.device)
+        if model is None:
+            load_weights(self.student.model, resume_from_checkpoint)
