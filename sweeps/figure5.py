@@ -18,7 +18,8 @@ from sweeps.runner import Outcome, plans, run_jobs
 from sweeps.settings import Sweep
 from unlearn.atomic import write_json, write_text
 from unlearn.leaderboard.scores import known_rows, rows_of, score_log
-from unlearn.metrics.aggregates import MM, NLP, Track
+from unlearn.leaderboard.tracks import track_named
+from unlearn.metrics.aggregates import Track
 from unlearn.metrics.forget_quality import js_forget_quality, ks_forget_quality, null_floor, wasserstein_distance
 from unlearn.results import EvalLog, read_log
 
@@ -62,7 +63,7 @@ def run_figure(sweep: Sweep) -> tuple[str, list[Outcome]]:
 def forget_ratios(path: Path, track: str) -> NDArray[np.float64]:
     """Truth ratios [N] of the forget task of a log, which needs no other task."""
     log = read_log(path)
-    whole = NLP if track == "nlp" else MM
+    whole = track_named(track)
     alone = Track(whole.name, (whole.forget,), {})
     kept = EvalLog({whole.forget.name: log.tasks[whole.forget.name]}, log.meta, log.path)
     assert len(rows_of(kept.tasks[whole.forget.name])) > 0

@@ -12,7 +12,10 @@ import numpy as np
 from sweeps.paper import FORGET, PaperTable, paper_table, rank_correlation, transfer
 from sweeps.settings import Sweep
 from unlearn.atomic import write_json, write_text
+from unlearn.leaderboard.escape import markdown_cell
+from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard.row import LOW_RETAIN
+from unlearn.metrics.columns import column_of
 
 ANCHORS = {"mm": ("gold", "base"), "nlp": ("base", "gold"), "cv": ("original", "retrain")}
 
@@ -58,7 +61,7 @@ def table_lines(table: str, printed: PaperTable, rows: Sequence[Mapping[str, Any
         if anchor := next((row[role] for row in rows if row.get(role)), None):
             pools[role, ""] = [_numbers(anchor, printed)]
     for row in rows:
-        if row["method"] not in ("gold", "base"):
+        if row["method"] not in ("gold", "base") and role_of(row) == "method":
             modality = str(row.get("modality") or "") if table == "3" else ""
             pools.setdefault((str(row["method"]), modality), []).append(_numbers(row, printed))
     order = {key: place for place, key in enumerate(printed.rows)}
@@ -109,8 +112,8 @@ def markdown(
     text = [head, ["---"] * len(head)]
     for line in lines:
         cells = [_cell(line, place, name) for place, name in enumerate(printed.columns)]
-        name = (line.key + "*" * line.low_retain).replace("_", "\\_").replace("*", "\\*")
-        text.append([name, *([line.modality] if named else []), str(line.seeds), *cells])
+        name = markdown_cell(line.key + "*" * line.low_retain)
+        text.append([name, *([markdown_cell(line.modality)] if named else []), str(line.seeds), *cells])
     notes = [
         f"Table {sweep.table} ({printed.title}) on {sweep.model_family}. In brackets what the paper prints for "
         f"{printed.model}.",
@@ -136,7 +139,8 @@ def markdown(
 
 def _cell(line: Line, place: int, name: str) -> str:
     value = line.numbers[name]
-    digits = 1 if "accuracy" in name else 2
+    column = column_of(name)
+    digits = column.digits if column else 1 if "accuracy" in name else 2  # the face track's own numbers: percent
     ours = "" if value is None else f"{value:.{digits}f}"
     if name in line.spread:
         ours += f" ± {line.spread[name]:.{digits}f}"

@@ -66,10 +66,11 @@ def test_the_published_keys_are_the_config(models, tmp_path):
         "retain_result": log_of(models, "gold"), "ckpt_result": log_of(models, "theirs"), "method_name": "finetune",
         "submitted_by": "therem", "save_file": str(tmp_path / "finetune.csv"),
     }  # fmt: skip
-    (row,) = update_leaderboard(build_settings(AggregateSettings, values))
-    assert (row["method"], row["submitted_by"]) == ("finetune", "therem")
+    gold, row = update_leaderboard(build_settings(AggregateSettings, values))
+    assert (row["method"], row["submitted_by"], row["role"]) == ("finetune", "therem", "method")
+    assert (gold["method"], gold["role"]) == ("retain90+tofu", "gold"), "gold keeps its own name"
     with (tmp_path / "finetune.csv").open(newline="", encoding="utf-8") as file:
-        (flat,) = csv.DictReader(file)
+        _, flat = csv.DictReader(file)
     assert float(flat["Model Utility"]) == row["Model Utility"]
     assert (tmp_path / "finetune.png").exists()
     with pytest.raises(ValueError, match="Unknown config key 'method_nme'. Did you mean 'method_name'"):
@@ -85,8 +86,11 @@ def test_a_second_run_merges(models, tmp_path):
     update_leaderboard(settings("theirs", picture=False))
     update_leaderboard(settings("base/npo+0", picture=False))
     rows = update_leaderboard(settings("theirs", base_result=log_of(models, "base"), picture=str(tmp_path / "p.png")))
-    assert [row["method"] for row in rows] == ["theirs", "npo"]
-    assert [row["memorised"] for row in rows] == [True, None]
+    assert [(row["method"], row["role"]) for row in rows] == [
+        ("retain90+tofu", "gold"), ("theirs", "method"), ("npo", "method"), ("full+tofu", "base")
+    ]  # fmt: skip
+    assert [row["memorised"] for row in rows] == [True, True, None, True]
+    assert rows[0]["Forget Quality"] == 1.0 and rows[0]["gold"]["Forget metric"] == rows[0]["Forget metric"]
     assert {path.name for path in tmp_path.iterdir()} == {"models", "l.json", ".l.json.lock", "l.html", "p.png"}
 
 
@@ -129,7 +133,7 @@ def test_refusals_are_read_by_line(models, tmp_path):
         refusals=str(bank),
         picture=False,
     )
-    assert update_leaderboard(settings)[0]["Refusal rate Retain"] >= 0.0
+    assert update_leaderboard(settings)[1]["Refusal rate Retain"] >= 0.0
     with pytest.raises(ValueError, match="nowhere.txt: no such file.*refusals=null"):
         read_refusals(tmp_path / "nowhere.txt")
 

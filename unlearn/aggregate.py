@@ -15,6 +15,8 @@ from unlearn.report.html import write_report
 from unlearn.report.scatter import trade_off_picture
 from unlearn.results import EvalLog, read_log
 
+OUTPUTS = {"picture": ".png", "report": ".html", "markdown": ".md", "latex": ".tex"}
+
 
 @dataclass(frozen=True)
 class AggregateSettings:
@@ -35,33 +37,37 @@ class AggregateSettings:
 
 
 def update_leaderboard(settings: AggregateSettings) -> list[dict[str, Any]]:
-    """Merges a row per log into `save_file` and writes what else is asked for; returns all rows of the leaderboard.
+    """Merges a row per log, gold's and base's among them, into `save_file` and writes what else is asked for; returns
+    all rows of the leaderboard.
 
     Every log is read and checked before anything is written. ValueError: see leaderboard_row, find_logs and merge_rows.
     """
     if not settings.retain_result:
         raise ValueError("retain_result is empty: give the gold model's eval_log_aggregated.json.")
+    outputs = _outputs(settings)
     gold = read_log(settings.retain_result)
     base = read_log(settings.base_result) if settings.base_result else None
     refusals = read_refusals(settings.refusals) if settings.refusals else None
     board = Path(settings.save_file)
+    anchors = [log for log in (gold, base) if log]
+    logs = [*anchors, *(log for path in find_logs(settings.ckpt_result) if (log := _unless_read(path, anchors)))]
     rows = [
         leaderboard_row(
-            _same_or_read(path, gold, base), gold, base_log=base, method=settings.method_name,
+            log, gold, base_log=base, method=None if log in anchors else settings.method_name,
             submitted_by=settings.submitted_by, refusals=refusals, relative_to=board.parent,
         )
-        for path in find_logs(settings.ckpt_result)
+        for log in logs
     ]  # fmt: skip
     with board_lock(board):  # the picture and the page show the rows that the file has
         rows = merge_rows(board, rows)
-        if settings.picture:
-            trade_off_picture(rows, _beside(board, settings.picture, ".png"))
-        if settings.report:
-            write_report(_beside(board, settings.report, ".html"), rows, root=board.parent)
-        if settings.markdown:
-            write_text(_beside(board, settings.markdown, ".md"), markdown_table(rows))
-        if settings.latex:
-            write_text(_beside(board, settings.latex, ".tex"), latex_table(rows))
+        if picture := outputs.get("picture"):
+            trade_off_picture(rows, picture)
+        if report := outputs.get("report"):
+            write_report(report, rows, root=board.parent)
+        if markdown := outputs.get("markdown"):
+            write_text(markdown, markdown_table(rows))
+        if latex := outputs.get("latex"):
+            write_text(latex, latex_table(rows))
     return rows
 
 
@@ -95,12 +101,23 @@ def read_refusals(path: str | Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _same_or_read(path: Path, *known: EvalLog | None) -> EvalLog:
-    """A log that was read already where `path` is gold's or base's own."""
-    return next((log for log in known if log and log.path and log.path.resolve() == path.resolve()), None) or read_log(
-        path
-    )
+def _unless_read(path: Path, known: Sequence[EvalLog]) -> EvalLog | None:
+    """The log of `path`; None where it is gold's or base's own."""
+    same = any(log.path and log.path.resolve() == path.resolve() for log in known)
+    return None if same else read_log(path)
 
 
-def _beside(board: Path, wanted: bool | str, suffix: str) -> Path:
-    return Path(wanted) if isinstance(wanted, str) else board.with_suffix(suffix)
+def _outputs(settings: AggregateSettings) -> dict[str, Path]:
+    """Where picture, report and tables go. ValueError if one of them would replace the rows, or another of them."""
+    board = Path(settings.save_file)
+    if board.suffix.lower() in OUTPUTS.values():
+        raise ValueError(f"save_file={board} is where the rows go: give it a name that ends in .json or .csv.")
+    taken = {board.resolve(): "save_file"}
+    outputs = {}
+    for name, suffix in OUTPUTS.items():
+        if wanted := getattr(settings, name):
+            outputs[name] = path = Path(wanted) if isinstance(wanted, str) else board.with_suffix(suffix)
+            if other := taken.get(path.resolve()):
+                raise ValueError(f"{name}={path} is the file of {other} too: give one of them another name.")
+            taken[path.resolve()] = name
+    return outputs

@@ -241,6 +241,8 @@ def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
         "modality": made.get("modality"),
         "seed": made.get("seed"),
         "settings_hash": record.get("settings_hash"),
+        "start": record.get("start"),
+        "start_path": made.get("model_path"),
         "variant": record.get("variant"),
         "submitted_by": settings.submitted_by,
         "quantization": settings.quantization,

@@ -6,7 +6,8 @@ Every dict is keyed by row id, a string. All metrics are computed from these fil
 """
 
 import json
-import math
+import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class RowMeta(TypedDict):
     wrong_equals_right: list[bool]
     author: str | None
     thumbnail: str | None
+    picture: NotRequired[str | None]  # identity of the picture's pixels; older metas do not have it
 
 
 class TaskMeta(TypedDict):
@@ -61,7 +63,8 @@ class TaskMeta(TypedDict):
 
 class EvalMeta(TypedDict):
     """`run` says which model it was: method, model, model_family, forget_split, modality, seed, settings_hash,
-    model_path, commit; `variant`, where given, is shared by runs that differ in nothing but the seed."""
+    model_path, start (the run that made the model it started from), commit;
+    `variant`, where given, is shared by runs that differ in nothing but the seed."""
 
     schema_version: int
     run: dict[str, Any]
@@ -84,6 +87,8 @@ class EvalLog:
 # The released scripts compute every number from these; a foreign log needs no more (its ROUGE may be empty).
 _NEEDED = ("avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss", "generated_text")
 _LISTS = ("average_perturb_loss", "perturb_loss", "num_token_perturb")
+HUGE = 1e300
+ROUNDING = 1e-4  # a loss of half precision may lie that far below 0
 _RERUN = "evaluate this task again (overwrite=true)"
 
 
@@ -112,7 +117,7 @@ def write_meta(folder: str | Path, meta: EvalMeta) -> Path:
 def read_task(folder: str | Path, task_name: str) -> TaskLog:
     """One task file, validated."""
     path = Path(folder) / f"{task_name}.json"
-    check_task(task := _load(path), f"{path}, task {task_name}")
+    check_task(task := read_json(path), f"{path}, task {task_name}")
     return cast(TaskLog, task)
 
 
@@ -120,13 +125,13 @@ def read_meta(folder: str | Path) -> EvalMeta | None:
     """`eval_meta.json` of a result folder, validated; None where there is none."""
     if not (path := Path(folder) / META).exists():
         return None
-    _check_meta(meta := _load(path), path)
+    _check_meta(meta := read_json(path), path)
     return cast(EvalMeta, meta)
 
 
 def read_log(path: str | Path) -> EvalLog:
     """An aggregated log and the `eval_meta.json` beside it. ValueError names file, task, row and remedy."""
-    return as_log(_load(Path(path)), read_meta(Path(path).parent), Path(path))
+    return as_log(read_json(Path(path)), read_meta(Path(path).parent), Path(path))
 
 
 def as_log(aggregated: Mapping[str, Any], meta: EvalMeta | None = None, path: Path | None = None) -> EvalLog:
@@ -175,12 +180,18 @@ def check_same_rows(log: EvalLog, gold: EvalLog, names: Iterable[str]) -> None:
         if set(ours["avg_gt_loss"]) != set(theirs["avg_gt_loss"]):
             raise ValueError(f"{where}: the logs {_difference(ours['avg_gt_loss'], theirs['avg_gt_loss'])}. {remedy}")
         texts, gold_texts = ours["generated_text"], theirs["generated_text"]
-        if other := [row for row in texts if texts[row][2].split() != gold_texts[row][2].split()]:
+        if other := [row for row in texts if plain_text(texts[row][2]) != plain_text(gold_texts[row][2])]:
             example = f"row {other[0]}: {texts[other[0]][2]!r} against {gold_texts[other[0]][2]!r}"
-            raise ValueError(f"{where}: other reference texts in rows {_some(other)} ({example}). {remedy}")
+            raise ValueError(f"{where}: other reference texts in rows {some_rows(other)} ({example}). {remedy}")
         wrong, gold_wrong = ours["average_perturb_loss"], theirs["average_perturb_loss"]
         if other := [row for row in wrong if len(wrong[row]) != len(gold_wrong[row])]:
-            raise ValueError(f"{where}: another number of wrong answers in rows {_some(other)}. {remedy}")
+            raise ValueError(f"{where}: another number of wrong answers in rows {some_rows(other)}. {remedy}")
+
+
+def plain_text(text: str) -> str:
+    """`text` without what a tokenizer's way of spacing changes: "word ." and "word.", "do n't" and "don't"."""
+    closed = re.sub(r"\s*([^\w\s])\s*", r"\1", unicodedata.normalize("NFC", text)).replace(" n'", "n'")
+    return " ".join(closed.split())
 
 
 def _check_cell(key: str, value: Any, where: str) -> None:
@@ -192,9 +203,23 @@ def _check_cell(key: str, value: Any, where: str) -> None:
     if key in _LISTS and (not isinstance(value, (list, tuple)) or not value):
         raise ValueError(f"{where}: {key} must be a list with at least one wrong answer, found {value!r}; {_RERUN}.")
     for number in value if key in _LISTS else [value]:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < HUGE:
             why = "NaN or null comes from a broken checkpoint or half precision: check the model, then"
-            raise ValueError(f"{where}: {key} is {number!r}, not a finite number. {why} {_RERUN}.")
+            raise ValueError(f"{where}: {key} is {_short(number)}, not a finite number. {why} {_RERUN}.")
+        if number < (least := 1 if key.startswith("num_token") else 0) - ROUNDING:
+            raise ValueError(
+                f"{where}: {key} is {number!r}, which cannot be: it is at least {least}. The log is damaged or was "
+                f"written by a program that means something else; {_RERUN}."
+            )
+        if key.startswith("rouge") and number > 1 + ROUNDING:
+            raise ValueError(f"{where}: {key} is {number!r}, which cannot be: a recall is at most 1; {_RERUN}.")
+
+
+def _short(value: Any) -> str:
+    """A value in an error: Python refuses to print integers of thousands of digits."""
+    if isinstance(value, int) and abs(value) >= HUGE:
+        return "an integer of hundreds of digits"
+    return repr(value)[:80]
 
 
 def _check_meta(meta: Any, path: Path) -> None:
@@ -223,22 +248,36 @@ def _check_meta_fits(log: TaskLog, meta: TaskMeta, where: str) -> None:
             raise ValueError(f"{where}, row {row}: {META} has another number of wrong answers than the log; {remedy}.")
 
 
-def _load(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "The file may be cut off or damaged. Write it again.") -> Any:
+    """The JSON in a file. ValueError names it if it is missing, no UTF-8, no JSON, nested without end, or says
+    something twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
+        return found
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file. Run the evaluation that writes it, or correct the path.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); the file may be cut off. Write it again.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}). {remedy}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: not valid JSON (nested too deeply). {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}). {remedy}") from None
 
 
 def _difference(ours: Any, theirs: Any) -> str:
     """'hold other rows: ...' for two collections of row ids."""
     ours, theirs = set(ours or ()), set(theirs or ())
-    return f"hold other rows: only the first has {_some(ours - theirs)}; only the second has {_some(theirs - ours)}"
+    first, second = some_rows(ours - theirs), some_rows(theirs - ours)
+    return f"hold other rows: only the first has {first}; only the second has {second}"
 
 
-def _some(rows: Collection[str], limit: int = 20) -> str:
+def some_rows(rows: Collection[str], limit: int = 20) -> str:
     """Row ids in reading order, cut after `limit`."""
     ordered = sorted(rows, key=row_order)
     more = [f"and {len(ordered) - limit} more"] if len(ordered) > limit else []

@@ -114,6 +114,7 @@ def _row(
         meta=RowMeta(
             question=sample["question"], answer=str(sample["answer"]), base_answer=item.base_answer,
             wrong_answers=list(item.wrong_answers), author=item.author, thumbnail=_thumbnail(sample["image"], folder),
+            picture=_picture(sample["image"]),
             wrong_equals_right=[_same(wrong, item) for wrong in item.wrong_answers],
         ),
         seconds=seconds,
@@ -124,6 +125,14 @@ def _same(wrong: str, item: EvalItem) -> bool:
     """Whether a wrong answer says what the exact or the base answer says, whatever its spacing and case."""
     right = {" ".join(text.split()).casefold() for text in (str(item.sample["answer"]), item.base_answer)}
     return " ".join(wrong.split()).casefold() in right
+
+
+def _picture(image: Any) -> str | None:
+    """Identity of a picture by its size and pixels, whatever the file it came from."""
+    if image is None:
+        return None
+    pixels = image.convert("RGB")
+    return hashlib.sha256(f"{pixels.size}".encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def _thumbnail(image: Any, folder: Path) -> str | None:

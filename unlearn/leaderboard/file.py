@@ -11,16 +11,20 @@ from typing import Any
 from filelock import FileLock
 
 from unlearn.atomic import finite, write_json, write_text
+from unlearn.results import read_json
 
 KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash", "evaluation")
-_TEXT = {*KEY, "submitted_by", "track", "model_family", "variant", "commit", "log"} - {
+_ANCHOR_KEY = ("track", "model_family", "forget_split", "evaluation")  # one gold and one base for each
+_TEXT = {*KEY, "role", "submitted_by", "track", "model_family", "variant", "commit", "log"} - {
     "seed"
 }  # CSV cells that are no numbers
 _SEPARATOR = "/"  # joins nested names in a CSV header: "reference/Prob. Retain"
 
 
 def merge_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Adds `rows` to the leaderboard under `path`, in place of rows with the same KEY; returns all of it.
+    """Adds `rows` to the leaderboard under `path`, in place of rows with the same role and KEY; returns all of it.
+
+    There is one gold and one base for each evaluation: a new one takes the old one's place.
 
     A lock file beside it and an atomic write: of two processes writing at once neither loses a row, and a reader never
     sees half a file. ValueError if what is there is not a leaderboard.
@@ -48,22 +52,28 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
     remedy = "Choose another save_file, or move this one away."
-    if path.suffix == ".csv":
-        rows = _from_csv(text)
-    else:
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not valid JSON ({error}). {remedy}") from None
+    rows = _from_csv(path, remedy) if path.suffix == ".csv" else read_json(path, remedy)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "method" in row for row in rows):
         raise ValueError(f"{path}: not a leaderboard, which is a list of rows with a method each. {remedy}")
     return rows
 
 
+def role_of(row: Mapping[str, Any]) -> str:
+    """gold, base or method; where a row does not say that it is an anchor, its logs tell."""
+    if row.get("role") in ("gold", "base"):
+        return str(row["role"])
+    logs = row.get("logs")
+    logs = logs if isinstance(logs, Mapping) else {}
+    return next((role for role in ("gold", "base") if logs.get("model") and logs.get(role) == logs["model"]), "method")
+
+
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row.get(name)) for name in KEY)
+    role = role_of(row)
+    if role == "method":
+        return (role, *(str(row.get(name)) for name in KEY))
+    own = row.get("model") if row.get("evaluation") is None else None  # a foreign log does not say what was asked
+    return (role, *(str(row.get(name)) for name in _ANCHOR_KEY), str(own))
 
 
 def _to_csv(rows: list[dict[str, Any]]) -> str:
@@ -76,14 +86,18 @@ def _to_csv(rows: list[dict[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def _from_csv(text: str) -> list[dict[str, Any]]:
+def _from_csv(path: Path, remedy: str) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}). {remedy}") from None
     rows = []
     for flat in csv.DictReader(io.StringIO(text, newline="")):
         row: dict[str, Any] = {}
         for name, cell in flat.items():
-            *path, last = name.split(_SEPARATOR)
+            *outer, last = name.split(_SEPARATOR)
             place = row
-            for part in path:
+            for part in outer:
                 place = place.setdefault(part, {})
             place[last] = _parse(name, cell)
         rows.append(row)

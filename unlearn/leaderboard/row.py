@@ -4,15 +4,14 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unlearn.atomic import content_hash
+from unlearn.leaderboard.comparable import check_comparable, check_same_start
 from unlearn.leaderboard.scores import (
-    ITEMS,
     Resamples,
     Scores,
     known_rows,
@@ -21,8 +20,10 @@ from unlearn.leaderboard.scores import (
     rows_of,
     score_log,
 )
-from unlearn.metrics.aggregates import METRICS, MM, TEXT, Track, track_of
+from unlearn.leaderboard.tracks import track_of
+from unlearn.metrics.aggregates import METRICS, Track
 from unlearn.metrics.bootstrap import interval
+from unlearn.metrics.columns import QUALITY, per_item
 from unlearn.metrics.forget_quality import (
     js_forget_quality,
     ks_forget_quality,
@@ -31,10 +32,9 @@ from unlearn.metrics.forget_quality import (
     wasserstein_distance,
 )
 from unlearn.metrics.reference import reference_numbers
-from unlearn.results import EvalLog, as_log, check_same_rows, read_log, require_tasks
+from unlearn.results import EvalLog, as_log, read_log
 
 LOW_RETAIN = 0.4  # the paper greys rows below: a model that lost everything has also forgotten
-COMPOSITES = ("Real metric", "Retain metric", "Forget metric", "Model Utility")
 GATE = "Forget metric, base minus gold"
 _RUN = ("model", "model_family", "forget_split", "modality", "seed", "settings_hash", "variant", "commit")
 
@@ -60,20 +60,26 @@ def leaderboard_row(
         refusals: lines that count as a refusal; None leaves the refusal rate out.
         relative_to: the folder from which the paths in `logs` start.
     Raises:
-        ValueError: a task is missing, the logs belong to different tracks, or their rows are not the same.
+        ValueError: a task is missing, the logs belong to different tracks, their rows are not the same or were not
+            asked in the same way, or the base was trained anew since.
     """
-    log, gold = _as_eval_log(log), _as_eval_log(gold_log)
-    base = None if base_log is None else _as_eval_log(base_log)
+    log, gold, base, role = _read_logs(log, gold_log, base_log)
     track = track_of(log.tasks, log.name)
-    for other in (gold, base):
-        if other is not None:
-            _check_comparable(log, other, track)
+    unchecked = check_comparable(log, gold, track)
+    if base is not None:
+        check_comparable(log, base, track)
+        check_comparable(base, gold, track)
+        check_same_start(log, base)
     facts = known_rows([known for known in (log, gold, base) if known is not None], track)
     resamples = resample(log, track, facts)
     scores, gold_scores = score_log(log, track, facts, refusals), score_log(gold, track, facts, refusals)
     row = {
         **_identity(log, method, submitted_by, track, relative_to),
-        **dict.fromkeys(f"{name} {task.label}" for task in track.tasks for name in ITEMS),  # null: not measured
+        "role": role,
+        "unchecked": unchecked,  # what the logs do not say of how gold was asked
+        **dict.fromkeys(
+            f"{column.name} {task.label}" for task in track.tasks for column in per_item()
+        ),  # null: not measured
         **scores.means,
         **forget_quality(scores, gold_scores, track),
         "low_retain": scores.means["Retain metric"] < LOW_RETAIN,
@@ -88,7 +94,7 @@ def leaderboard_row(
         row |= _memorisation_gate(base_scores, gold_scores, resamples, track, row["intervals"])
         row["base"] = _anchor(base, base_scores, gold_scores, resamples, track, relative_to)
     row["gold"] = _anchor(gold, gold_scores, gold_scores, resamples, track, relative_to)
-    row |= _text_numbers(log)
+    row |= _numbers_beside(log, track)
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
     row["logs"] = {
         name: _relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one
@@ -110,15 +116,10 @@ def forget_quality(scores: Scores, gold: Scores, track: Track) -> dict[str, floa
         "KS test p-value": p_value, "KS statistic": statistic, "JS metric": 1.0 - quality,
         "Wasserstein-1": wasserstein_distance(*ratios), "Null floor": floor, "Null floor 5%": low,
     }  # fmt: skip
-    if track is MM:
+    if track.quality == "js":
         return {"Forget Quality": quality, **numbers}
     log_p = float(np.log(max(p_value, np.finfo(np.float64).tiny)))
     return {"Forget Quality": p_value, "Log Forget Quality": log_p, "JS Forget Quality": quality, **numbers}
-
-
-def js_name(track: Track) -> str:
-    """The row's key for 1 - JSD."""
-    return "Forget Quality" if track is MM else "JS Forget Quality"
 
 
 def _intervals(scores: Scores, gold: Scores, resamples: Resamples, track: Track) -> dict[str, list[float]]:
@@ -127,7 +128,7 @@ def _intervals(scores: Scores, gold: Scores, resamples: Resamples, track: Track)
     intervals = {name: interval(draws) for name, draws in resamples.draws(scores, track).items()}
     quality = resampled_quality(resamples.weights[label], scores.ratios[label], gold.ratios[label])
     centre = js_forget_quality(scores.ratios[label], gold.ratios[label])
-    intervals[js_name(track)] = [float(np.clip(end, 0.0, 1.0)) for end in interval(quality, centre=centre)]
+    intervals[QUALITY.key(track)] = [float(np.clip(end, 0.0, 1.0)) for end in interval(quality, centre=centre)]
     return intervals
 
 
@@ -145,8 +146,8 @@ def _memorisation_gate(
 def _anchor(
     log: EvalLog, scores: Scores, gold: Scores, resamples: Resamples, track: Track, relative_to: str | Path
 ) -> dict[str, Any]:
-    """Gold or base in short, so that a leaderboard can show them although only models have rows."""
-    names = (*COMPOSITES, js_name(track))
+    """Gold or base in short: what a row was compared with, also after gold's own row was replaced (`digest`)."""
+    names = (*track.composites, QUALITY.key(track))
     numbers = {**scores.means, **forget_quality(scores, gold, track)}
     intervals = _intervals(scores, gold, resamples, track)
     return {
@@ -157,21 +158,30 @@ def _anchor(
         },
         "intervals": {name: intervals[name] for name in names},
         "log": _relative(log, relative_to),
+        "digest": _digest(log, track),
     }
 
 
+def _digest(log: EvalLog, track: Track) -> str:
+    """Identity of what an anchor's log says of the forget task: rows of another gold can be told apart."""
+    task = log.tasks[track.forget.name]
+    losses = {key: sorted(task[key].items()) for key in ("avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss")}  # type: ignore[literal-required]
+    return content_hash(json.dumps(losses))
+
+
 def _reference(log: EvalLog, gold: EvalLog, track: Track, method: str, submitted_by: str) -> dict[str, Any]:
-    """The keys that the released script of the track writes, with its numbers."""
-    names = ("method", "submitted_by") if track is MM else ("Method", "Submitted By")
+    """The keys that the released script of the track writes, with its numbers; empty where there is none."""
+    if track.released is None:
+        return {}
     gold_forget = reference_losses(gold, track)[track.forget.label]
     numbers = reference_numbers(reference_losses(log, track), gold_forget, track)
-    return {**dict(zip(names, (method, submitted_by), strict=True)), **numbers}
+    return {**dict(zip(track.released.names, (method, submitted_by), strict=True)), **numbers}
 
 
-def _text_numbers(log: EvalLog) -> dict[str, float]:
-    """ROUGE, probability and truth-ratio score of the optional text tasks a log has; nothing where it has none."""
-    text = replace(TEXT, tasks=tuple(task for task in TEXT.tasks if task.name in log.tasks))
-    means = score_log(log, text, known_rows([log], text), None).means
+def _numbers_beside(log: EvalLog, track: Track) -> dict[str, float]:
+    """ROUGE, probability and truth-ratio score of the optional tasks a log has; nothing where it has none."""
+    others = Track(track.name, tuple(task for task in track.beside if task.name in log.tasks), {})
+    means = score_log(log, others, known_rows([log], others), None).means
     return {name: value for name, value in means.items() if name.startswith(tuple(f"{metric} " for metric in METRICS))}
 
 
@@ -202,21 +212,23 @@ def _evaluation(run: Mapping[str, Any], track: Track) -> str | None:
 
 
 def _folder_name(log: EvalLog) -> str:
-    """`npo` for models/npo/eval_results/eval_log_aggregated.json."""
+    """`npo` for models/npo/eval_results/eval_log_aggregated.json, also under TOFU's eval_results/ds_size300."""
     if log.path is None:
         return "model"
     folder = log.path.resolve().parent
-    return (folder.parent if folder.name.startswith("eval") else folder).name
+    for part in ("ds_size", "eval"):
+        folder = folder.parent if folder.name.startswith(part) else folder
+    return folder.name
 
 
-def _check_comparable(log: EvalLog, other: EvalLog, track: Track) -> None:
-    if track_of(other.tasks, other.name) is not track:
-        raise ValueError(
-            f"{log.name} is an {track.name} evaluation and {other.name} is not: compare logs of one track."
-        )
-    require_tasks(log, track.task_names)
-    require_tasks(other, track.task_names)
-    check_same_rows(log, other, track.task_names)
+def _read_logs(log: Log, gold_log: Log, base_log: Log | None) -> tuple[EvalLog, EvalLog, EvalLog | None, str]:
+    """The three logs, and whether the first is the file of gold or base."""
+    ours, gold = _as_eval_log(log), _as_eval_log(gold_log)
+    base = None if base_log is None else _as_eval_log(base_log)
+    for role, other in (("gold", gold), ("base", base)):
+        if other is not None and ours.path and other.path and ours.path.resolve() == other.path.resolve():
+            return ours, gold, base, role
+    return ours, gold, base, "method"
 
 
 def _as_eval_log(log: Log) -> EvalLog:

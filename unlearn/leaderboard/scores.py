@@ -7,20 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn.metrics.aggregates import Track, composites
+from unlearn.metrics.aggregates import Task, Track, composites
 from unlearn.metrics.bootstrap import resample_weights, resampled_means
-from unlearn.metrics.generation import are_refusals, word_counts
-from unlearn.metrics.probability import answer_probability, choice_probability
+from unlearn.metrics.columns import Answers, per_item
 from unlearn.metrics.reference import TaskLosses
-from unlearn.metrics.rouge import rouge_l_f1, rouge_recall
-from unlearn.metrics.truth_ratio import knowledge, truth_ratio
+from unlearn.metrics.rouge import rouge_recall
 from unlearn.results import EvalLog, RowMeta, TaskLog, row_order
 
 Array = NDArray[np.float64]
 Facts = Mapping[str, Mapping[str, RowMeta]]
-
-# What is measured per item; the last two need eval_meta.json and a bank of refusals.
-ITEMS = ("Prob.", "ROUGE", "Truth Ratio", "ROUGE-L F1", "Generation words", "Generation tokens", "Refusal rate")
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,10 @@ class Resamples:
     def draws(self, scores: Scores, track: Track) -> dict[str, Array]:
         """Every mean and composite of `scores` in each resample: [draws] by name."""
         means = {
-            f"{name} {task.label}": resampled_means(self.weights[task.label], scores.items[f"{name} {task.label}"])
+            key: resampled_means(self.weights[task.label], scores.items[key])
             for task in track.tasks
-            for name in ITEMS
-            if f"{name} {task.label}" in scores.items
+            for column in per_item()
+            if (key := f"{column.name} {task.label}") in scores.items
         }
         return {**means, **composites(means, track)}
 
@@ -84,28 +79,32 @@ def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] 
     items: dict[str, Array] = {}
     ratios: dict[str, Array] = {}
     for task in track.tasks:
-        data, label = log.tasks[task.name], task.label
-        rows = rows_of(data)
-        right, base = (np.array([data[key][row] for row in rows]) for key in ("avg_gt_loss", "avg_paraphrased_loss"))  # type: ignore[literal-required]
-        wrong = [_wrong_losses(data, row, facts[task.name], f"{log.name}, task {task.name}, row {row}") for row in rows]
-        texts = [data["generated_text"][row] for row in rows]
-        generated, references = [text[1] for text in texts], [text[2] for text in texts]
-        ratios[label] = truth_ratio(base, wrong)
-        items[f"Prob. {label}"] = choice_probability(right, wrong) if task.choice else answer_probability(right)
-        items[f"ROUGE {label}"] = rouge_recall(generated, references)["rougeL_recall"]
-        items[f"Truth Ratio {label}"] = knowledge(ratios[label])
-        items[f"ROUGE-L F1 {label}"] = rouge_l_f1(generated, references)
-        items[f"Generation words {label}"] = word_counts(generated)
-        if refusals is not None:
-            items[f"Refusal rate {label}"] = are_refusals(generated, refusals)
-        counts = (
-            log.meta["tasks"][task.name]["generation_tokens"] if log.meta and task.name in log.meta["tasks"] else {}
-        )
-        if all(row in counts for row in rows):
-            items[f"Generation tokens {label}"] = np.array([counts[row] for row in rows], dtype=np.float64)
+        answers = _answers(log, task, facts[task.name], refusals)
+        ratios[task.label] = answers.ratios
+        for column in per_item():
+            if column.per_item and (column.needs is None or getattr(answers, column.needs) is not None):
+                items[f"{column.name} {task.label}"] = column.per_item(answers)
     means = {name: float(values.mean()) for name, values in items.items()}
     means |= {name: float(value) for name, value in composites(means, track).items()}
     return Scores(items, means, ratios)
+
+
+def _answers(log: EvalLog, task: Task, facts: Mapping[str, RowMeta], refusals: Sequence[str] | None) -> Answers:
+    """What the columns are made of, rows in their fixed order."""
+    data = log.tasks[task.name]
+    rows = rows_of(data)
+    texts = [data["generated_text"][row] for row in rows]
+    counts = log.meta["tasks"][task.name]["generation_tokens"] if log.meta and task.name in log.meta["tasks"] else {}
+    return Answers(
+        right=np.array([data["avg_gt_loss"][row] for row in rows], dtype=np.float64),
+        base=np.array([data["avg_paraphrased_loss"][row] for row in rows], dtype=np.float64),
+        wrong=[_wrong_losses(data, row, facts, f"{log.name}, task {task.name}, row {row}") for row in rows],
+        generated=[text[1] for text in texts],
+        references=[text[2] for text in texts],
+        choice=task.choice,
+        tokens=np.array([counts[row] for row in rows], dtype=np.float64) if counts.keys() >= set(rows) else None,
+        refusals=refusals,
+    )
 
 
 def _wrong_losses(data: TaskLog, row: str, facts: Mapping[str, RowMeta], where: str) -> Array:

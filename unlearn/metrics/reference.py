@@ -13,16 +13,9 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from scipy.stats import ks_2samp
 
-from unlearn.metrics.aggregates import MM, Track
+from unlearn.metrics.aggregates import Released, Track
 from unlearn.metrics.model_utility import harmonic_mean
 from unlearn.metrics.probability import answer_probability, choice_probability
-
-# What the released table script averages: no ROUGE, both the captions and the names.
-_TABLE = {
-    "Real metric": ("Real Faces", "Real World"),
-    "Forget metric": ("Forget", "Forget FaceRec"),
-    "Retain metric": ("Retain", "Retain FaceRec"),
-}
 
 
 @dataclass(frozen=True)
@@ -37,10 +30,12 @@ class TaskLosses:
 
 
 def reference_numbers(tasks: Mapping[str, TaskLosses], gold: TaskLosses, track: Track) -> dict[str, float]:
-    """Every number of the released scripts under its published key.
+    """Every number of the released scripts under its published key; none where the track has no such scripts.
 
     tasks: by label; gold: the gold model's forget task, rows in the same order as the model's.
     """
+    if (released := track.released) is None:
+        return {}
     numbers: dict[str, float] = {}
     for task in track.tasks:
         losses = tasks[task.label]
@@ -49,29 +44,27 @@ def reference_numbers(tasks: Mapping[str, TaskLosses], gold: TaskLosses, track: 
         )
         numbers[f"Prob. {task.label}"] = float(np.mean(probability))
         numbers[f"ROUGE {task.label}"] = float(np.mean(losses.rouge))
-        numbers[f"Truth Ratio {task.label}"] = _truth_ratio_score(_log_ratio(losses, track), "forget" in task.name)
+        numbers[f"Truth Ratio {task.label}"] = _truth_ratio_score(_log_ratio(losses, released), task.to_forget)
     numbers["Model Utility"] = harmonic_mean(value for name, value in numbers.items() if "Forget" not in name)
 
-    log_model, log_gold = _log_ratio(tasks[track.forget.label], track), _log_ratio(gold, track)
+    log_model, log_gold = _log_ratio(tasks[track.forget.label], released), _log_ratio(gold, released)
     p_value = float(ks_2samp(_exp(log_model), _exp(log_gold)).pvalue)
-    if track is not MM:
+    if track.quality == "ks":
         return {**numbers, "Forget Quality": p_value}
     numbers["KS test p-value"] = p_value
     numbers["JS metric"] = _vector_distance(log_model, log_gold)
-    for name, labels in _TABLE.items():
-        numbers[name] = harmonic_mean(
-            numbers[f"{metric} {label}"] for label in labels for metric in ("Prob.", "Truth Ratio")
-        )
+    for name, parts in released.composites.items():
+        numbers[name] = harmonic_mean(numbers[part] for part in parts)
     numbers["Forget Quality"] = 1.0 - numbers["JS metric"]
     return numbers
 
 
-def _log_ratio(losses: TaskLosses, track: Track) -> NDArray[np.float64]:
+def _log_ratio(losses: TaskLosses, released: Released) -> NDArray[np.float64]:
     """ln r [N], r = c / w: over one mean of all wrong losses of the task (mm), or over each item's own mean (nlp).
 
     Where rows have different numbers of wrong answers the released code raises; here all losses have the same weight.
     """
-    if track is MM:
+    if released.wrong_losses == "split":
         return np.concatenate(losses.wrong).mean() - losses.base
     return np.array([wrong.mean() for wrong in losses.wrong]) - losses.base
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unlearn.leaderboard.escape import markdown_cell
 from unlearn.leaderboard.table import markdown_table
 from unlearn.models.hub import is_hub_id, split_revision
 from unlearn.registry import build_method, options_of
@@ -131,7 +132,7 @@ def _facts(card: Card) -> str:
         "commit": record.get("commit"),
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
     }
-    lines = [f"| {name} | {value} |" for name, value in rows.items() if value not in (None, "")]
+    lines = [f"| {name} | {markdown_cell(value)} |" for name, value in rows.items() if value not in (None, "")]
     return "\n".join(["| | |", "|---|---|", *lines])
 
 

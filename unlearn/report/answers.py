@@ -41,7 +41,7 @@ def answers(board: Board, pictures: Thumbnails, budget: int) -> dict[str, Any] |
     runs = board.readable
     if not runs:
         return None
-    tasks = sorted(board.track.tasks, key=lambda task: not _to_forget(task))  # what should be forgotten comes first
+    tasks = sorted(board.track.tasks, key=lambda task: not task.to_forget)  # what should be forgotten comes first
     limit = _rows_per_task(board, runs, budget)
     return {
         "runs": [{"label": run.label, "method": run.method, "role": run.role} for run in runs],
@@ -70,7 +70,7 @@ def _task(board: Board, runs: list[Run], task: Task, pictures: Thumbnails, limit
         run.label: dict(zip(rows, run.measured.scores.items[f"ROUGE {task.label}"].tolist(), strict=True))
         for run in runs if run.measured
     }  # fmt: skip
-    fates = _fates(board, recalls, rows, _to_forget(task))
+    fates = _fates(board, recalls, rows, task.to_forget)
     cards = []
     for row in evenly(rows, limit):
         facts = board.facts[task.name].get(row)
@@ -85,7 +85,7 @@ def _task(board: Board, runs: list[Run], task: Task, pictures: Thumbnails, limit
             ],
         })  # fmt: skip
     shares = {label: {fate: list(own.values()).count(fate) for fate in FATES} for label, own in fates.items()}
-    return {"label": task.label, "forget": _to_forget(task), "total": len(rows), "rows": cards, "fates": shares}
+    return {"label": task.label, "forget": task.to_forget, "total": len(rows), "rows": cards, "fates": shares}
 
 
 def _fates(
@@ -100,10 +100,6 @@ def _fates(
         run.label: {row: fate(recalls[run.label][row], before.get(row), theirs[row], forget=forget) for row in rows}
         for run in board.readable if run.role == "model"
     }  # fmt: skip
-
-
-def _to_forget(task: Task) -> bool:
-    return task.group == "Forget"
 
 
 def _cut(text: str) -> str:

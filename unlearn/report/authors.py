@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn.metrics.aggregates import METRICS, Task
+from unlearn.metrics.aggregates import Task
+from unlearn.metrics.columns import per_item
 from unlearn.report.board import Board, Run
 from unlearn.results import row_order
 
@@ -17,9 +18,10 @@ def authors(board: Board) -> dict[str, Any] | None:
     """Per task whose rows all have an author: the authors, and per metric their mean in each run; None without such
     a task."""
     runs = board.readable
-    order = sorted(board.track.tasks, key=lambda task: task.group != "Forget")  # what should be forgotten comes first
+    order = sorted(board.track.tasks, key=lambda task: not task.to_forget)  # what should be forgotten comes first
     tasks = [shown for task in order if (shown := _task(board, runs, task))]
-    return {"runs": [run.label for run in runs], "tasks": tasks} if tasks and runs else None
+    names = {column.name: column.meaning for column in per_item()}
+    return {"runs": [run.label for run in runs], "tasks": tasks, "meanings": names} if tasks and runs else None
 
 
 def means_by_author(values: NDArray[np.float64], people: list[str]) -> dict[str, float]:
@@ -33,7 +35,12 @@ def _task(board: Board, runs: list[Run], task: Task) -> dict[str, Any] | None:
     if len(set(people)) < 2:
         return None
     scores = [run.measured.scores for run in runs if run.measured]
-    metrics = {name: [means_by_author(one.items[f"{name} {task.label}"], people) for one in scores] for name in METRICS}
+    names = [column.name for column in per_item() if column.bounded]
+    metrics = {
+        name: [means_by_author(one.items[key], people) for one in scores]
+        for name in sorted(names, key=lambda name: name != "ROUGE")  # what says most at a glance comes first
+        if all((key := f"{name} {task.label}") in one.items for one in scores)
+    }
     names = sorted(set(people))
     # With too many people, those on whom the runs differ most.
     differ = {name: float(np.ptp([column[name] for column in metrics["ROUGE"]])) for name in names}

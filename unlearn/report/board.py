@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unlearn.leaderboard.comparable import check_asked_alike
+from unlearn.leaderboard.entries import by_gold, gold_of, keys_of
+from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard.scores import Facts, Scores, known_rows, reference_losses, score_log
-from unlearn.leaderboard.table import track_named
+from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.reference import reference_numbers
 from unlearn.results import EvalLog, RowMeta, check_same_rows, read_log, require_tasks
 
 logger = logging.getLogger(__name__)
 Row = Mapping[str, Any]
-
-# What the released scripts also have under a row's top-level names; None where they have none.
-NUMBERS = ("Real metric", "Retain metric", "Forget metric", "Model Utility", "Forget Quality", "JS Forget Quality",
-           "Null floor", "KS test p-value")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,32 +69,29 @@ class Board:
     def reference_rows(self) -> list[Row]:
         """The rows with the released scripts' numbers in place of the paper's, for `leaderboard_table.entries`."""
         return [
-            {**row, **_only(row["reference"]), "intervals": {}}
-            | {role: {**row[role], **_only(self.anchor_numbers.get(role, {})), "intervals": {}}
+            {**row, **_only(row["reference"], self.track), "intervals": {}}
+            | {role: {**row[role], **_only(self.anchor_numbers.get(role, {}), self.track), "intervals": {}}
                for role in ("gold", "base") if row.get(role)}
             for row in self.rows if row.get("reference")
         ]  # fmt: skip
 
 
-def _only(numbers: Row) -> dict[str, Any]:
+def _only(numbers: Row, track: Track) -> dict[str, Any]:
     """Reference numbers with every number that they lack set to None, so that no paper number shows through."""
     return {
-        **dict.fromkeys(NUMBERS),
+        **dict.fromkeys(keys_of(track)),
         **{name: value for name, value in numbers.items() if isinstance(value, (int, float))},
     }
 
 
 def load_boards(rows: Iterable[Row], root: str | Path) -> list[Board]:
     """One board per gold model, in the order of the rows. Log paths in the rows start from `root`."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        gold = (row.get("logs") or {}).get("gold") or (row.get("gold") or {}).get("model")
-        groups.setdefault((row["track"], str(gold)), []).append(row)
-    titles = [_title(group) for group in groups.values()]
+    groups = by_gold(rows)
+    titles = [_title(group) for group in groups]
     again = Counter(titles)
     return [
-        _load_board(title if again[title] == 1 else f"{title}, gold: {gold}", group, Path(root))
-        for title, ((_, gold), group) in zip(titles, groups.items(), strict=True)
+        _load_board(title if again[title] == 1 else f"{title}, gold: {gold_of(group[0])}", group, Path(root))
+        for title, group in zip(titles, groups, strict=True)
     ]
 
 
@@ -132,10 +128,11 @@ def _load_board(title: str, rows: list[Row], root: Path) -> Board:
     }
     runs = []
     for role, path in paths.items():
-        anchor = next((row[role] for row in rows if row.get(role)), None)
+        own_row = next((row for row in rows if role_of(row) == role), None)
+        anchor = own_row or next((row[role] for row in rows if row.get(role)), None)
         if anchor or path:
             runs.append(reader.run(role, f"{role} ({anchor['method']})" if anchor else role, anchor or {}, path))
-    own = [row for row in rows if (row.get("logs") or {}).get("model") not in {*paths.values()} - {None}]
+    own = [row for row in rows if role_of(row) == "method"]
     for label, row in zip(distinct_labels(own), own, strict=True):
         runs.append(reader.run("model", label, row, (row.get("logs") or {}).get("model")))
     return Board(title, reader.track, rows, runs, reader.facts, reader.references, reader.numbers)
@@ -169,6 +166,7 @@ class _Reader:
         require_tasks(log, self.track.task_names)
         if self.first:
             check_same_rows(log, self.first, self.track.task_names)
+            check_asked_alike(log, self.first, self.track.task_names)
         facts = known_rows([log] if self.first is None else [log, self.first], self.track)
         for name in self.track.task_names:
             self.facts[name] = self.facts[name] or facts[name]

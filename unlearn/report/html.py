@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.atomic import finite, write_text
+from unlearn.leaderboard.entries import drawable
+from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard_faces import TRACK as FACES
 from unlearn.report.answers import answers
 from unlearn.report.authors import authors
@@ -16,7 +18,7 @@ from unlearn.report.cost import cost
 from unlearn.report.curves import curves
 from unlearn.report.ecdf import ecdf
 from unlearn.report.faces import faces_html
-from unlearn.report.table import table
+from unlearn.report.table import meanings, table
 from unlearn.report.thumbnails import Thumbnails
 from unlearn.report.tradeoff import tradeoff
 from unlearn.report.training import load_trainings
@@ -56,7 +58,7 @@ def write_report(
     Raises:
         ValueError: there are no rows.
     """
-    rows = list(rows)
+    rows, _ = drawable(rows)
     if not rows:
         raise ValueError(f"{path}: the leaderboard has no rows, so there is nothing to report")
     faces = faces_html(rows, root)
@@ -68,7 +70,7 @@ def write_report(
     pictures = Thumbnails(picture_budget)
     views = [_views(board, Path(root), pictures, text_budget // len(boards)) for board in boards]
     data = {
-        "boards": views, "pictures": pictures.embedded, "pictures_left_out": pictures.left_out,
+        "boards": views, "meanings": meanings(), "pictures": pictures.embedded, "pictures_left_out": pictures.left_out,
         "pictures_missing": pictures.missing,
     }  # fmt: skip
     write_text(path, render(data, faces))
@@ -131,10 +133,10 @@ def _views(board: Board, root: Path, pictures: Thumbnails, text_budget: int) -> 
 
 def _facts(board: Board) -> dict[str, Any]:
     """What was compared, in numbers, for the top of the page."""
-    row = board.rows[-1]
+    row, methods = board.rows[-1], [row for row in board.rows if role_of(row) == "method"]
     return {
-        "runs": len(board.rows),
-        "methods": len({row["method"] for row in board.rows}),
+        "runs": len(methods),
+        "methods": len({str(row["method"]) for row in methods}),
         "items": sum((row.get("items") or {}).values()),
         "forget_items": (row.get("items") or {}).get(board.track.forget.label),
         "forget_people": (row.get("people") or {}).get(board.track.forget.label),

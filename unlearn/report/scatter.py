@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from unlearn.leaderboard.entries import Entry, entries
+from unlearn.leaderboard.escape import one_line
 from unlearn.leaderboard.row import LOW_RETAIN
-from unlearn.leaderboard.table import Entry, entries
+from unlearn.metrics.columns import DIRECTIONS, FORGET, RETAIN, Column
 
 # Okabe and Ito (2008), told apart by colour-blind readers; the marker changes too, so that grey print works.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#666666")
@@ -23,7 +25,7 @@ def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Pa
     """
     from matplotlib.figure import Figure
 
-    points = [line for line in entries(rows) if {"Retain metric", "Forget metric"} <= line.numbers.keys()]
+    points = [line for line in entries(rows) if {RETAIN.name, FORGET.name} <= line.numbers.keys()]
     if not points:
         raise ValueError(f"{path}: no row has a Retain and a Forget metric, so there is nothing to draw")
     tracks = list(dict.fromkeys(point.track for point in points))
@@ -43,8 +45,8 @@ def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Pa
 
 def _draw(axes: Any, points: list[Entry], track: str) -> None:
     for guide in (point for point in points if point.role == "gold"):
-        axes.axhline(guide.numbers["Forget metric"], color="#B8860B", lw=1, ls=":", zorder=1)
-        axes.axvline(guide.numbers["Retain metric"], color="#B8860B", lw=1, ls=":", zorder=1)
+        axes.axhline(guide.numbers[FORGET.name], color="#B8860B", lw=1, ls=":", zorder=1)
+        axes.axvline(guide.numbers[RETAIN.name], color="#B8860B", lw=1, ls=":", zorder=1)
     axes.axvspan(-0.02, LOW_RETAIN, color="#000000", alpha=0.05, lw=0, zorder=0)
     axes.text(0.01, 0.985, f"Retain under {LOW_RETAIN}", color="#666666", fontsize=8, va="top")
     models = [point for point in points if point.role == "model"]
@@ -53,10 +55,10 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
     }
     for point in [*models, *(point for point in points if point.role != "model")]:
         marker, colour, size = styles.get(id(point)) or _ANCHORS[point.role]
-        bars = [_bar(point, "Retain metric"), _bar(point, "Forget metric")]
+        bars = [_bar(point, RETAIN.name), _bar(point, FORGET.name)]
         axes.errorbar(
-            point.numbers["Retain metric"],
-            point.numbers["Forget metric"],
+            point.numbers[RETAIN.name],
+            point.numbers[FORGET.name],
             xerr=bars[0],
             yerr=bars[1],
             fmt=marker,
@@ -71,8 +73,7 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
             label=_label(point),
         )
     axes.set(
-        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="Retain metric: what should be kept (higher is better)",
-        ylabel="Forget metric: what is still known (gold's is the goal)",
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=_axis(RETAIN), ylabel=_axis(FORGET),
     )  # fmt: skip
     axes.set_title(f"Forgetting against keeping ({track})", loc="left", fontsize=11)
     axes.grid(color="#DDDDDD", lw=0.6)
@@ -87,6 +88,10 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
     )  # fmt: skip
 
 
+def _axis(column: Column) -> str:
+    return f"{column.name}: {column.meaning} ({DIRECTIONS[str(column.direction)]})"
+
+
 def _bar(point: Entry, name: str) -> list[list[float]] | None:
     """Distances below and above the point, as matplotlib wants them."""
     value, ends = point.numbers[name], point.intervals.get(name)
@@ -99,5 +104,5 @@ def _bar(point: Entry, name: str) -> list[list[float]] | None:
 
 def _label(point: Entry) -> str:
     details = [point.modality] * bool(point.modality) + [f"{point.seeds} seeds"] * (point.seeds > 1)
-    marks = "*" * point.low_retain + "!" * (point.memorised is False)
-    return point.label + marks + (f" ({', '.join(details)})" if details else "")
+    label = one_line(point.label + point.marks).replace("$", r"\$")  # matplotlib would read a formula
+    return label + (f" ({', '.join(details)})" if details else "")

@@ -3,22 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from unlearn.leaderboard.table import Entry, entries
-from unlearn.metrics.aggregates import MM, Track
+from unlearn.leaderboard.entries import Entry, entries
+from unlearn.metrics.aggregates import Track
+from unlearn.metrics.columns import COLUMNS, FLOOR, Column, parts, shown
 from unlearn.report.board import Board
 from unlearn.report.tradeoff import bar
-
-# What is good: more, or gold's value; None where the number helps to read its neighbour.
-_GOALS = {
-    "Real metric": "up",
-    "Retain metric": "up",
-    "Forget metric": "gold",
-    "Model Utility": "up",
-    "Null floor": None,
-    "KS test p-value": "up",
-}
-_NAMES = {"Real metric": "Real", "Retain metric": "Retain", "Forget metric": "Forget", "Model Utility": "Utility",
-          "Null floor": "Floor", "KS test p-value": "KS p"}  # fmt: skip
 
 
 def table(board: Board) -> dict[str, Any]:
@@ -34,25 +23,25 @@ def _table(lines: Sequence[Entry], track: Track) -> dict[str, Any]:
     return {"columns": columns, "lines": [_line(line, columns) for line in lines]}
 
 
+def meanings() -> list[list[str]]:
+    """[heading, what it means] of every column that the page shows."""
+    return [[column.heading, f"{column.meaning}."] for column in COLUMNS if column.heading]
+
+
 def _columns(track: Track) -> list[dict[str, Any]]:
-    """{"key", "name", "goal"} of every column, in reading order."""
-    parts = track.composites["Forget metric"]
-    quality = ["Forget Quality"] if track is MM else ["JS Forget Quality"]
-    p_value = "KS test p-value" if track is MM else "Forget Quality"  # nlp calls the p-value its Forget Quality
-    keys = ["Real metric", "Retain metric", "Forget metric", *quality, "Null floor", p_value, "Model Utility", *parts]
-    names = {
-        **_NAMES,
-        **{part: f"Forget: {_part_name(part)}" for part in parts},
-        quality[0]: "Forget Quality",
-        p_value: "KS p",
-    }
-    goals = {**_GOALS, **dict.fromkeys(parts, "gold"), quality[0]: "up", p_value: "up"}
-    return [{"key": key, "name": names[key], "goal": goals[key], "part": key in parts} for key in keys]
+    """What the page must know of every column, in reading order."""
+    return [
+        *(_column(key, column, str(column.heading), part=False) for key, column in shown(track)),
+        *(_column(key, column, f"Forget: {column.heading or column.name}", part=True) for key, column in parts(track)),
+    ]
 
 
-def _part_name(part: str) -> str:
-    """`TR` for "Truth Ratio Forget"."""
-    return "TR" if part.startswith("Truth Ratio") else part.split()[0]
+def _column(key: str, column: Column, name: str, *, part: bool) -> dict[str, Any]:
+    """`goal`: what is good, more ("up") or gold's value ("gold"); None where the number helps to read its neighbour."""
+    return {
+        "key": key, "name": name, "goal": "gold" if part else column.direction, "part": part, "digits": column.digits,
+        "significant": column.significant, "bounded": column.bounded, "interval": column.interval,
+    }  # fmt: skip
 
 
 def _line(line: Entry, columns: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -62,8 +51,9 @@ def _line(line: Entry, columns: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if column["key"] in line.numbers
     }
     if line.role == "gold":
-        cells.pop("Null floor", None)  # gold against itself has no noise to compare with
+        cells.pop(FLOOR.name, None)  # gold against itself has no noise to compare with
     return {
         "label": line.label, "role": line.role, "modality": line.modality, "seeds": line.seeds, "cells": cells,
-        "low_retain": line.low_retain, "memorised": line.memorised,
+        "low_retain": line.low_retain, "memorised": line.memorised, "other_gold": line.other_gold,
+        "unchecked": line.unchecked,
     }  # fmt: skip

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from unlearn.leaderboard.entries import Entry, entries
 from unlearn.leaderboard.row import LOW_RETAIN
-from unlearn.leaderboard.table import Entry, entries
+from unlearn.leaderboard.tracks import track_named
+from unlearn.metrics.columns import FORGET, QUALITY, RETAIN
 from unlearn.report.board import Board
 
-X, Y = "Retain metric", "Forget metric"
+X, Y = RETAIN.name, FORGET.name
 
 
 def tradeoff(board: Board) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def _point(line: Entry) -> dict[str, Any]:
         "x_bar": bar(line, X),
         "y_bar": bar(line, Y),
         "low_retain": line.low_retain,
-        "quality": line.numbers.get("JS Forget Quality", line.numbers.get("Forget Quality")),
+        "quality": line.numbers.get(QUALITY.key(track_named(line.track))),
     }
 
 

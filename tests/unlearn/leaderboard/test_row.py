@@ -10,7 +10,7 @@ import pytest
 from tests.unlearn.metrics.synthetic import MM_TASKS, make_log, make_meta, save_log, shuffled
 from unlearn.leaderboard.row import forget_quality, leaderboard_row
 from unlearn.leaderboard.scores import Scores
-from unlearn.metrics.aggregates import NLP
+from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.model_utility import harmonic_mean
 from unlearn.results import as_log
 
@@ -102,7 +102,7 @@ def test_nlp_numbers_by_hand():
 def test_log_forget_quality_has_a_floor():
     """900 items far apart: p underflows to 0, its logarithm stays finite."""
     model, gold = (Scores({}, {}, {"Forget": np.linspace(start, start + 1, 900)}) for start in (0, 5))
-    numbers = forget_quality(model, gold, NLP)
+    numbers = forget_quality(model, gold, track_named("nlp"))
     assert numbers["Forget Quality"] == 0.0
     assert numbers["Log Forget Quality"] == pytest.approx(math.log(2.2250738585072014e-308))
 

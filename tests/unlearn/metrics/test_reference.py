@@ -47,10 +47,11 @@ def test_rows_are_aligned_by_id(track):
 
 def test_raw_vectors_are_blind_to_scale_and_gold_scores_one_against_itself():
     """Why `paper` exists: a model whose ratios are all 10 times gold's has reference Forget Quality 1."""
-    gold = make_log(seed=4)
-    scaled = json.loads(json.dumps(gold))
+    scaled = make_log(seed=4)
+    gold = json.loads(json.dumps(scaled))
+    task = gold["eval_log_forget.json"]
+    task["avg_paraphrased_loss"] = {row: loss + math.log(10) for row, loss in task["avg_paraphrased_loss"].items()}
     task = scaled["eval_log_forget.json"]
-    task["avg_paraphrased_loss"] = {row: loss - math.log(10) for row, loss in task["avg_paraphrased_loss"].items()}
     assert mm_ratios(task)[0] == pytest.approx(10 * mm_ratios(gold["eval_log_forget.json"])[0])
     row = leaderboard_row(scaled, gold, method="m", submitted_by="s")
     assert row["reference"]["Forget Quality"] == pytest.approx(1.0, abs=1e-7)

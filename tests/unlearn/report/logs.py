@@ -9,9 +9,11 @@ from PIL import Image, ImageDraw
 
 from unlearn.atomic import write_json
 from unlearn.leaderboard.row import leaderboard_row
-from unlearn.metrics.aggregates import MM, NLP, Track
+from unlearn.leaderboard.tracks import track_named
+from unlearn.metrics.aggregates import Track
 from unlearn.results import META_VERSION, EvalMeta, RowMeta, TaskLog, TaskMeta, write_aggregate, write_meta, write_task
 
+MM, NLP = track_named("mm"), track_named("nlp")
 PEOPLE = [
     "Ana Lima",
     "Björn Åkesson",

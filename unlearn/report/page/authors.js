@@ -4,7 +4,7 @@ function drawAuthors(shown) {
   const { tasks, runs } = shown.authors;
   choices(find("authors-task"), tasks.map((task, place) => [place, task.label]));
   const task = tasks[Number(find("authors-task").value)];
-  choices(find("authors-metric"), Object.keys(task.metrics).map((name) => [name, METRIC_NAMES[name] ?? name]));
+  choices(find("authors-metric"), Object.keys(task.metrics).map((name) => [name, shown.authors.meanings[name] || name]));
   for (const id of ["authors-task", "authors-metric"]) find(id).onchange = () => drawAuthors(shown);
   const values = task.metrics[find("authors-metric").value];
   const names = task.authors.map((name, place) => plain(name) + (narrow() ? "" : `  (${task.items[place]})`));
@@ -22,8 +22,6 @@ function drawAuthors(shown) {
   const cut = task.authors.length < task.total ? ` ${task.authors.length} of ${task.total} people are shown: those on whom the runs differ most.` : "";
   find("authors-note").textContent = `In brackets: items per person.${cut}`;
 }
-
-const METRIC_NAMES = { ROUGE: "ROUGE-L recall", "Prob.": "probability of the right answer", "Truth Ratio": "truth ratio score, max(0, 1 − R)" };
 
 views.push({
   id: "authors", name: "People", draw: drawAuthors,

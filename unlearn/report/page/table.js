@@ -22,7 +22,7 @@ function headCell(column, shown) {
   const sorted = sorting.key === column.key;
   const cell = element("th", { scope: "col", class: column.part ? "part" : "", "aria-sort": sorted ? (sorting.descending ? "descending" : "ascending") : null, "data-key": column.key });
   const button = element("button", { type: "button", text: column.name, onclick: () => {
-    sorting.descending = sorted ? !sorting.descending : !["label", "modality", "Forget metric"].includes(column.key);
+    sorting.descending = sorted ? !sorting.descending : !["label", "modality"].includes(column.key) && column.goal !== "gold";
     sorting.key = column.key;
     drawTable(shown);
     find("board-table").querySelector(`th[data-key="${CSS.escape(column.key)}"] button`).focus();
@@ -53,6 +53,7 @@ function lineRow(line, fixed, columns, lastAnchor) {
       const under = [line.role === "model" ? line.modality : "", line.seeds > 1 ? `${line.seeds} seeds` : ""].filter(Boolean);
       if (narrow() && under.length) cell.append(element("span", { class: "tag", text: under.join(" · ") }));
       if (line.low_retain && line.role === "model") cell.append(element("span", { class: "tag", text: "Retain < 0.4" }));
+      if (line.other_gold) cell.append(element("span", { class: "tag", text: "another gold" }));
       if (line.memorised === false) cell.append(element("span", { class: "tag", text: "not memorised" }));
     }
     row.append(cell);
@@ -65,12 +66,13 @@ function numberCell(line, column) {
   const cell = line.cells[column.key];
   const made = element("td", { class: column.part ? "part" : "" });
   if (!cell) return made;
-  made.append(column.name === "KS p" ? small(cell.value) : number(cell.value));
-  if (cell.bar && !column.part && column.name !== "KS p" && column.name !== "Floor") {
-    const text = line.seeds > 1 ? `± ${number(cell.value - cell.bar[0])}` : `[${number(cell.bar[0])}, ${number(cell.bar[1])}]`;
+  made.append(column.significant ? small(cell.value) : number(cell.value, column.digits));
+  if (cell.bar && !column.part && column.interval) {
+    const shown = (value) => number(value, column.digits);
+    const text = line.seeds > 1 ? `± ${shown(cell.value - cell.bar[0])}` : `[${shown(cell.bar[0])}, ${shown(cell.bar[1])}]`;
     made.append(element("span", { class: "range", text }));
   }
-  if (column.goal && !column.part && column.name !== "KS p") {
+  if (column.goal && !column.part && column.bounded) {
     const fill = element("i");
     fill.style.width = `${100 * Math.min(1, Math.max(0, cell.value))}%`;
     if (line.role === "gold") fill.style.background = "var(--gold)";
@@ -87,17 +89,15 @@ function drawTableNotes(lines, columns) {
   if (lines.some((line) => line.seeds > 1)) notes.push("±: standard deviation over seeds.");
   if (columns.some((column) => column.name === "Floor")) notes.push("Floor: the Forget Quality that two models without any difference get on average at this sample size. A value near or above it cannot be told from gold.");
   if (lines.some((line) => line.low_retain && line.role === "model")) notes.push("Grey: Retain under 0.4. The model lost what it should keep, so its forgetting says little.");
+  if (lines.some((line) => line.other_gold)) notes.push("Another gold: measured against an earlier log of gold than the one shown; aggregate it again to compare.");
+  const unchecked = [...new Set(lines.flatMap((line) => line.unchecked))];
+  if (unchecked.length) notes.push(`The logs do not say, so that it was not compared with how gold was asked: ${unchecked.join(", ")}.`);
   if (!paper) notes.push("These are the numbers of the released scripts, computed from the same logs; they are not comparable with the paper's definition.");
   if (!lines.some((line) => line.role === "gold")) notes.push("Gold and base are not shown: this definition needs their eval logs, and numbers that this track lacks.");
   find("table-notes").replaceChildren(...notes.map((text) => element("p", { text })));
 }
 
-const MEANINGS = [
-  ["Real, Retain, Forget", "harmonic means of ROUGE-L recall, probability of the right answer among the wrong ones, and truth ratio score, on real people and places, on what should be kept, and on what should be forgotten. One zero makes the mean 0: a Forget of 0 can come from a single broken part."],
-  ["ROUGE, Prob., Truth Ratio", "the three parts of the Forget metric: words of the reference found in the generation; probability of the right answer; mean of max(0, 1 − R)."],
-  ["Forget Quality", "1 − Jensen–Shannon distance (base 2) between the truth ratios of model and gold on the forget set: 1 means that they cannot be told apart."],
-  ["KS p", "p-value of a two-sample Kolmogorov–Smirnov test on the same truth ratios."],
-  ["Utility", "harmonic mean of ROUGE, probability and truth ratio score on everything but the forget set."],
+const DEFINITIONS = [
   ["Paper", "the definitions in the text of the paper, with one truth ratio per item. The default."],
   ["Released code", "what the released scripts compute from the same log. Among other things they average all wrong answers of a split into one number, take min(r, 1/r) as the truth ratio of the forget set, and compare raw vectors as if they were distributions. Use it only to compare with published numbers."],
 ];
@@ -105,7 +105,7 @@ const MEANINGS = [
 views.push({
   id: "table", name: "Leaderboard", byDefinition: true, missing: () => "",
   draw(shown) {
-    const list = MEANINGS.map(([name, text]) => element("p", {}, element("b", { text: `${name}: ` }), text));
+    const list = [...DATA.meanings, ...DEFINITIONS].map(([name, text]) => element("p", {}, element("b", { text: `${name}: ` }), text));
     find("meanings").replaceChildren(...list);
     drawTable(shown);
   },
