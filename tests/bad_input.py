@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import runpy
 import shutil
 import signal
@@ -144,6 +145,15 @@ def _write_logs(world: Path) -> None:
         (world / f"log_{name}" / "eval_log_aggregated.json").write_text(json.dumps(log))
     (world / "log_cut").mkdir()
     (world / "log_cut" / "eval_log_aggregated.json").write_text(json.dumps(gold)[:500])
+    for name, change in METAS.items():  # asked otherwise than gold
+        meta = make_meta(other, max_new_tokens=64)
+        change(meta)
+        save_log(world / f"asked_{name}", other, meta)
+    for name, edit in TEXTS.items():  # what no JSON reader should take
+        save_log(world / f"text_{name}", other)
+        file = world / f"text_{name}" / "eval_log_aggregated.json"
+        file.write_bytes(edit(file.read_text(encoding="utf-8")))
+    (world / "utf16.json").write_bytes("[]".encode("utf-16"))
     save_log(world / "log_meta", other, make_meta(other))
     (world / "log_meta" / "eval_meta.json").write_text('{"run": {}}')
     (world / "board.json").write_text('{"not": "a leaderboard"}')
@@ -154,7 +164,32 @@ LOGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no_task": lambda log: log.pop("eval_forget_facerec.json"),
     "no_key": lambda log: log["eval_log.json"].pop("average_perturb_loss"),
     "rows": lambda log: [column.pop("3", None) for column in log["eval_log_forget.json"].values()],
+    "negative": lambda log: log["eval_log.json"]["avg_gt_loss"].update({"3": -5.0}),
+    "no_tokens": lambda log: log["eval_log.json"]["num_token_gt"].update({"3": -4}),
+    "recall": lambda log: log["eval_log.json"]["rougeL_recall"].update(dict.fromkeys(map(str, range(12)), 1.5)),
+    "list": lambda log: log["eval_log.json"].update(avg_gt_loss=[1.0, 2.0]),
+    "text": lambda log: log["eval_log.json"]["avg_gt_loss"].update({"3": "0.5"}),
     "reference": lambda log: log["eval_log.json"]["generated_text"]["3"].__setitem__(2, "another text"),
+}
+
+
+METAS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "alike": lambda meta: None,
+    "briefly": lambda meta: meta["run"].update(max_new_tokens=8),
+    "question": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(question="Who is not here?"),
+    "base": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(base_answer="in other words"),
+    "picture": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(picture="feed", thumbnail="thumbnails/a.jpg"),
+    "start": lambda meta: meta["run"].update(start="old", start_path="models/npo"),
+    "types": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(wrong_answers="one"),
+}
+FIRST = r'("avg_gt_loss": \{"0": )[^,]*'
+TEXTS: dict[str, Callable[[str], bytes]] = {
+    "huge": lambda text: re.sub(FIRST, r"\g<1>1" + "0" * 400, text, count=1).encode(),
+    "digits": lambda text: re.sub(FIRST, r"\g<1>1" + "0" * 5000, text, count=1).encode(),
+    "deep": lambda text: b"[" * 100_000,
+    "latin": lambda text: b"\xff" + text.encode(),
+    "task_twice": lambda text: (text[:-1] + ', "eval_log.json": {}}').encode(),
+    "row_twice": lambda text: text.replace('"avg_gt_loss": {"0":', '"avg_gt_loss": {"0": 99.0, "0":', 1).encode(),
 }
 
 

@@ -41,6 +41,9 @@ GOOD = {
     "run_exps": ("save_dir=@/out",),
 }
 
+LOG, CKPT = "/eval_log_aggregated.json", "ckpt_result=@/"
+ALIKE = f"retain_result=@/asked_alike{LOG}"
+
 SETTINGS = [
     ("mm/finetune", "batchsize=3", "unknown config key 'batchsize'", "Did you mean 'batch_size'"),
     ("mm/finetune", "LoRA.rank=3", "unknown config key 'LoRA.rank'", "LoRA.r"),
@@ -212,6 +215,44 @@ FILES = [
         "eval_meta.json: expected schema_version",
         "Delete it",
     ),
+    ("aggregate_eval_stat", f"{CKPT}log_negative{LOG}", "log_negative", "row 3: avg_gt_loss is -5.0", "cannot be"),
+    ("aggregate_eval_stat", f"{CKPT}log_no_tokens{LOG}", "log_no_tokens", "row 3: num_token_gt is -4", "at least 1"),
+    ("aggregate_eval_stat", f"{CKPT}log_recall{LOG}", "log_recall", "rougeL_recall is 1.5", "at most 1"),
+    ("aggregate_eval_stat", f"{CKPT}log_list{LOG}", "log_list", "avg_gt_loss is [1.0, 2.0], not values by row"),
+    ("aggregate_eval_stat", f"{CKPT}log_text{LOG}", "log_text", "row 3: avg_gt_loss is '0.5', not a finite number"),
+    ("aggregate_eval_stat", f"{CKPT}text_huge{LOG}", f"text_huge{LOG}", "row 0: avg_gt_loss is", "not a finite number"),
+    ("aggregate_eval_stat", f"{CKPT}text_digits{LOG}", f"text_digits{LOG}", "not valid JSON"),
+    ("aggregate_eval_stat", f"{CKPT}text_deep{LOG}", f"text_deep{LOG}", "nested too deeply"),
+    ("aggregate_eval_stat", f"{CKPT}text_latin{LOG}", f"text_latin{LOG}", "not UTF-8"),
+    ("aggregate_eval_stat", f"{CKPT}text_task_twice{LOG}", "text_task_twice", "'eval_log.json' occurs twice"),
+    ("aggregate_eval_stat", f"{CKPT}text_row_twice{LOG}", "text_row_twice", "'0' occurs twice"),
+    ("aggregate_eval_stat", f"{CKPT}asked_types{LOG}", "asked_types/eval_meta.json", "row 3: wrong_answers is 'one'"),
+    ("aggregate_eval_stat", f"{ALIKE} {CKPT}asked_briefly{LOG}", "max_new_tokens", "8 against 64", "asked_briefly"),
+    (
+        "aggregate_eval_stat",
+        f"{ALIKE} {CKPT}asked_question{LOG}",
+        "task eval_log: another question in rows 3",
+        "'Who is not here?' against 'Who?'",
+    ),
+    ("aggregate_eval_stat", f"{ALIKE} {CKPT}asked_base{LOG}", "another base answer in rows 3", "'in other words'"),
+    ("aggregate_eval_stat", f"{ALIKE} {CKPT}asked_picture{LOG}", "another picture in rows 3", "feed", "against none"),
+    (
+        "aggregate_eval_stat",
+        f"{ALIKE} {CKPT}asked_alike{LOG} base_result=@/asked_briefly{LOG}",
+        "max_new_tokens",
+        "64 against 8",
+    ),
+    (
+        "aggregate_eval_stat",
+        f"{CKPT}asked_start{LOG} base_result=@/asked_alike{LOG}",
+        "started from models/npo as run old",
+        "the base was trained anew since",
+    ),
+    ("aggregate_eval_stat", "save_file=@/new.html", "save_file=", "new.html is where the rows go", ".json or .csv"),
+    ("aggregate_eval_stat", "save_file=@/new.png", "new.png is where the rows go"),
+    ("aggregate_eval_stat", "picture=@/new.json", "picture=", "new.json is the file of save_file too"),
+    ("aggregate_eval_stat", "markdown=@/a.txt latex=@/a.txt", "a.txt is the file of markdown too"),
+    ("aggregate_eval_stat", "save_file=@/utf16.json", "utf16.json: not UTF-8", "Choose another save_file"),
     ("aggregate_eval_stat", "save_file=@/board.json", "board.json", "Choose another save_file"),
     ("aggregate_eval_stat", "refusals=@/nothing.txt", "nothing.txt: no such file", "refusals=null"),
     ("cv/prepare", "data_path=@/nothing", "nothing"),

@@ -1,4 +1,4 @@
-"""Writes that are either whole or absent: a temporary file beside the target, then one rename."""
+"""Writes that are either whole or absent (a temporary file beside the target, then one rename), and JSON read back."""
 
 import hashlib
 import json
@@ -52,6 +52,28 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """`value` as UTF-8 JSON (indent 4) under `path`, atomically; non-finite numbers become null."""
     write_text(path, json.dumps(finite(value), indent=4, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str = "The file may be cut off or damaged. Write it again.") -> Any:
+    """The JSON in a file. ValueError names it if it is missing, no UTF-8, no JSON, nested without end, or says
+    something twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
+        return found
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file. Run the evaluation that writes it, or correct the path.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}). {remedy}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: not valid JSON (nested too deeply). {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}). {remedy}") from None
 
 
 INCOMPLETE = ".incomplete"

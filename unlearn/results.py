@@ -5,7 +5,6 @@ schema) and `eval_meta.json` (what it has no place for). Losses are nats: `avg_*
 Every dict is keyed by row id, a string. All metrics are computed from these files alone.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
-from unlearn.atomic import write_json
+from unlearn.atomic import read_json, write_json
 
 AGGREGATE = "eval_log_aggregated.json"
 META = "eval_meta.json"
@@ -87,6 +86,9 @@ class EvalLog:
 # The released scripts compute every number from these; a foreign log needs no more (its ROUGE may be empty).
 _NEEDED = ("avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss", "generated_text")
 _LISTS = ("average_perturb_loss", "perturb_loss", "num_token_perturb")
+_ROW_FIELDS = {"question": str, "answer": str, "base_answer": str, "wrong_answers": list, "wrong_equals_right": list,
+               "author": str | None, "thumbnail": str | None}  # fmt: skip
+_TASK_FIELDS = {"rows": dict, "seconds": float | int, "peak_memory_mb": float | int | None, "generation_tokens": dict}
 HUGE = 1e300
 ROUNDING = 1e-4  # a loss of half precision may lie that far below 0
 _RERUN = "evaluate this task again (overwrite=true)"
@@ -152,13 +154,15 @@ def check_task(task: Any, where: str, required: Collection[str] = _NEEDED) -> No
     if missing := sorted(set(required) - (set(task) if isinstance(task, Mapping) else set())):
         raise ValueError(f"{where}: no {', '.join(missing)}; {_RERUN}.")
     rows = task["avg_gt_loss"]
-    if not rows:
+    if isinstance(rows, Mapping) and not rows:
         raise ValueError(f"{where}: the task has no rows. Check its split and ds_size, then {_RERUN}.")
     for key in TaskLog.__annotations__:
         column = task.get(key, {})
         if not column and (key not in required or key.startswith("rouge")):
             continue  # the published mm evaluation leaves ROUGE empty: it is recomputed from the texts
-        if not isinstance(column, Mapping) or set(column) != set(rows):
+        if not isinstance(column, Mapping):
+            raise ValueError(f"{where}: {key} is {_short(column)}, not values by row; {_RERUN}.")
+        if set(column) != set(rows):
             raise ValueError(f"{where}: {key} and avg_gt_loss {_difference(column, rows)}; {_RERUN}.")
         for row, value in column.items():
             _check_cell(key, value, f"{where}, row {row}")
@@ -228,14 +232,25 @@ def _check_meta(meta: Any, path: Path) -> None:
         raise ValueError(f"{path}: expected schema_version, run and tasks. {remedy}")
     if meta["schema_version"] != META_VERSION:
         raise ValueError(f"{path}: schema_version {meta['schema_version']!r}, this code reads {META_VERSION}. {remedy}")
+    _check_fields(meta, {"run": dict, "tasks": dict}, str(path), remedy)
     for name, task in meta["tasks"].items():
-        if missing := sorted(TaskMeta.__required_keys__ - set(task)):
-            raise ValueError(f"{path}, task {name}: no {', '.join(missing)}. {remedy}")
+        _check_fields(task, _TASK_FIELDS, f"{path}, task {name}", remedy)
+        if wrong := [row for row, count in task["generation_tokens"].items() if not isinstance(count, int)]:
+            raise ValueError(f"{path}, task {name}, row {wrong[0]}: generation_tokens is no number. {remedy}")
         for row, facts in task["rows"].items():
-            if missing := sorted(RowMeta.__required_keys__ - set(facts)):
-                raise ValueError(f"{path}, task {name}, row {row}: no {', '.join(missing)}. {remedy}")
+            where = f"{path}, task {name}, row {row}"
+            _check_fields(facts, _ROW_FIELDS, where, remedy)
             if len(facts["wrong_equals_right"]) != len(facts["wrong_answers"]):
-                raise ValueError(f"{path}, task {name}, row {row}: wrong_equals_right has another length. {remedy}")
+                raise ValueError(f"{where}: wrong_equals_right has another length. {remedy}")
+
+
+def _check_fields(facts: Any, fields: Mapping[str, Any], where: str, remedy: str) -> None:
+    """ValueError unless `facts` has every field, each of its type."""
+    if missing := sorted(set(fields) - set(facts if isinstance(facts, Mapping) else ())):
+        raise ValueError(f"{where}: no {', '.join(missing)}. {remedy}")
+    for name, kind in fields.items():
+        if not isinstance(facts[name], kind):
+            raise ValueError(f"{where}: {name} is {_short(facts[name])}, of another type. {remedy}")
 
 
 def _check_meta_fits(log: TaskLog, meta: TaskMeta, where: str) -> None:
@@ -246,28 +261,6 @@ def _check_meta_fits(log: TaskLog, meta: TaskMeta, where: str) -> None:
     for row, losses in log["average_perturb_loss"].items():
         if len(losses) != len(meta["rows"][row]["wrong_answers"]):
             raise ValueError(f"{where}, row {row}: {META} has another number of wrong answers than the log; {remedy}.")
-
-
-def read_json(path: Path, remedy: str = "The file may be cut off or damaged. Write it again.") -> Any:
-    """The JSON in a file. ValueError names it if it is missing, no UTF-8, no JSON, nested without end, or says
-    something twice."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found := dict(pairs)) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
-        return found
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file. Run the evaluation that writes it, or correct the path.") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error}). {remedy}") from None
-    except RecursionError:
-        raise ValueError(f"{path}: not valid JSON (nested too deeply). {remedy}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}). {remedy}") from None
 
 
 def _difference(ours: Any, theirs: Any) -> str:
@@ -286,7 +279,7 @@ def some_rows(rows: Collection[str], limit: int = 20) -> str:
 
 def row_order(row: str) -> tuple[int, int, str]:
     """Sort key that puts "2" before "10" and numbers before words."""
-    return (0, int(row), row) if row.isdecimal() else (1, 0, row)
+    return (0, int(row), row) if row.isdecimal() and len(row) < 20 else (1, 0, row)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -295,6 +288,6 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return read_json(file, "")
+    except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}); remove it or choose another save_dir.") from None

@@ -81,4 +81,4 @@ def _shown(row: RowMeta, fact: str) -> str:
 
 
 def _same_place(one: Any, other: Any) -> bool:
-    return bool(one and other) and Path(one).resolve() == Path(other).resolve()
+    return isinstance(one, str) and isinstance(other, str) and Path(one).resolve() == Path(other).resolve()

@@ -10,8 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from unlearn.atomic import finite, write_json, write_text
-from unlearn.results import read_json
+from unlearn.atomic import finite, read_json, write_json, write_text
 
 KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash", "evaluation")
 _ANCHOR_KEY = ("track", "model_family", "forget_split", "evaluation")  # one gold and one base for each

@@ -205,9 +205,9 @@ def _identity(
 def _evaluation(run: Mapping[str, Any], track: Track) -> str | None:
     """What was asked and how, as a hash: the same model on shuffled images, fewer rows or in 4 bit has a row of its
     own."""
-    items = {task: run["items"].get(task) for task in track.task_names} if run.get("items") else None
-    if items is None:
+    if not isinstance(run.get("items"), dict):
         return None
+    items = {task: run["items"].get(task) for task in track.task_names}
     return content_hash(json.dumps([items, run.get("quantization"), run.get("max_new_tokens")], sort_keys=True))
 
 

@@ -73,7 +73,7 @@ def _grid(track: Track, lines: Sequence[Entry]) -> Grid:
     header = ["Method", "Modality", "Seeds"]
     body = [[line.label + line.marks, line.modality, str(line.seeds)] for line in lines]
     for key, column in shown(track):
-        if column.page_only:
+        if column.page_only or not any(key in line.numbers for line in lines):
             continue
         header.append(key if column is QUALITY else str(column.heading))
         for line, cells in zip(lines, body, strict=True):

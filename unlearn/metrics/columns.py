@@ -129,6 +129,11 @@ def per_item() -> tuple[Column, ...]:
     return tuple(column for column in COLUMNS if column.per_item)
 
 
+def meanings() -> list[list[str]]:
+    """[heading, what it means] of every number that is shown."""
+    return [[column.heading, f"{column.meaning}."] for column in COLUMNS if column.heading]
+
+
 def column_of(key: str) -> Column | None:
     """The column of a row's key ("Retain metric", "Prob. Forget FaceRec"); None where there is none."""
     exact = next((column for column in COLUMNS if column.name == key and not column.per_item), None)

@@ -11,6 +11,7 @@ from unlearn.atomic import finite, write_text
 from unlearn.leaderboard.entries import drawable
 from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard_faces import TRACK as FACES
+from unlearn.metrics.columns import meanings
 from unlearn.report.answers import answers
 from unlearn.report.authors import authors
 from unlearn.report.board import Board, load_boards
@@ -18,7 +19,7 @@ from unlearn.report.cost import cost
 from unlearn.report.curves import curves
 from unlearn.report.ecdf import ecdf
 from unlearn.report.faces import faces_html
-from unlearn.report.table import meanings, table
+from unlearn.report.table import table
 from unlearn.report.thumbnails import Thumbnails
 from unlearn.report.tradeoff import tradeoff
 from unlearn.report.training import load_trainings

@@ -5,7 +5,7 @@ from typing import Any
 
 from unlearn.leaderboard.entries import Entry, entries
 from unlearn.metrics.aggregates import Track
-from unlearn.metrics.columns import COLUMNS, FLOOR, Column, parts, shown
+from unlearn.metrics.columns import FLOOR, Column, parts, shown
 from unlearn.report.board import Board
 from unlearn.report.tradeoff import bar
 
@@ -21,11 +21,6 @@ def table(board: Board) -> dict[str, Any]:
 def _table(lines: Sequence[Entry], track: Track) -> dict[str, Any]:
     columns = [column for column in _columns(track) if any(column["key"] in line.numbers for line in lines)]
     return {"columns": columns, "lines": [_line(line, columns) for line in lines]}
-
-
-def meanings() -> list[list[str]]:
-    """[heading, what it means] of every column that the page shows."""
-    return [[column.heading, f"{column.meaning}."] for column in COLUMNS if column.heading]
 
 
 def _columns(track: Track) -> list[dict[str, Any]]:
