@@ -9,7 +9,9 @@ import pytest
 
 from sweeps.jobs import AGGREGATE, Job
 from sweeps.work import carry_out, plan
+from tests.bad_input import BASE, run_script
 from unlearn.aggregate import AggregateSettings, update_leaderboard
+from unlearn.results import AGGREGATE as LOG
 from unlearn.results import read_log
 
 QUICK = ("ds_size=2", "generation.max_new_tokens=3", "batch_size=4")
@@ -33,13 +35,36 @@ def test_two_steps_of_everything(tmp_path, family, rank):
     gold = made("finetune", tmp_path / "gold", "split=retain90+tofu", *words, family=family)
     gone = made("forget", tmp_path / "gone", f"model_path={base}", "forget_loss=npo", *words, family=family)
     assert (gone / ("adapter_model.safetensors" if rank else "model.safetensors")).is_file()
-    (row,) = update_leaderboard(AggregateSettings(
+    *anchors, row = update_leaderboard(AggregateSettings(
         retain_result=str(gold / AGGREGATE), base_result=str(base / AGGREGATE), ckpt_result=str(gone / AGGREGATE),
         save_file=str(tmp_path / "leaderboard.json"),
     ))  # fmt: skip
     assert row["method"] == "npo" and row["model_family"] == family and row["items"]["Forget"] == 2
-    assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["reference"]["method"] == "npo"
+    assert [anchor["role"] for anchor in anchors] == ["gold", "base"] and anchors[0]["Forget Quality"] == 1.0
+    assert json.loads((tmp_path / "leaderboard.json").read_text())[2]["reference"]["method"] == "npo"
     assert (tmp_path / "leaderboard.html").stat().st_size > 10**6
+
+
+def test_a_gold_that_was_asked_otherwise_is_no_gold(tmp_path, monkeypatch):
+    """Other pictures, or fewer words: same rows, same references, and yet no yardstick."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    asked = {"own": (), "shuffled": ("images=shuffled",), "brief": ("generation.max_new_tokens=2",)}
+    for name, words in asked.items():
+        settings = dict(word.split("=", 1) for word in (*QUICK, "ds_size=6", "selection=random", *words))
+        overrides = [f"{key}={value}" for key, value in settings.items()]
+        run_script("mm/eval.py", f"model_path={BASE}", f"save_dir={tmp_path / name}", *overrides)
+
+    def aggregate(gold):
+        words = (f"retain_result={tmp_path / gold}/{LOG}", f"ckpt_result={tmp_path / 'own'}/{LOG}")
+        run_script("aggregate_eval_stat.py", *words, f"save_file={tmp_path / 'board.json'}")
+
+    with pytest.raises(ValueError, match=r"another picture in rows \d.*thumbnails/.* against .*thumbnails/"):
+        aggregate("shuffled")
+    with pytest.raises(ValueError, match=r"another generation limit \(max_new_tokens\), 3 against 2"):
+        aggregate("brief")
+    aggregate("own")
+    (row,) = json.loads((tmp_path / "board.json").read_text())
+    assert row["role"] == "gold" and row["unchecked"] == []
 
 
 def name_probability(folder: Path) -> float:

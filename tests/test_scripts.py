@@ -52,7 +52,8 @@ def test_from_finetune_to_leaderboard(models, tmp_path):
     run(sys.executable, "aggregate_eval_stat.py", f"retain_result={gold}/eval_results/eval_log_aggregated.json",
         f"ckpt_result={forgotten}/eval_results/eval_log_aggregated.json", "method_name=npo", "submitted_by=a test",
         f"save_file={board}")  # fmt: skip
-    (row,) = json.loads(board.read_text())
+    gold_row, row = json.loads(board.read_text())
+    assert gold_row["role"] == "gold" and gold_row["Forget Quality"] == 1.0
     assert row["method"] == "npo" and row["submitted_by"] == "a test" and 0 <= row["Forget Quality"] <= 1
     assert row["modality"] == "both" and row["seed"] == 42
     assert board.with_suffix(".png").stat().st_size > 5000
