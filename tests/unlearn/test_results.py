@@ -11,6 +11,7 @@ from unlearn.results import (
     TaskLog,
     as_log,
     check_same_rows,
+    plain_text,
     read_log,
     read_meta,
     read_task,
@@ -202,3 +203,9 @@ def test_bad_meta_is_refused(tmp_path, log):
 
 def test_rows_are_read_in_human_order():
     assert sorted(["10", "2", "b", "a", "1"], key=row_order) == ["1", "2", "10", "a", "b"]
+
+
+def test_a_tokenizers_spacing_is_no_other_reference():
+    pairs = [("A red hat .", "A red hat."), ("Do n't ( go ) , Ann", "Don't (go), Ann"), ("José  is", "Jose\u0301 is")]
+    assert all(plain_text(one) == plain_text(other) for one, other in pairs)
+    assert plain_text("now here") != plain_text("nowhere") and plain_text("a.") != plain_text("a")
