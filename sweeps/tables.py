@@ -115,8 +115,8 @@ def markdown(
         name = markdown_cell(line.key + "*" * line.low_retain)
         text.append([name, *([markdown_cell(line.modality)] if named else []), str(line.seeds), *cells])
     notes = [
-        f"Table {sweep.table} ({printed.title}) on {sweep.model_family}. In brackets what the paper prints for "
-        f"{printed.model}.",
+        f"Table {sweep.table} ({printed.title}) on {markdown_cell(sweep.model_family)}. In brackets what the "
+        f"paper prints for {printed.model}.",
         "Spearman's rank correlation with the paper's column, over the methods of both: "
         + "; ".join(
             f"{header} {correlations[name]}" for header, name in zip(printed.headers, printed.columns, strict=True)

@@ -178,7 +178,19 @@ METAS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "briefly": lambda meta: meta["run"].update(max_new_tokens=8),
     "question": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(question="Who is not here?"),
     "base": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(base_answer="in other words"),
-    "picture": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(picture="feed", thumbnail="thumbnails/a.jpg"),
+    "picture": lambda meta: [
+        task["rows"][row].update(
+            picture="feed" if row == "3" else None, thumbnail="thumbnails/a.jpg" if row == "3" else None
+        )
+        for task in meta["tasks"].values()
+        for row in task["rows"]
+    ],
+    "pictures": lambda meta: [
+        row.update(picture=None) for task in meta["tasks"].values() for row in task["rows"].values()
+    ],
+    "thumbnail": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(
+        thumbnail="thumbnails/0123456789abcdef.jpg"
+    ),
     "start": lambda meta: meta["run"].update(start="old", start_path="models/npo"),
     "types": lambda meta: meta["tasks"]["eval_log"]["rows"]["3"].update(wrong_answers="one"),
 }

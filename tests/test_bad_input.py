@@ -235,7 +235,14 @@ FILES = [
         "'Who is not here?' against 'Who?'",
     ),
     ("aggregate_eval_stat", f"{ALIKE} {CKPT}asked_base{LOG}", "another base answer in rows 3", "'in other words'"),
-    ("aggregate_eval_stat", f"{ALIKE} {CKPT}asked_picture{LOG}", "another picture in rows 3", "feed", "against none"),
+    (
+        "aggregate_eval_stat",
+        f"retain_result=@/asked_pictures{LOG} {CKPT}asked_picture{LOG}",
+        "another picture in rows 3",
+        "feed",
+        "against none",
+    ),
+    ("aggregate_eval_stat", f"{ALIKE} {CKPT}asked_thumbnail{LOG}", "another picture in rows 3", "0123456789abcdef.jpg"),
     (
         "aggregate_eval_stat",
         f"{ALIKE} {CKPT}asked_alike{LOG} base_result=@/asked_briefly{LOG}",

@@ -182,12 +182,22 @@ def test_a_row_that_cannot_be_drawn_blocks_nobody(folder):
     good = aggregate()[2]
     odd = [{"method": "published", "Model Utility": 0.5}, {**good, "method": "text", "Retain metric": "high"},
            {**good, "method": "ends", "intervals": {"Retain metric": [1]}}, {**good, "method": "anchor", "gold": 3},
-           {**good, "method": "there", "track": "elsewhere"}]  # fmt: skip
+           {**good, "method": "there", "track": "elsewhere"}, {"method": "face", "track": "cv"}]  # fmt: skip
     Path("board.json").write_text(json.dumps(odd))
     rows = aggregate()
-    assert [row["method"] for row in rows] == ["published", "text", "ends", "anchor", "there", "gold", "base", "npo"]
+    assert [row["method"] for row in rows] == [
+        "published",
+        "text",
+        "ends",
+        "anchor",
+        "there",
+        "face",
+        "gold",
+        "base",
+        "npo",
+    ]
     text = Printed.text
-    assert "5 rows are not shown: 'published': track None" in text and "'text': Retain metric is no number" in text
+    assert "6 rows are not shown: 'published': track None" in text and "'text': Retain metric is no number" in text
     assert len(page()["boards"][0]["table"]["paper"]["lines"]) == 3 and Path("board.png").exists()
 
 

@@ -1,5 +1,6 @@
 """Whether two logs say something about one another: same track, same rows, asked in the same way, of the same base."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from unlearn.results import EvalLog, RowMeta, check_same_rows, plain_text, requi
 REMEDY = "Evaluate both models in the same way (data, split, images, generation.max_new_tokens)."
 LIMIT = "generation limit (max_new_tokens)"
 UNKNOWN = "unknown"
+_BY_CONTENT = re.compile(r"thumbnails/[0-9a-f]{16}\.jpg")
 
 
 def check_comparable(log: EvalLog, other: EvalLog, track: Track) -> list[str]:
@@ -40,7 +42,7 @@ def check_asked_alike(log: EvalLog, other: EvalLog, names: Iterable[str]) -> lis
     for name in names:
         ours, theirs = _rows(log, name), _rows(other, name)
         for fact in ("question", "base answer", "picture"):
-            pairs = {row: (_fact(ours[row], fact), _fact(theirs[row], fact)) for row in ours if row in theirs}
+            pairs = {row: _pair(ours[row], theirs[row], fact) for row in ours if row in theirs}
             if not pairs or any(UNKNOWN in pair for pair in pairs.values()):
                 unknown.append(fact)
             elif differ := [row for row, pair in pairs.items() if pair[0] != pair[1]]:
@@ -68,16 +70,21 @@ def _rows(log: EvalLog, name: str) -> Mapping[str, RowMeta]:
     return log.meta["tasks"][name]["rows"] if log.meta and name in log.meta["tasks"] else {}
 
 
-def _fact(row: RowMeta, fact: str) -> str | None:
+def _pair(ours: RowMeta, theirs: RowMeta, fact: str) -> tuple[Any, Any]:
+    """What both rows say. An older meta knows a picture by its thumbnail alone, named by its content."""
     if fact != "picture":
-        return plain_text(row["question"] if fact == "question" else row["base_answer"])
-    return row["picture"] if "picture" in row else None if row["thumbnail"] is None else UNKNOWN  # an older meta
+        key = "question" if fact == "question" else "base_answer"
+        return plain_text(ours[key]), plain_text(theirs[key])  # type: ignore[literal-required]
+    if "picture" in ours and "picture" in theirs:
+        return ours["picture"], theirs["picture"]
+    names = ours["thumbnail"], theirs["thumbnail"]
+    return names if all(name is None or _BY_CONTENT.fullmatch(name) for name in names) else (UNKNOWN, UNKNOWN)
 
 
 def _shown(row: RowMeta, fact: str) -> str:
     if fact != "picture":
         return repr(row["question"] if fact == "question" else row["base_answer"])
-    return f"{row['picture']} ({row['thumbnail']})" if row.get("picture") else "none"
+    return f"{row.get('picture', '')} ({row['thumbnail']})".strip() if row["thumbnail"] else "none"
 
 
 def _same_place(one: Any, other: Any) -> bool:

@@ -162,7 +162,7 @@ def _entry(role: str, pool: Sequence[Row], other_gold: bool, mark: str = "") -> 
 def _problem(row: Row) -> str | None:
     """Why a row cannot be shown, or None."""
     if row.get("track") == leaderboard_faces.TRACK:
-        return None
+        return _problem_of_a_face(row)
     try:
         track = track_named(str(row.get("track")))
     except ValueError:
@@ -178,6 +178,14 @@ def _problem(row: Row) -> str | None:
             return "intervals are no pairs of numbers"
     if not isinstance(row.get("logs") or {}, Mapping) or row.get("memorised") not in (None, True, False):
         return "logs or memorised is of another type"
+    return None
+
+
+def _problem_of_a_face(row: Row) -> str | None:
+    try:
+        leaderboard_faces.grid([row]), leaderboard_faces.reading(row)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return f"no whole row of the face track ({error!r})"
     return None
 
 

@@ -190,16 +190,21 @@ def _identity(
 ) -> dict[str, Any]:
     """What identifies the model, from eval_meta.json; a foreign log goes by its folder."""
     run = log.meta["run"] if log.meta else {}
-    facts = {name: run.get(name) for name in _RUN}
+    facts = {name: _writable(run.get(name)) for name in _RUN}
     facts["model"] = facts["model"] or run.get("model_path") or _relative(log, relative_to)
     return {
         "schema_version": 1,
-        "method": method or run.get("method") or _folder_name(log),
-        "submitted_by": submitted_by or run.get("submitted_by") or "",
+        "method": _writable(str(method or run.get("method") or _folder_name(log))),
+        "submitted_by": _writable(str(submitted_by or run.get("submitted_by") or "")),
         "track": track.name,
         **facts,
         "evaluation": _evaluation(run, track),
     }
+
+
+def _writable(value: Any) -> Any:
+    """A text without half surrogate pairs, which are no UTF-8."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _evaluation(run: Mapping[str, Any], track: Track) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn.leaderboard.escape import markdown_cell
+from unlearn.leaderboard.escape import markdown_cell, one_line
 from unlearn.leaderboard.table import markdown_table
 from unlearn.models.hub import is_hub_id, split_revision
 from unlearn.registry import build_method, options_of
@@ -44,7 +44,7 @@ class Card:
 def model_card(card: Card) -> str:
     """The whole text, front matter first."""
     parts = [
-        f"---\n{_front_matter(card)}---", f"# {card.name}", _summary(card),
+        f"---\n{_front_matter(card)}---", f"# {markdown_cell(card.name)}", _summary(card),
         "## How it was made", _facts(card), _method_text(card),
         "## Results", _results(card), "## Use", _usage(card), "## Intended use and limits", LIMITS,
     ]  # fmt: skip
@@ -87,12 +87,18 @@ def _text_only(settings: Mapping[str, Any]) -> bool:
 def _summary(card: Card) -> str:
     settings = card.record["settings"]
     form = "A LoRA adapter" if card.adapter else "A whole model (adapter merged in)" if card.merged else "A whole model"
-    on = f" of `{card.base}`" if card.adapter else f" that descends from `{card.base}`" if card.base else ""
+    base = _code(card.base)
+    on = f" of {base}" if card.adapter else f" that descends from {base}" if card.base else ""
     if card.record["kind"] == "forget":
-        done = f"`{settings['forget_split']}` was unlearned with **{settings['forget_loss']}**"
-        kept = f", `{settings['retain_split']}` was to be kept" if settings.get("retain_split") else ""
+        done = f"{_code(settings['forget_split'])} was unlearned with **{settings['forget_loss']}**"
+        kept = f", {_code(settings['retain_split'])} was to be kept" if settings.get("retain_split") else ""
         return f"{form}{on}. {done}{kept} ({_modality(settings)})."
-    return f"{form}{on}, finetuned on `{settings['split']}`: a start or a reference for unlearning."
+    return f"{form}{on}, finetuned on {_code(settings['split'])}: a start or a reference for unlearning."
+
+
+def _code(name: object) -> str:
+    """A name as code, which it cannot end."""
+    return f"`{one_line(name).replace('`', '')}`"
 
 
 def _modality(settings: Mapping[str, Any]) -> str:
@@ -168,7 +174,7 @@ def _usage(card: Card) -> str:
     room = "nlp" if _text_only(card.record["settings"]) else "mm"
     family = card.record["settings"]["model_family"]
     auto = "AutoModelForCausalLM" if room == "nlp" else "AutoModelForImageTextToText"
-    lines = [f"accelerate launch {room}/eval.py model_family={family} model_path={card.name}"]
+    lines = [f"accelerate launch {room}/eval.py model_family={family} model_path={one_line(card.name)}"]
     if card.adapter:
         name, revision = split_revision(card.base or "")
         pin = f", revision={revision!r}" if revision else ""
