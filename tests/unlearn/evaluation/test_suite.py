@@ -87,6 +87,11 @@ def test_meta_holds_texts_authors_marks_and_one_small_picture_per_image(referenc
     shown = {row["thumbnail"] for row in task["rows"].values()} - {None}
     assert shown == {f"thumbnails/{path.name}" for path in (folder / "thumbnails").iterdir()}  # shared by both tasks
     assert len(shown) == 5
+    pairs = {(row["picture"], row["thumbnail"]) for row in task["rows"].values()}
+    assert len({picture for picture, _ in pairs}) == len(pairs) == 6, (
+        "each picture has an identity of its own, and none has none"
+    )
+    assert rows["20"]["picture"] is None
     assert {path.name for path in folder.iterdir()} == {
         "eval_log_forget.json", "eval_forget_facerec.json", AGGREGATE, META, "thumbnails",
     }  # fmt: skip
