@@ -17,6 +17,7 @@ from unlearn.config.commandline import check_overrides
 
 @hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
 def main(config: DictConfig) -> None:
+    from cv.page import FACES
     from unlearn.aggregate import AggregateSettings, update_leaderboard
     from unlearn.config.build import build_settings
     from unlearn.leaderboard.table import text_table
@@ -25,8 +26,8 @@ def main(config: DictConfig) -> None:
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called
         values["refusals"] = str(Path(__file__).parent / values["refusals"])
     settings = build_settings(AggregateSettings, values)
-    rows = update_leaderboard(settings)
-    print(text_table(rows))
+    rows = update_leaderboard(settings, sections=[FACES])
+    print(text_table(rows, sections=[FACES]))
     print(f"\n{len(rows)} rows in {settings.save_file}")
 
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="attack")
 def main(config: DictConfig) -> None:
+    from cv.leaderboard import ATTACKS
     from cv.membership.run import run_attack
     from cv.settings import AttackSettings, read
-    from unlearn.leaderboard_faces import ATTACKS
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings, _ = read(AttackSettings, values)

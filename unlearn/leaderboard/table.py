@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import leaderboard_faces
 from unlearn.leaderboard.row import LOW_RETAIN
+from unlearn.leaderboard.section import Grid, Section, rows_of
 from unlearn.metrics.aggregates import MM, NLP, Track
 
 _PARTS = "ROUGE / Prob. / TR"
@@ -67,10 +67,10 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     return sorted(lines, key=lambda line: ("gold", "base", "model").index(line.role))
 
 
-def text_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Aligned plain text, one table per track, with notes on how to read it."""
+def text_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
+    """Aligned plain text, one table per track and those of the sections, with notes on how to read it."""
     blocks = []
-    for header, body, _, notes in _grids(rows):
+    for header, body, _, notes in _grids(rows, sections):
         cells = [header, *body]
         widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -78,10 +78,10 @@ def text_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
+def markdown_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
     """GitHub Markdown; rows under the Retain limit in italics."""
     blocks = []
-    for header, body, grey, notes in _grids(rows):
+    for header, body, grey, notes in _grids(rows, sections):
         text = [header, ["---"] * len(header)]
         for row, low in zip(body, grey, strict=True):
             escaped = [re.sub(r"([|*_\\])", r"\\\1", cell) for cell in row]
@@ -92,10 +92,10 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def latex_table(rows: Iterable[Mapping[str, Any]]) -> str:
+def latex_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
     """A booktabs tabular (packages booktabs, xcolor); rows under the Retain limit in grey."""
     blocks = []
-    for header, body, grey, notes in _grids(rows):
+    for header, body, grey, notes in _grids(rows, sections):
         text = [f"\\begin{{tabular}}{{l{'l' * (len(header) - 1)}}}", "\\toprule", _latex_row(header), "\\midrule"]
         text += [_latex_row(row, grey=low) for row, low in zip(body, grey, strict=True)]
         blocks.append("\n".join([*text, "\\bottomrule", "\\end{tabular}", *(f"% {note}" for note in notes)]))
@@ -148,11 +148,15 @@ def track_named(name: str) -> Track:
     return NLP if name == NLP.name else MM
 
 
-def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list[str]], list[bool], list[str]]]:
-    """(header, cells, which lines are under the Retain limit, notes) for each track that has rows, and each study of
-    faces."""
+def evaluated(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that come from eval logs; rows of other kinds are for the sections."""
+    return [row for row in rows if row["track"] in (MM.name, NLP.name)]
+
+
+def _grids(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section]) -> list[Grid]:
+    """A table for each track that has rows, its lines under the Retain limit grey; then those of the sections."""
     rows = list(rows)
-    lines = entries(row for row in rows if row["track"] != leaderboard_faces.TRACK)
+    lines = entries(evaluated(rows))
     grids = []
     for track in (MM, NLP):
         own = [line for line in lines if line.track == track.name]
@@ -172,12 +176,8 @@ def _grids(rows: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], list[list
             for line in own
         ]
         if own:
-            grids.append((header, body, [line.low_retain for line in own], _notes(own)))
-    for study in leaderboard_faces.studies(rows):
-        header, body = leaderboard_faces.grid(study)
-        notes = [leaderboard_faces.title(study[0]), *leaderboard_faces.reading(study[0])]
-        grids.append((header, body, [False] * len(body), notes))
-    return grids
+            grids.append(Grid(header, body, [line.low_retain for line in own], _notes(own)))
+    return grids + [grid for section in sections for grid in section.grids(rows_of(section, rows))]
 
 
 def _plain(line: Entry, name: str) -> str:
