@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
@@ -32,5 +32,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    check_overrides("aggregate_eval_stat")
-    main()
+    run_script(main, "aggregate_eval_stat")

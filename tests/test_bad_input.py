@@ -103,6 +103,17 @@ SETTINGS = [
     ("mm/eval", "max_length=20", "clear/", "max_length"),
     ("nlp/finetune", "model_family=llava-mini model_path=null data_path=@/clear", "full", "+tofu"),
     ("nlp/forget", "split=full", "split='full' is not a forget split such as forget10; set retain_split"),
+    # the published config's keys are keys of the command line, too: at their published values nothing is wrong with them
+    (
+        "nlp/eval",
+        "generation.max_length=200 use_pretrained=false save_generated_text=true reinitialize_weights=false "
+        "eval_task_ids=[9]",
+        "eval_task_ids has 9",
+    ),
+    ("nlp/eval", "generation.max_length=500", "generation.max_length=500 has no effect", "never cut", "set it to 200"),
+    ("nlp/eval", "use_pretrained=true", "use_pretrained=True has no effect", "hub id"),
+    ("nlp/eval", "save_generated_text=false", "save_generated_text=False has no effect"),
+    ("nlp/eval", "reinitialize_weights=true", "reinitialize_weights=True has no effect"),
     ("nlp/eval", "+generation.max_length=100", "generation.max_length=100 has no effect here", "max_new_tokens"),
     ("nlp/eval", "eval_task_ids=[4]", "eval_task_ids has 4", "3: eval_log_forget"),
     ("run_exps", "jobbs=3", "unknown config key 'jobbs'", "jobs"),
@@ -214,6 +225,8 @@ FILES = [
     ),
     ("aggregate_eval_stat", "save_file=@/board.json", "board.json", "Choose another save_file"),
     ("aggregate_eval_stat", "refusals=@/nothing.txt", "nothing.txt: no such file", "refusals=null"),
+    ("cv/prepare", "modells=4", "unknown config key 'modells'", "Did you mean 'models'"),
+    ("cv/forget", "options.alhpa=1", "unknown config key 'options.alhpa'", "Did you mean 'options.alpha'"),
     ("cv/prepare", "data_path=@/nothing", "nothing"),
     ("cv/prepare", "data_path=@/one_face", "fewer than two people"),
     ("cv/prepare", "data_path=@/broken_face num_enroll=1", "person 2/1.png cannot be opened"),
