@@ -103,7 +103,7 @@ SETTINGS = [
     ("mm/eval", "max_length=20", "clear/", "max_length"),
     ("nlp/finetune", "model_family=llava-mini model_path=null data_path=@/clear", "full", "+tofu"),
     ("nlp/forget", "split=full", "split='full' is not a forget split such as forget10; set retain_split"),
-    # the published config's keys are keys of the command line, too: at their published values nothing is wrong with them
+    # the published config's keys are keys of the command line, too, and right at their published values
     (
         "nlp/eval",
         "generation.max_length=200 use_pretrained=false save_generated_text=true reinitialize_weights=false "
