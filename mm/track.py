@@ -38,9 +38,10 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
     if script == "finetune":
         return read_settings(FinetuneSettings, values)
     if script == "forget":
+        read = read_settings(ForgetSettings, values)  # a bad key is told before more is imported
         from mm.clear import with_modality
 
-        return with_modality(read_settings(ForgetSettings, values))
+        return with_modality(read)
     from mm.tasks import eval_settings
 
     return eval_settings(values)
