@@ -1,12 +1,16 @@
 """The face track on the leaderboard and its page: a table and pictures of its own, alone or beside other tracks."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
 from cv.leaderboard import SHOWN, cell, studies
 from cv.page import FACES
+from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
 from tests.unlearn.report.logs import Model, write_board
+from unlearn import ROOT
 from unlearn.leaderboard.file import merge_rows, read_rows
 from unlearn.leaderboard.table import latex_table, markdown_table, text_table
 from unlearn.report.html import write_report
@@ -113,3 +117,19 @@ def test_beside_other_tracks_faces_are_a_section_of_the_page(study, browser):
     assert browser.run("return document.querySelectorAll('#board-table tbody tr').length") == 3  # gold, base, npo
     assert browser.run("return [...document.querySelectorAll('nav a')].pop().textContent") == "Faces"
     assert browser.console() == []
+
+
+def test_the_script_shows_the_faces_that_a_leaderboard_holds(study):
+    for name, seed in (("gold", 1), ("log", 2)):
+        log = make_log(seed=seed)
+        save_log(study / name, log, make_meta(log))
+    merge_rows(study / "board.json", face_rows())
+    logs = [f"{word}={study / name}/eval_log_aggregated.json"
+            for word, name in (("retain_result", "gold"), ("ckpt_result", "log"))]  # fmt: skip
+    command = [sys.executable, "aggregate_eval_stat.py", *logs, f"save_file={study / 'board.json'}", "markdown=true"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said, page = done.stdout, (study / "board.html").read_text()
+    assert "U-LIRA" in said and "16 models of 80 people" in said and "3 rows in" in said
+    assert 'data-nav="Faces"' in page and "Forgetting a face" in page
+    assert "| scrub | 10.0 [10.0, 10.0] |" in (study / "board.md").read_text()

@@ -11,6 +11,7 @@ from sweeps.jobs import base_job, forget_jobs, gold_jobs
 from sweeps.runner import plans, run_jobs
 from sweeps.settings import Sweep
 from sweeps.tracks import StudyTrack, Track, find, is_study, presets
+from tests.sweeps.test_presets import sweep_of
 
 TRACK = '''
 """A benchmark whose rows are called otherwise."""
@@ -61,6 +62,8 @@ def test_every_track_has_what_a_sweep_asks_for(name: str) -> None:
 
 def test_defaults_follow_the_track() -> None:
     assert Sweep(track="nlp").model_family == "llama-mini" and Sweep(track="nlp").modalities == ["text"]
+    assert sweep_of("track=nlp").model_family == "llama-mini", "no vision model is trained as a text model"
+    assert sweep_of("track=nlp").save_dir == "runs/llama-mini" and sweep_of("track=cv").splits == ["forget10"]
     assert Sweep().save_dir == "runs/llava-mini" and Sweep(track="cv").save_dir == "runs/faces"
     with pytest.raises(ValueError, match="no module sound.track; tracks here are cv, mm, nlp"):
         Sweep(track="sound")
