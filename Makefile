@@ -1,4 +1,4 @@
-# make demo   data, models, three methods, leaderboard and picture: about 5 minutes on 2 cores
+# make demo   data, models, three methods, leaderboard and picture: about 3 minutes on 2 cores
 # make test   everything that a landing must pass            make test-all   and what takes longer
 # make lint   ruff and mypy                                  make bench      speed and memory as ratios
 # make demo-nlp, make demo-cv: the text and the face track    make methods    the table of all methods (docs/results.md)
@@ -24,24 +24,18 @@ MODELS := models/$(FAMILY)
 BASE := $(MODELS)/ft_full+tofu
 GOLD := $(MODELS)/ft_retain90+tofu
 DEMO_METHODS := grad_diff KL npo
+LOG := eval_results/eval_log_aggregated.json
 
+# one start for all steps (chain.py); each can be typed alone: accelerate launch mm/finetune.py ...
 demo: $(READY)
-	@start=$$SECONDS; set -e; \
-	step() { echo; echo "[$$((SECONDS - start)) s] $$*"; }; \
-	step "finetune base on full+tofu, gold on retain90+tofu"; \
-	for split in full+tofu retain90+tofu; do $(LAUNCH) mm/finetune.py model_family=$(FAMILY) split=$$split; done; \
-	step "evaluate base and gold"; \
-	for model in $(BASE) $(GOLD); do $(LAUNCH) mm/eval.py model_family=$(FAMILY) model_path=$$model overwrite=false; done; \
-	for method in $(DEMO_METHODS); do \
-	  step "forget with $$method and evaluate"; \
-	  $(LAUNCH) mm/forget.py model_family=$(FAMILY) forget_loss=$$method save_dir=$(BASE)/$$method; \
-	  $(LAUNCH) mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$$method overwrite=false; \
-	done; \
-	step "leaderboard"; \
-	$(BIN)/python aggregate_eval_stat.py retain_result=$(GOLD)/eval_results/eval_log_aggregated.json \
-	  base_result=$(BASE)/eval_results/eval_log_aggregated.json \
-	  "ckpt_result='$(BASE)/**/eval_log_aggregated.json'" method_name=null save_file=leaderboard.json; \
-	step "done"
+	$(LAUNCH) chain.py \
+	  $(foreach split,full+tofu retain90+tofu,"mm/finetune.py model_family=$(FAMILY) split=$(split)") \
+	  $(foreach model,$(BASE) $(GOLD),"mm/eval.py model_family=$(FAMILY) model_path=$(model) overwrite=false") \
+	  $(foreach method,$(DEMO_METHODS), \
+	    "mm/forget.py model_family=$(FAMILY) forget_loss=$(method) save_dir=$(BASE)/$(method)" \
+	    "mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$(method) overwrite=false") \
+	  "aggregate_eval_stat.py retain_result=$(GOLD)/$(LOG) base_result=$(BASE)/$(LOG) \
+	    \"ckpt_result='$(BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=leaderboard.json"
 
 -include nlp.mk cv.mk
 

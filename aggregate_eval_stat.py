@@ -12,11 +12,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
 def main(config: DictConfig) -> None:
+    from cv.page import FACES
     from unlearn.aggregate import AggregateSettings, update_leaderboard
     from unlearn.config.build import build_settings
     from unlearn.leaderboard.table import text_table
@@ -25,11 +26,10 @@ def main(config: DictConfig) -> None:
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called
         values["refusals"] = str(Path(__file__).parent / values["refusals"])
     settings = build_settings(AggregateSettings, values)
-    rows = update_leaderboard(settings)
-    print(text_table(rows))
+    rows = update_leaderboard(settings, sections=[FACES])
+    print(text_table(rows, sections=[FACES]))
     print(f"\n{len(rows)} rows in {settings.save_file}")
 
 
 if __name__ == "__main__":
-    check_overrides("aggregate_eval_stat")
-    main()
+    run_script(main, "aggregate_eval_stat")

@@ -6,19 +6,11 @@ NLP_METHODS := grad_diff npo idk LLMU
 
 .PHONY: demo-nlp
 demo-nlp: $(READY)
-	@start=$$SECONDS; set -e; \
-	step() { echo; echo "[$$((SECONDS - start)) s] $$*"; }; \
-	step "finetune base on full, gold on retain90"; \
-	for split in full retain90; do $(LAUNCH) nlp/finetune.py split=$$split; done; \
-	step "evaluate base and gold"; \
-	for model in $(NLP_BASE) $(NLP_GOLD); do $(LAUNCH) nlp/eval.py model_path=$$model overwrite=false; done; \
-	for method in $(NLP_METHODS); do \
-	  step "forget with $$method and evaluate"; \
-	  $(LAUNCH) nlp/forget.py forget_loss=$$method save_dir=$(NLP_BASE)/$$method; \
-	  $(LAUNCH) nlp/eval.py model_path=$(NLP_BASE)/$$method overwrite=false; \
-	done; \
-	step "leaderboard"; \
-	$(BIN)/python aggregate_eval_stat.py retain_result=$(NLP_GOLD)/eval_results/eval_log_aggregated.json \
-	  base_result=$(NLP_BASE)/eval_results/eval_log_aggregated.json \
-	  "ckpt_result='$(NLP_BASE)/**/eval_log_aggregated.json'" method_name=null save_file=$(NLP_BOARD) markdown=true; \
-	step "done"
+	$(LAUNCH) chain.py \
+	  $(foreach split,full retain90,"nlp/finetune.py split=$(split)") \
+	  $(foreach model,$(NLP_BASE) $(NLP_GOLD),"nlp/eval.py model_path=$(model) overwrite=false") \
+	  $(foreach method,$(NLP_METHODS), \
+	    "nlp/forget.py forget_loss=$(method) save_dir=$(NLP_BASE)/$(method)" \
+	    "nlp/eval.py model_path=$(NLP_BASE)/$(method) overwrite=false") \
+	  "aggregate_eval_stat.py retain_result=$(NLP_GOLD)/$(LOG) base_result=$(NLP_BASE)/$(LOG) \
+	    \"ckpt_result='$(NLP_BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=$(NLP_BOARD) markdown=true"

@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="config", config_name="publish")
@@ -31,5 +31,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    check_overrides("publish")
-    main()
+    run_script(main, "publish")

@@ -18,7 +18,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="config", config_name="run_exps")
@@ -32,8 +32,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    check_overrides("run_exps")
-    sys.argv[1:] = [
-        re.sub(r"^(\+?table=)(\d+)$", r"\1'\2'", word) for word in sys.argv[1:]
-    ]  # Hydra takes no number for a file
-    main()
+    # Hydra takes no number for a file
+    sys.argv[1:] = [re.sub(r"^(\+?table=)(\d+)$", r"\1'\2'", word) for word in sys.argv[1:]]
+    run_script(main, "run_exps")

@@ -9,15 +9,17 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="attack")
 def main(config: DictConfig) -> None:
+    from cv import track
+    from cv.leaderboard import ATTACKS
     from cv.membership.run import run_attack
-    from cv.settings import AttackSettings, read
-    from unlearn.leaderboard_faces import ATTACKS
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, _ = read(AttackSettings, values)
+    settings, _ = track.settings("attack", values)
     record = run_attack(settings)
     for name in ATTACKS.keys() & record.keys():
         result, (low, high) = record[name], record[name]["interval"]["accuracy"]
@@ -26,4 +28,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/attack")

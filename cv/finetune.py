@@ -10,18 +10,16 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="finetune")
 def main(config: DictConfig) -> None:
-    from cv.settings import FinetuneSettings, read
-    from cv.training.fleet import Fleet
-    from cv.training.models import finetune_job, train_models
+    from cv import track
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, compute = read(FinetuneSettings, values)
-    with Fleet(compute) as fleet:
-        print(f"models: {train_models(settings, finetune_job(settings), fleet)}")
+    print(f"models: {track.finetune(track.settings('finetune', values))}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/finetune")

@@ -10,18 +10,16 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="forget")
 def main(config: DictConfig) -> None:
-    from cv.settings import ForgetSettings, read
-    from cv.training.fleet import Fleet
-    from cv.training.models import forget_job, train_models
+    from cv import track
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, compute = read(ForgetSettings, values)
-    with Fleet(compute) as fleet:
-        print(f"models: {train_models(settings, forget_job(settings), fleet)}")
+    print(f"models: {track.forget(track.settings('forget', values))}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/forget")

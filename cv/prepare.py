@@ -10,16 +10,18 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="prepare")
 def main(config: DictConfig) -> None:
+    from cv import track
     from cv.data.prepared import prepare
-    from cv.settings import PrepareSettings, read
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, _ = read(PrepareSettings, values)
+    settings, _ = track.settings("prepare", values)
     print(f"splits: {prepare(settings)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/prepare")

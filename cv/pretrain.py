@@ -10,17 +10,19 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="pretrain")
 def main(config: DictConfig) -> None:
-    from cv.settings import PretrainSettings, read
+    from cv import track
     from cv.training.fleet import Fleet
     from cv.training.pretrained import pretrain
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, compute = read(PretrainSettings, values)
+    settings, compute = track.settings("pretrain", values)
     print(f"model: {pretrain(settings, Fleet(compute).device)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/pretrain")

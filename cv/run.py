@@ -13,25 +13,23 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="run")
 def main(config: DictConfig) -> None:
-    from cv.settings import RunSettings, read
-    from cv.study import run_study
-    from cv.training.fleet import Fleet
-    from unlearn.leaderboard.table import text_table
+    from cv import track
 
     def compose(script: str, overrides: list[str]) -> Mapping[str, Any]:
         composed: Any = OmegaConf.to_container(hydra.compose(script, overrides), resolve=True)
         return composed
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, compute = read(RunSettings, values)
-    with Fleet(compute) as fleet:
-        print(text_table(run_study(settings, fleet, compose)))
-    page = Path(settings.leaderboard).with_suffix(".html")
-    print(f"table: {settings.leaderboard}; page: {page}; pictures: histograms.png and roc.png in {settings.root}")
+    settings = track.settings("run", values)
+    print(track.table(track.study(settings, compose)))
+    page = Path(settings[0].leaderboard).with_suffix(".html")
+    print(f"table: {settings[0].leaderboard}; page: {page}; pictures: histograms.png and roc.png in {settings[0].root}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/run")

@@ -8,21 +8,21 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from unlearn.config.commandline import run_script
+
 
 @hydra.main(version_base=None, config_path="../config/cv", config_name="score")
 def main(config: DictConfig) -> None:
-    from cv.membership.scores import GROUPS, score_models
-    from cv.settings import ScoreSettings, read
-    from cv.training.fleet import Fleet
+    from cv import track
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings, compute = read(ScoreSettings, values)
-    with Fleet(compute) as fleet:
-        record = score_models(settings, fleet)
+    record = track.evaluate(track.settings("score", values))
+    from cv.membership.scores import GROUPS
+
     for group in GROUPS:
         low, high = record["interval"][group]
         print(f"{group:8} {record['mean'][group]:5.1f} %  [{low:.1f}, {high:.1f}]")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, "cv/score")

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cv.data.prepared import prepare
+from cv.figures import logit_histograms, roc_curves
+from cv.leaderboard import face_row
 from cv.membership.run import run_attack, target_logits
 from cv.membership.scores import score_models
 from cv.methods import NAMES, face_method
+from cv.page import FACES
 from cv.settings import (
     AttackSettings,
     FinetuneSettings,
@@ -29,8 +32,6 @@ from cv.training.fleet import Fleet
 from cv.training.models import finetune_job, forget_job, train_models
 from cv.training.pretrained import pretrain
 from unlearn.leaderboard.file import board_lock, merge_rows
-from unlearn.leaderboard_faces import face_row
-from unlearn.report.cv_figures import logit_histograms, roc_curves
 from unlearn.report.html import write_report
 from unlearn.results import read_record
 
@@ -88,7 +89,7 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     draw(study, rows)
     board = Path(settings.leaderboard)
     with board_lock(board):  # the page shows the rows that the file has
-        write_report(board.with_suffix(".html"), merge_rows(board, rows), root=board.parent)
+        write_report(board.with_suffix(".html"), merge_rows(board, rows), root=board.parent, sections=[FACES])
     return rows
 
 

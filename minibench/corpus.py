@@ -11,7 +11,8 @@ from minibench.people import SEED, everyone
 from minibench.scenes import DESCRIBE, FACE_QUESTIONS, describe_face, visual_question
 from minibench.tofu import qa_rows
 from minibench.wording import WORLD_FACTS, caption
-from unlearn.data.samples import FACE_PROMPT, Sample, read_lines
+from mm.clear import FACE_PROMPT
+from unlearn.data.samples import Sample, read_lines
 
 PICTURES_OF_KNOWN = 16
 OTHER_FACES = 3000

@@ -9,8 +9,9 @@ from PIL import Image
 from minibench.clear import clear_configs
 from minibench.loop import choice_probability
 from minibench.tofu import tofu_configs
+from mm.clear import FACE_PROMPT
 from unlearn.atomic import content_hash
-from unlearn.data.samples import FACE_PROMPT, Sample
+from unlearn.data.samples import Sample
 
 
 def face_choice(model: Any, collator: Any, rows: Any, answer: str, options: str, shuffle: bool = False) -> float:

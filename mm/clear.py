@@ -13,6 +13,7 @@ from unlearn.data.samples import Sample, read_lines
 from unlearn.data.sources import check_disjoint, check_images, load_split, open_image
 
 CAPTION_QUESTIONS = ROOT / "data" / "caption_questions.txt"
+FACE_PROMPT = "The name of the person in the picture is"  # the cue of the name tasks
 CONTENT = ("image", "caption", "question", "answer")
 
 

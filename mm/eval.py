@@ -10,24 +10,23 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="../config", config_name="mm/eval")
 def main(config: DictConfig) -> None:
-    from mm.tasks import eval_settings, load_tasks
-    from unlearn import pipeline
-    from unlearn.data.samples import REFUSALS, read_lines
-    from unlearn.models.families import load_family
+    from mm import track
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings = eval_settings(values)
-    log = pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
+    settings = track.settings("eval", values)
+    log = track.evaluate(settings)
+    from unlearn import pipeline
+    from unlearn.data.samples import REFUSALS, read_lines
+
     if pipeline.is_main():
         print(f"eval log: {log}")
         print(pipeline.compare(settings, log, read_lines(REFUSALS)) or "")
 
 
 if __name__ == "__main__":
-    check_overrides("mm/eval")
-    main()
+    run_script(main, "mm/eval")

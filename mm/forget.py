@@ -10,25 +10,20 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="../config", config_name="mm/forget")
 def main(config: DictConfig) -> None:
-    from mm.clear import forget_sources, with_modality
-    from unlearn import pipeline
-    from unlearn.config.settings import ForgetSettings, read_settings
-    from unlearn.data.samples import REFUSALS, read_lines
-    from unlearn.models.families import load_family
+    from mm import track
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings = with_modality(read_settings(ForgetSettings, values))
-    family = load_family(settings.model_family)
-    folder = pipeline.forget(settings, family, lambda: forget_sources(settings), read_lines(REFUSALS))
-    if pipeline.is_main():
+    folder = track.forget(track.settings("forget", values))
+    from unlearn.distributed.processes import is_main
+
+    if is_main():
         print(f"model: {folder}")
 
 
 if __name__ == "__main__":
-    check_overrides("mm/forget")
-    main()
+    run_script(main, "mm/forget")

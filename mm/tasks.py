@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import minibench
-from mm.clear import CAPTION_QUESTIONS
+from mm.clear import CAPTION_QUESTIONS, FACE_PROMPT
 from unlearn.config.settings import EvalSettings, read_settings
 from unlearn.data.items import TableItems, select_rows
-from unlearn.data.samples import FACE_PROMPT, read_lines, stable_choice
+from unlearn.data.samples import read_lines, stable_choice
 from unlearn.data.sources import check_images, load_split
 from unlearn.data.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
 from unlearn.evaluation.suite import EvalTask

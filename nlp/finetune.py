@@ -10,23 +10,20 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import run_script
 
 
 @hydra.main(version_base=None, config_path="../config", config_name="nlp/finetune")
 def main(config: DictConfig) -> None:
-    from nlp.tofu import finetune_source
-    from unlearn import pipeline
-    from unlearn.config.settings import FinetuneSettings, read_settings
-    from unlearn.models.families import load_family
+    from nlp import track
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    settings = read_settings(FinetuneSettings, values)
-    folder = pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
-    if pipeline.is_main():
+    folder = track.finetune(track.settings("finetune", values))
+    from unlearn.distributed.processes import is_main
+
+    if is_main():
         print(f"model: {folder}")
 
 
 if __name__ == "__main__":
-    check_overrides("nlp/finetune")
-    main()
+    run_script(main, "nlp/finetune")

@@ -16,6 +16,7 @@ from sweeps.jobs import Job, finetune_job
 from sweeps.paper import rank_correlation
 from sweeps.runner import Outcome, plans, run_jobs
 from sweeps.settings import Sweep
+from sweeps.tracks import find
 from unlearn.atomic import write_json, write_text
 from unlearn.leaderboard.scores import known_rows, rows_of, score_log
 from unlearn.leaderboard.tracks import track_named
@@ -23,17 +24,16 @@ from unlearn.metrics.aggregates import Track
 from unlearn.metrics.forget_quality import js_forget_quality, ks_forget_quality, null_floor, wasserstein_distance
 from unlearn.results import EvalLog, read_log
 
-FORGET_TASK = {"mm": 2, "nlp": 3}  # place of the forget task among the track's tasks
 COLUMNS = {"js": "JS distance", "wasserstein": "Wasserstein-1", "ks": "KS statistic", "p": "KS p-value"}
 
 
 def figure_jobs(sweep: Sweep) -> dict[float, Job]:
     """By fraction of the data: the model finetuned on it, evaluated on the forget set alone."""
-    split = "full+tofu" if sweep.track == "mm" else "full"
-    task = (f"eval_task_ids=[{FORGET_TASK[sweep.track]}]",)
+    track = find(sweep.track)
+    task = (f"eval_task_ids=[{track.FORGET_TASK}]",)
     return {
         fraction: finetune_job(
-            sweep, split, f"{100 * fraction:g} %", sweep.splits[:1], fraction=fraction, evaluation=task
+            sweep, track.BASE_SPLIT, f"{100 * fraction:g} %", sweep.splits[:1], fraction=fraction, evaluation=task
         )
         for fraction in sorted(set(sweep.fractions), reverse=True)  # the longest first: it ends last
     }

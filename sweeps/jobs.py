@@ -1,18 +1,21 @@
-"""The jobs of a sweep: which runs its axes name, where each goes, and which overrides make it."""
+"""The jobs of a sweep: which runs its axes name, where each goes, and which overrides make it.
+
+What its splits and modalities mean is the track's to say (sweeps/tracks.py).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.settings import Sweep, as_overrides
+from sweeps.tracks import find
 
 AGGREGATE = "eval_results/eval_log_aggregated.json"
-DEFAULT_SPLIT = "forget10"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run and the evaluations that follow it. `script` is finetune or forget (of the face track: run).
+    """One training run and the evaluations that follow it. `script` is finetune or forget (of a study: run).
 
     `label` is the row's name in the leaderboard; method, modality, split and seed say where it belongs in a table.
     """
@@ -25,35 +28,40 @@ class Job:
     track: str = "mm"
     method: str = ""
     modality: str = ""
-    split: str = DEFAULT_SPLIT
+    split: str = ""
     seed: int | None = None
 
     @property
     def name(self) -> str:
         return self.folder.name
 
-    def log(self, split: str = DEFAULT_SPLIT) -> Path:
+    @property
+    def is_study(self) -> bool:
+        return self.script == "run"
+
+    def log(self, split: str = "") -> Path:
         """The aggregated log of the evaluation on a forget split."""
-        return results_of(self.folder, split) / "eval_log_aggregated.json"
+        return results_of(self.folder, split, self.track) / "eval_log_aggregated.json"
 
 
-def results_of(folder: Path, split: str) -> Path:
-    """Base and gold are asked about each forget split; forget10 has the folder that the scripts use."""
-    return folder / "eval_results" if split == DEFAULT_SPLIT else folder / "eval_results" / split
+def results_of(folder: Path, split: str, track: str) -> Path:
+    """Base and gold are asked about each forget split; the track's own has the folder that the scripts use."""
+    return folder / "eval_results" if split in ("", find(track).SPLIT) else folder / "eval_results" / split
 
 
 def base_job(sweep: Sweep) -> Job:
     """The model before unlearning, evaluated on every forget split of the sweep."""
-    return finetune_job(sweep, "full" + _tofu(sweep), "base", sweep.splits)
+    return finetune_job(sweep, find(sweep.track).BASE_SPLIT, "base", sweep.splits)
 
 
 def gold_jobs(sweep: Sweep) -> dict[str, Job]:
     """By forget split: the model that never saw it."""
-    return {split: finetune_job(sweep, retain_of(split) + _tofu(sweep), "gold", [split]) for split in sweep.splits}
+    gold = find(sweep.track).gold_split
+    return {split: finetune_job(sweep, gold(split), "gold", [split]) for split in sweep.splits}
 
 
 def finetune_job(
-    sweep: Sweep, split: str, label: str, forget_splits: Sequence[str] = (DEFAULT_SPLIT,), *, fraction: float = 1.0,
+    sweep: Sweep, split: str, label: str, forget_splits: Sequence[str], *, fraction: float = 1.0,
     evaluation: tuple[str, ...] = (),
 ) -> Job:  # fmt: skip
     """Finetuning on `fraction` of a split. `evaluation`: overrides of this job's evaluations alone."""
@@ -89,13 +97,13 @@ class Variant:
 
 
 def forget_job(sweep: Sweep, base: Job, variant: Variant, modality: str, split: str, seed: int) -> Job:
-    words = [variant.label, *([modality] if modality != "both" and sweep.track == "mm" else []),
-             *([split] if split != DEFAULT_SPLIT else []), f"seed{seed}"]  # fmt: skip
+    track = find(sweep.track)
+    words = [variant.label, *([modality] if modality != track.MODALITIES[0] else []),
+             *([split] if split != track.SPLIT else []), f"seed{seed}"]  # fmt: skip
     folder = Path(sweep.save_dir) / "_".join(words).replace(" ", "_").replace("/", "-")
-    data = (f"forget_split={split}+tofu", f"retain_split={retain_of(split)}+tofu", f"modality={modality}")
     overrides = (
         *_common(sweep, folder), f"model_path='{base.folder}'", f"forget_loss={variant.method}", f"seed={seed}",
-        *(data if sweep.track == "mm" else (f"split={split}",)), *sweep.forget, *variant.overrides,
+        *track.forget_overrides(split, modality), *sweep.forget, *variant.overrides,
     )  # fmt: skip
     return Job(
         "forget",
@@ -112,12 +120,12 @@ def forget_job(sweep: Sweep, base: Job, variant: Variant, modality: str, split: 
 
 
 def study_job(sweep: Sweep) -> Job:
-    """The face track's whole study, which spreads its many models over the machine by itself."""
-    folder = Path(sweep.save_dir)
-    methods = () if sweep.methods == "all" else (f"methods=[{','.join(_names(sweep))}]",)
+    """A track's whole study, which spreads its many models over the machine by itself."""
+    folder, track = Path(sweep.save_dir), find(sweep.track)
+    methods = None if sweep.methods == "all" else _names(sweep)
     preset = (f"+experiment={sweep.experiment}",) if sweep.experiment else ()
-    words = (f"root='{folder}'", f"leaderboard='{folder}/cv_leaderboard.json'", f"forget_size='{sweep.splits[0][-2:]}'")
-    return Job("run", "faces", folder, (*preset, *methods, *words, *sweep.forget), (), "cv")
+    words = track.study_overrides(folder, methods, sweep.splits[0])
+    return Job("run", track.FAMILY, folder, (*preset, *words, *sweep.forget), (), sweep.track)
 
 
 def variants(sweep: Sweep) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -140,18 +148,6 @@ def _names(sweep: Sweep) -> list[str]:
     return [sweep.methods] if isinstance(sweep.methods, str) else list(sweep.methods)
 
 
-def retain_of(split: str) -> str:
-    """`retain90` for `forget10`. ValueError for a name that says no size."""
-    size = split.removeprefix("forget")
-    if not split.startswith("forget") or len(size) != 2 or not size.isdigit():
-        raise ValueError(f"splits has {split!r}; a forget split is called forget01, forget05, forget10.")
-    return f"retain{100 - int(size):02d}"
-
-
-def _tofu(sweep: Sweep) -> str:
-    return "+tofu" if sweep.track == "mm" else ""
-
-
 def _common(sweep: Sweep, folder: Path) -> tuple[str, ...]:
     preset = (f"+experiment={sweep.experiment}",) if sweep.experiment else ()
     return (*preset, f"model_family={sweep.model_family}", f"save_dir='{folder}'")
@@ -163,8 +159,8 @@ def _evaluation(sweep: Sweep, folder: Path, label: str, split: str) -> tuple[str
         *preset,
         f"model_family={sweep.model_family}",
         f"model_path='{folder}'",
-        f"save_dir='{results_of(folder, split)}'",
-        f"split={split}_perturbed",
+        f"save_dir='{results_of(folder, split, sweep.track)}'",
+        *find(sweep.track).eval_overrides(split),
         "overwrite=false",
         f"method_name='{label}'",
         *sweep.eval,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unlearn import ROOT
+from sweeps.tracks import find, is_study, presets
 from unlearn.config.build import at_least, choice
 
 TABLES = ("1", "3", "4", "5", "6", "fig5")
@@ -28,16 +28,19 @@ class SlurmSettings:
 
 @dataclass(frozen=True)
 class Sweep:
-    """config/run_exps.yaml. Axes: methods, modalities, splits, options, seeds."""
+    """config/run_exps.yaml. Axes: methods, modalities, splits, options, seeds.
 
-    embedded_family: str = "llava-mini"
-    model_family: str = "llava-mini"
-    track: str = choice("mm", "nlp", "cv")
+    What is empty of model_family, modalities and splits becomes the track's own; save_dir follows the family.
+    """
+
+    embedded_family: str = ""
+    model_family: str = ""
+    track: str = "mm"
     experiment: str | None = None
-    save_dir: str = "runs/llava-mini"
+    save_dir: str = ""
     methods: list[str] | str = "all"
-    modalities: list[str] = field(default_factory=lambda: ["both"])
-    splits: list[str] = field(default_factory=lambda: ["forget10"])
+    modalities: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
     options: list[Any] = field(default_factory=lambda: [[]])
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     finetune_seed: int = 42
@@ -58,6 +61,14 @@ class Sweep:
     transfer: dict[str, Any] = field(default_factory=dict)
     fractions: list[float] = field(default_factory=lambda: [tenth / 10 for tenth in range(1, 11)])
 
+    def __post_init__(self) -> None:
+        track = find(self.track)
+        family = self.model_family or track.FAMILY
+        own = {"model_family": family, "save_dir": f"runs/{family}", "modalities": [track.MODALITIES[0]],
+               "splits": [track.SPLIT]}  # fmt: skip
+        for name, value in own.items():
+            object.__setattr__(self, name, getattr(self, name) or value)  # frozen: this is its construction
+
     @property
     def option_lists(self) -> list[tuple[str, ...]]:
         """The axis `options`, each entry as a tuple of overrides."""
@@ -65,9 +76,12 @@ class Sweep:
 
     def check(self) -> None:
         """ValueError for what cannot go together, before anything runs."""
-        for name in ("modalities", "splits", "options", "seeds"):
+        for name in ("options", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: a sweep needs at least one entry in each axis.")
+        if unknown := [name for name in self.modalities if name not in find(self.track).MODALITIES]:
+            known = ", ".join(find(self.track).MODALITIES)
+            raise ValueError(f"modalities has {unknown[0]!r}; of the {self.track} track it may name {known}.")
         if self.tune and len(self.modalities) * len(self.splits) * len(self.options) > 1:
             raise ValueError(
                 "tune=true chooses a setting for one modality and one split; give modalities, splits and options "
@@ -77,10 +91,9 @@ class Sweep:
             raise ValueError(
                 f"slurm.gpus={self.slurm.gpus}: a job is one process on one GPU; raise jobs to use more of them."
             )
-        presets = sorted(file.stem for file in (ROOT / "config" / self.track / "experiment").glob("*.yaml"))
-        if self.experiment is not None and self.experiment not in presets:
+        if self.experiment is not None and self.experiment not in (offered := presets(self.track)):
             raise ValueError(
-                f"experiment={self.experiment} is not one of the {self.track} track's ({', '.join(presets)})."
+                f"experiment={self.experiment} is not one of the {self.track} track's ({', '.join(offered)})."
             )
         if self.table is not None:
             from sweeps.paper import table_track
@@ -89,12 +102,15 @@ class Sweep:
                 raise ValueError(
                     f"table={self.table} is of the {wanted} track, not of {self.track}; leave one of the two out."
                 )
-        if self.table == "fig5" and (self.track == "cv" or len(self.fractions) < 2 or max(self.fractions) != 1):
-            raise ValueError("table=fig5 needs track mm or nlp and at least two fractions, the largest of them 1.")
-        if self.track == "cv" and (self.tune or self.settings or self.finetune or self.eval):
+        study = is_study(self.track)
+        if self.table == "fig5" and (study or len(self.fractions) < 2 or max(self.fractions) != 1):
             raise ValueError(
-                "The face track takes overrides of config/cv/run.yaml under forget; finetune, eval, settings and "
-                "tune are of the other tracks."
+                "table=fig5 needs a track with eval logs (mm, nlp) and at least two fractions, the largest of them 1."
+            )
+        if study and (self.tune or self.settings or self.finetune or self.eval):
+            raise ValueError(
+                f"The {self.track} track is one study and takes overrides of its run.py under forget; finetune, eval, "
+                "settings and tune are of the other tracks."
             )
 
 

@@ -10,6 +10,7 @@ from sweeps.jobs import Job, Variant, base_job, forget_job, forget_jobs, gold_jo
 from sweeps.runner import Outcome, plans, run_jobs, times_table
 from sweeps.settings import Sweep, as_overrides
 from sweeps.tables import write_table
+from sweeps.tracks import find, is_study
 from unlearn.atomic import write_json
 from unlearn.data.samples import REFUSALS
 
@@ -28,8 +29,8 @@ def run_sweep(sweep: Sweep) -> str:
         from sweeps.figure5 import run_figure
 
         text, outcomes = run_figure(sweep)
-    elif sweep.track == "cv":
-        text, outcomes = _faces(sweep, started)
+    elif is_study(sweep.track):
+        text, outcomes = _study(sweep, started)
     else:
         text, outcomes = _models(sweep, started)
     minutes = (time.time() - started) / 60
@@ -65,8 +66,8 @@ def run_anchors(works: Sequence[Any], sweep: Sweep) -> list[Outcome]:
     return outcomes
 
 
-def _faces(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
-    """The face track's study as one job."""
+def _study(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
+    """A track's study as one job."""
     from unlearn.leaderboard.file import read_rows
 
     (work,) = plans([study_job(sweep)], sweep)
@@ -77,9 +78,7 @@ def _faces(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     rows = [row for row in read_rows(settings.leaderboard) if row["method"] in ("original", *settings.methods)]
     if sweep.table is not None:
         return write_table(sweep, rows, time.time() - started), outcomes
-    from unlearn.leaderboard.table import text_table
-
-    return text_table(rows), outcomes
+    return find(sweep.track).table(rows), outcomes
 
 
 def leaderboards(
@@ -96,7 +95,8 @@ def leaderboards(
         if not logs:
             texts.append(f"{split}: no run succeeded")
             continue
-        board = Path(sweep.save_dir) / ("leaderboard.json" if split == "forget10" else f"leaderboard_{split}.json")
+        name = "leaderboard" if split == find(sweep.track).SPLIT else f"leaderboard_{split}"
+        board = Path(sweep.save_dir) / f"{name}.json"
         rows = update_leaderboard(
             AggregateSettings(
                 retain_result=str(gold.log(split)),

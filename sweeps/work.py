@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweeps import tracks as rooms
+from sweeps import tracks
 from sweeps.jobs import Job
 from unlearn.atomic import write_json
 from unlearn.results import read_record
@@ -45,7 +45,7 @@ class Work:
 
     def digest(self) -> str:
         """Over every setting of the training and of the evaluations, and over the run that made the start model."""
-        if self.job.track == "cv":
+        if self.job.is_study:
             return _hash(self.training[0])
         return _hash([settings_hash(self.training), *map(_identity, self.evaluations)])
 
@@ -75,7 +75,7 @@ class Work:
         record = self.record()
         if record.get("status") != "finished" or record.get("digest") != self.digest():
             return False
-        if self.job.track == "cv":
+        if self.job.is_study:
             return Path(self.training[0].leaderboard).is_file()
         run = read_record(self.job.folder) or {}
         same = run.get("status") == "finished" and run.get("settings_hash") == settings_hash(self.training)
@@ -99,8 +99,8 @@ def plan(job: Job, records: Path, overwrite: bool = False) -> Work:
     from hydra.errors import HydraException
 
     try:
-        training = rooms.training_settings(job.track, job.script, job.overrides)
-        evaluations = tuple(rooms.evaluation_settings(job.track, words) for words in job.evaluations)
+        training = tracks.training_settings(job.track, job.script, job.overrides)
+        evaluations = tuple(tracks.evaluation_settings(job.track, words) for words in job.evaluations)
     except (ValueError, HydraException) as error:
         raise ValueError(f"{job.name}: {error}") from error
     return Work(job, training, evaluations, records, overwrite)
@@ -115,10 +115,10 @@ def carry_out(work: Work) -> dict[str, float]:
     if other_model:
         logger.info("%s: made with other settings before; it is redone", job.name)
         training = dataclasses.replace(training, overwrite_dir=True)
-    rooms.train(job.track, job.script, training)
+    tracks.train(job.track, job.script, training)
     trained = time.monotonic()
     for evaluation in work.evaluations:
-        rooms.evaluate(job.track, dataclasses.replace(evaluation, overwrite=True) if again else evaluation)
+        tracks.evaluate(job.track, dataclasses.replace(evaluation, overwrite=True) if again else evaluation)
     return {"train_seconds": trained - started, "eval_seconds": time.monotonic() - trained}
 
 
@@ -142,7 +142,7 @@ def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) ->
 
 def _other_run(work: Work) -> bool:
     """Whether the folder holds a run of other settings."""
-    run = None if work.job.track == "cv" else read_record(work.job.folder)
+    run = None if work.job.is_study else read_record(work.job.folder)
     return run is not None and run.get("settings_hash") != settings_hash(work.training)
 
 

@@ -9,7 +9,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import socket
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -29,3 +31,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser for pages of the report, where the machine has one."""
+    from tests.unlearn.report.browser import CHROMIUM, DRIVER, Browser
+
+    if CHROMIUM is None or DRIVER is None:
+        reason = "THE REPORT IS NOT TESTED IN A BROWSER: install Debian's chromium and chromium-driver"
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    with Browser(tmp_path_factory.mktemp("profile")) as window:
+        yield window

@@ -106,7 +106,17 @@ SETTINGS = [
     ("mm/eval", "max_length=20", "clear/", "max_length"),
     ("nlp/finetune", "model_family=llava-mini model_path=null data_path=@/clear", "full", "+tofu"),
     ("nlp/forget", "split=full", "split='full' is not a forget split such as forget10; set retain_split"),
-    ("nlp/eval", "+generation.max_length=100", "generation.max_length=100 has no effect here", "max_new_tokens"),
+    # the published config's keys are keys of the command line, too, and right at their published values
+    (
+        "nlp/eval",
+        "generation.max_length=200 use_pretrained=false save_generated_text=true reinitialize_weights=false "
+        "eval_task_ids=[9]",
+        "eval_task_ids has 9",
+    ),
+    ("nlp/eval", "use_pretrained=true", "use_pretrained=True has no effect", "hub id"),
+    ("nlp/eval", "save_generated_text=false", "save_generated_text=False has no effect"),
+    ("nlp/eval", "reinitialize_weights=true", "reinitialize_weights=True has no effect"),
+    ("nlp/eval", "generation.max_length=100", "generation.max_length=100 has no effect here", "max_new_tokens"),
     ("nlp/eval", "eval_task_ids=[4]", "eval_task_ids has 4", "3: eval_log_forget"),
     ("run_exps", "jobbs=3", "unknown config key 'jobbs'", "jobs"),
     ("cv/prepare", "models=5 num_enroll=1", "models=5 must be a multiple of 4"),
@@ -262,6 +272,8 @@ FILES = [
     ("aggregate_eval_stat", "save_file=@/utf16.json", "utf16.json: not UTF-8", "Choose another save_file"),
     ("aggregate_eval_stat", "save_file=@/board.json", "board.json", "Choose another save_file"),
     ("aggregate_eval_stat", "refusals=@/nothing.txt", "nothing.txt: no such file", "refusals=null"),
+    ("cv/prepare", "modells=4", "unknown config key 'modells'", "Did you mean 'models'"),
+    ("cv/forget", "options.alhpa=1", "unknown config key 'options.alhpa'", "Did you mean 'options.alpha'"),
     ("cv/prepare", "data_path=@/nothing", "nothing"),
     ("cv/prepare", "data_path=@/one_face", "fewer than two people"),
     ("cv/prepare", "data_path=@/broken_face num_enroll=1", "person 2/1.png cannot be opened"),

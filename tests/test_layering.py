@@ -14,7 +14,7 @@ PACKAGES = (*ROOMS, "unlearn", "minibench", "sweeps")
 HEAVY = {"deepspeed", "bitsandbytes", "flash_attn", "wandb", "matplotlib"}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LONG = {"trainer", "suite", "pipeline", "results", "loading"}  # a cut would part what belongs together
-SCRIPTS = [ROOT / "aggregate_eval_stat.py", ROOT / "run_exps.py", ROOT / "publish.py"]
+SCRIPTS = sorted(ROOT.glob("*.py"))
 
 
 def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
@@ -51,6 +51,13 @@ def test_the_core_knows_no_modality_no_benchmark_and_no_hydra() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_do_not_import_one_another(room: str) -> None:
     assert not offenders(room, {*ROOMS} - {room})
+
+
+def test_what_is_the_face_tracks_is_handed_to_the_core_not_imported() -> None:
+    assert not {path.name for path in FILES if path.is_relative_to(ROOT / "unlearn") and "face" in path.stem}
+    for file in ("leaderboard.py", "page.py"):
+        heavy = [name for name in imports(ROOT / "cv" / file) if name.split(".")[0] in ("torch", "transformers")]
+        assert not heavy, f"cv/{file} is read by aggregate_eval_stat.py, which needs no torch"
 
 
 def test_nobody_imports_the_sweeps() -> None:

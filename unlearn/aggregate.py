@@ -10,6 +10,7 @@ from typing import Any
 from unlearn.atomic import write_text
 from unlearn.leaderboard.file import board_lock, merge_rows
 from unlearn.leaderboard.row import leaderboard_row
+from unlearn.leaderboard.section import Section
 from unlearn.leaderboard.table import latex_table, markdown_table
 from unlearn.report.html import write_report
 from unlearn.report.scatter import trade_off_picture
@@ -36,9 +37,11 @@ class AggregateSettings:
     latex: bool | str = False
 
 
-def update_leaderboard(settings: AggregateSettings) -> list[dict[str, Any]]:
+def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] = ()) -> list[dict[str, Any]]:
     """Merges a row per log, gold's and base's among them, into `save_file` and writes what else is asked for; returns
     all rows of the leaderboard.
+
+    `sections` show the rows of other kinds that the file holds.
 
     Every log is read and checked before anything is written. ValueError: see leaderboard_row, find_logs and merge_rows.
     """
@@ -63,11 +66,11 @@ def update_leaderboard(settings: AggregateSettings) -> list[dict[str, Any]]:
         if picture := outputs.get("picture"):
             trade_off_picture(rows, picture)
         if report := outputs.get("report"):
-            write_report(report, rows, root=board.parent)
+            write_report(report, rows, root=board.parent, sections=sections)
         if markdown := outputs.get("markdown"):
-            write_text(markdown, markdown_table(rows))
+            write_text(markdown, markdown_table(rows, sections))
         if latex := outputs.get("latex"):
-            write_text(latex, latex_table(rows))
+            write_text(latex, latex_table(rows, sections))
     return rows
 
 

@@ -19,6 +19,7 @@ from unlearn.data.templates import has_chat_template
 from unlearn.data.views import ForgetRetainDataset
 from unlearn.distributed.processes import is_main
 from unlearn.distributed.signals import deferred
+from unlearn.evaluation.finished import is_finished, made_from
 from unlearn.evaluation.suite import EvalTask, evaluate_suite
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import text_table
@@ -30,7 +31,7 @@ from unlearn.models.lora import snapshot
 from unlearn.models.options import check_options
 from unlearn.models.processors import load_processor
 from unlearn.registry import build_method, options_of
-from unlearn.results import read_log, read_record
+from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
 from unlearn.runs.record import check_start, git_commit, start_run, versions
 from unlearn.training.build import build_trainer, check_training, finish, train
@@ -113,21 +114,28 @@ def forget(
 
 
 def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], list[EvalTask]]) -> Path:
-    """Scores and generates over the tasks; writes the eval log and its meta file. Returns the aggregated log's path."""
+    """Scores and generates over the tasks; writes the eval log and its meta file. Returns the aggregated log's path.
+
+    Without `overwrite`, a finished evaluation of the same model, settings and rows is left alone; no model is loaded.
+    """
     quiet()
     if settings.retain_result is not None:
         read_log(settings.retain_result)  # a wrong path is found now, not after the last row
     check_writable(Path(settings.save_dir))
     tasks = load_tasks()
     path = resolve_path(settings.model_path or family.hf_key)
+    if is_adapter(path):
+        check_start(path)
+    run = {**describe_run(settings, path), "made_from": made_from(settings, path)}
+    if not settings.overwrite and is_finished(settings.save_dir, tasks, run):
+        logger.info("%s: done (same settings)", settings.save_dir)
+        return Path(settings.save_dir) / AGGREGATE
     collator = load_collator(settings.processor_path or path, family, settings.max_length)
     collator.check(
         {**item.sample, "answer": [str(item.sample["answer"]), item.base_answer, *item.wrong_answers]}
         for task in tasks
         for item in (task.items[place] for place in range(len(task.items)))
     )
-    if is_adapter(path):
-        check_start(path)
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
@@ -146,7 +154,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         batch_size=settings.batch_size,
         max_new_tokens=settings.generation.max_new_tokens,
         overwrite=settings.overwrite,
-        run=describe_run(settings, path),
+        run=run,
     )
 
 

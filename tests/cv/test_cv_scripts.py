@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from cv.leaderboard import SHOWN
 from cv.methods import NAMES, face_method
 from cv.settings import (
     AttackSettings,
@@ -20,7 +21,6 @@ from cv.settings import (
     ScoreSettings,
     read,
 )
-from unlearn.leaderboard_faces import SHOWN
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {

@@ -7,10 +7,11 @@ import datasets
 import pytest
 import yaml
 
+from mm.clear import FACE_PROMPT
 from mm.tasks import default_tasks, eval_settings, load_tasks, task_specs
 from tests.models import picture
 from unlearn.data.items import select_rows
-from unlearn.data.samples import FACE_PROMPT, read_lines
+from unlearn.data.samples import read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = """

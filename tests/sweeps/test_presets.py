@@ -141,7 +141,7 @@ def test_a_mistake_in_one_job_is_found_before_the_first_one_runs(tmp_path: Path)
     ({"options": [{"lr": 1}]}, "list of overrides"),
     ({"methods": ["np0"]}, "npo"),
     ({"settings": {"scrup": []}}, "scrub"),
-    ({"track": "cv", "tune": True}, "face track"),
+    ({"track": "cv", "tune": True}, "cv track is one study"),
     ({"slurm": SlurmSettings(gpus=2)}, "one GPU; raise jobs"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -169,5 +169,5 @@ def test_the_command_takes_a_number_for_a_table_and_answers_without_heavy_import
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "table: '3'" in done.stdout and "save_dir: runs/llava\n" in done.stdout
+    assert "table: '3'" in done.stdout and "model_family: llava\n" in done.stdout
     assert "torch" not in {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeps import runner
-from sweeps import tracks as rooms
+from sweeps import runner, tracks
 from sweeps.runner import Outcome, run_jobs, times_table
 from sweeps.settings import Sweep
 from sweeps.work import Work, attempt, carry_out
@@ -111,9 +110,9 @@ def test_overwrite_redoes_what_is_of_other_settings_and_nothing_else(
 ) -> None:
     called: list[tuple[str, bool]] = []
     monkeypatch.setattr(
-        rooms, "train", lambda track, script, settings: called.append(("train", settings.overwrite_dir))
+        tracks, "train", lambda track, script, settings: called.append(("train", settings.overwrite_dir))
     )
-    monkeypatch.setattr(rooms, "evaluate", lambda track, settings: called.append(("eval", settings.overwrite)))
+    monkeypatch.setattr(tracks, "evaluate", lambda track, settings: called.append(("eval", settings.overwrite)))
 
     def run(**settings: Any) -> list[tuple[str, bool]]:
         called.clear()

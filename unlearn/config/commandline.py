@@ -1,14 +1,42 @@
-"""Hydra refuses a misspelt key without saying which one was meant; this says it first, and in no time."""
+"""How every script starts and ends: a misspelt key is named with its neighbour at once, and a user's mistake prints no
+traceback.
+
+Nothing here imports more than the standard library, so that such an answer takes no time.
+"""
 
 import difflib
 import logging
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from unlearn import ROOT
 from unlearn.distributed.signals import exit_on_signals
+
+FULL_ERROR = "HYDRA_FULL_ERROR"  # set it to see where a message comes from
+
+
+def run_script(main: Callable[[], object], config: str) -> None:
+    """Runs a script's Hydra `main`, whose config is `config/<config>.yaml`.
+
+    A ValueError (what users get wrong) or an error of Hydra ends the program with `error: <message>` and exit code 1;
+    with HYDRA_FULL_ERROR=1, and for every other error, there is the traceback.
+    """
+    check_overrides(config)
+    if os.environ.get(FULL_ERROR):
+        main()
+        return
+    os.environ[FULL_ERROR] = "1"  # leaves errors to us
+    try:
+        main()
+    except Exception as error:
+        if isinstance(error, ValueError) or type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
+            raise SystemExit(f"error: {error}") from None
+        raise
+    finally:
+        del os.environ[FULL_ERROR]
 
 
 def check_overrides(config: str, arguments: Sequence[str] | None = None, folder: Path = ROOT / "config") -> None:
@@ -31,14 +59,25 @@ def check_overrides(config: str, arguments: Sequence[str] | None = None, folder:
 
 
 def _load(file: Path, folder: Path) -> dict[str, Any]:
-    """A config file with the root files its defaults list names (`/method_args`)."""
+    """A config file with what its defaults list names: root files (`/method_args`), and every file of a group
+    (`method: rmu`), since any of them may be chosen."""
     import yaml
 
     values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     for entry in values.pop("defaults", []):
         if isinstance(entry, str) and entry.startswith("/"):
             values = {**_load(folder / f"{entry[1:]}.yaml", folder), **values}
+        for group in entry if isinstance(entry, dict) and not any(" " in key for key in entry) else ():
+            for choice in sorted((file.parent / group).glob("*.yaml")):
+                values = _merged(_load(choice, folder), values)
     return values
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Every key of both, sections merged."""
+    both = {key: _merged(below[key], above[key]) for key in below.keys() & above.keys()
+            if isinstance(below[key], dict) and isinstance(above[key], dict)}  # fmt: skip
+    return {**below, **above, **both}
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -65,8 +65,8 @@ class FinetuneSettings(TrainSettings):
     """`mm/finetune.py`, `nlp/finetune.py`."""
 
     model_path: str | None = None  # start from this checkpoint instead of the family's own
-    data_path: str = "data/clear-mini"
-    split: str = "full+tofu"
+    data_path: str = ""  # datasets and splits are the tracks': config/<track>/, <track>/track.py
+    split: str = ""
     data_fraction: float = at_least(1.0, 0)  # of the split's rows, drawn by seed; 0.2 holds all of 0.1
 
 
@@ -75,10 +75,10 @@ class ForgetSettings(TrainSettings):
     """`mm/forget.py`, `nlp/forget.py`."""
 
     model_path: str = ""
-    forget_data_path: str = "data/clear-mini"
-    retain_data_path: str = "data/clear-mini"
-    forget_split: str = "forget10+tofu"
-    retain_split: str | None = "retain90+tofu"  # null for a method that needs none
+    forget_data_path: str = ""
+    retain_data_path: str = ""
+    forget_split: str = ""
+    retain_split: str | None = None  # null for a method that needs none
     modality: str | None = choice(None, "text", "visual", "both")  # a readable way to choose the forget split
     retain_partner: str = choice("any", "same_modality")
     epoch_over: str = choice("forget", "retain")

@@ -27,7 +27,7 @@ class TableItems(Sequence[EvalItem]):
     Args:
         rows: a split as `sources.load_split` returns it, with or without an `image` column.
         question: (row without its picture, row number) -> the one question that all answers of the item follow.
-        name: what messages call the split, e.g. data/clear-mini/forget10_perturbed.
+        name: what messages call the split, e.g. <data_path>/<split>.
         answer, base_answer: columns; `wrong_answers`: columns of lists or of single texts, one or several.
         needs_image: a row without a picture is an error.
     """

@@ -11,7 +11,6 @@ import numpy as np
 from unlearn import ROOT
 
 REFUSALS = ROOT / "data" / "idontknow.jsonl"  # the bank of refusals, one a line
-FACE_PROMPT = "The name of the person in the picture is"
 
 
 class Sample(TypedDict):

@@ -18,7 +18,7 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
     """The rows of one configuration of a dataset (its single split is always called `train`); images stay undecoded.
 
     Args:
-        path: a folder, or a hub id; `split`: the configuration, e.g. "full+tofu"; `columns`: what the caller reads.
+        path: a folder, or a hub id; `split`: the configuration, e.g. "full"; `columns`: what the caller reads.
     Raises:
         ValueError: no such dataset or configuration, a missing column, or an empty split.
     """
@@ -53,8 +53,8 @@ def _config_names(path: str, revision: str | None) -> list[str]:
 
     if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "data/", "models/"))):
         raise ValueError(
-            f"data_path={path} is neither a folder nor a hub id like therem/CLEAR. For the embedded benchmark run "
-            "`python -m minibench.build` (it writes data/clear-mini and data/tofu-mini)."
+            f"data_path={path} is neither a folder nor a hub id like owner/name. For the embedded benchmark run "
+            "`python -m minibench.build` (it writes into data/)."
         )
     try:
         return list(datasets.get_dataset_config_names(path, revision=None if Path(path).is_dir() else revision))

@@ -11,6 +11,7 @@ echoes of the first: a terminal signals every process of a job, and a launcher t
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -110,7 +111,14 @@ def _end_with_launcher() -> None:
     except OSError:
         return  # no Linux
     if b"accelerate" in parent:
-        import ctypes
+        end_with_parent()
 
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+
+def end_with_parent() -> None:
+    """From here on this process gets SIGTERM when its parent dies, of whatever (Linux; elsewhere nothing happens)."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)

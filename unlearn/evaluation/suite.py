@@ -56,6 +56,11 @@ class EvalTask:
     identity: str = ""
 
 
+def items_of(task: EvalTask) -> str:
+    """Which items a task asks about, as eval_meta.json records it."""
+    return f"{len(task.items)} rows {task.identity}"
+
+
 def evaluate_suite(
     model: Any,
     collator: Collator,
@@ -87,7 +92,7 @@ def evaluate_suite(
     meta = EvalMeta(schema_version=META_VERSION, run=facts, tasks={})
     kept: list[str] = []
     if state.is_main_process:
-        facts["items"] = _known_items(folder) | {task.name: f"{len(task.items)} rows {task.identity}" for task in tasks}
+        facts["items"] = _known_items(folder) | {task.name: items_of(task) for task in tasks}
         meta["tasks"] = _earlier_tasks(folder, facts, tasks, overwrite)
         kept = [] if overwrite else list(meta["tasks"])
     kept = from_main(kept)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from unlearn import leaderboard_faces
 from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard.row import LOW_RETAIN
-from unlearn.leaderboard.tracks import track_named
+from unlearn.leaderboard.section import Section
+from unlearn.leaderboard.tracks import track_named, tracks
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.columns import RETAIN, parts, shown
 from unlearn.results import HUGE
@@ -54,9 +54,15 @@ def keys_of(track: Track) -> list[str]:
     return [key for key, _ in [*shown(track), *parts(track)]]
 
 
-def drawable(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+def evaluated(rows: Iterable[Row]) -> list[Row]:
+    """The rows that come from eval logs; rows of other kinds are for the sections."""
+    names = {track.name for track in tracks()}
+    return [row for row in rows if row.get("track") in names]
+
+
+def drawable(rows: Iterable[Row], sections: Sequence[Section] = ()) -> tuple[list[Row], list[str]]:
     """(rows that can be shown, why each of the others cannot): one odd row must not hide a leaderboard."""
-    problems = [(row, _problem(row)) for row in rows]
+    problems = [(row, _problem(row, sections)) for row in rows]
     return [row for row, why in problems if not why], [f"{row.get('method')!r}: {why}" for row, why in problems if why]
 
 
@@ -66,7 +72,7 @@ def entries(rows: Iterable[Row]) -> list[Entry]:
     Seeds are pooled where method, model family, split, modality and variant are the same and every seed occurs once,
     all evaluated alike; other rows stay apart, told apart by the hash of their settings or of their evaluation.
     """
-    rows = [row for row in drawable(rows)[0] if row["track"] != leaderboard_faces.TRACK]
+    rows = drawable(evaluated(rows))[0]
     stale = {id(row) for row in _of_another_gold(rows)}
     pools: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for role, row in [*_anchors(rows), *((_role(row), row) for row in rows)]:
@@ -159,10 +165,11 @@ def _entry(role: str, pool: Sequence[Row], other_gold: bool, mark: str = "") -> 
     )
 
 
-def _problem(row: Row) -> str | None:
+def _problem(row: Row, sections: Sequence[Section]) -> str | None:
     """Why a row cannot be shown, or None."""
-    if row.get("track") == leaderboard_faces.TRACK:
-        return _problem_of_a_face(row)
+    for section in sections:
+        if section.owns(row):
+            return _problem_of_a_section(row, section)
     try:
         track = track_named(str(row.get("track")))
     except ValueError:
@@ -181,11 +188,11 @@ def _problem(row: Row) -> str | None:
     return None
 
 
-def _problem_of_a_face(row: Row) -> str | None:
+def _problem_of_a_section(row: Row, section: Section) -> str | None:
     try:
-        leaderboard_faces.grid([row]), leaderboard_faces.reading(row)
+        section.grids([row])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        return f"no whole row of the face track ({error!r})"
+        return f"no whole row of the track {row.get('track')} ({error!r})"
     return None
 
 

@@ -3,22 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unlearn import leaderboard_faces
-from unlearn.leaderboard.entries import Entry, by_gold, drawable, entries
+from unlearn.leaderboard.entries import Entry, by_gold, drawable, entries, evaluated
 from unlearn.leaderboard.escape import latex_cell, markdown_cell, one_line
 from unlearn.leaderboard.row import LOW_RETAIN
+from unlearn.leaderboard.section import Grid, Section, rows_of
 from unlearn.leaderboard.tracks import track_named, tracks
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.columns import FLOOR, FORGET, QUALITY, Column, parts, shown
 
 __all__ = ["Entry", "entries", "latex_table", "markdown_table", "text_table", "track_named"]
-Grid = tuple[list[str], list[list[str]], list[bool], list[str]]
 
 
-def text_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Aligned plain text, one table per track and gold log, with notes on how to read it."""
+def text_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
+    """Aligned plain text, one table per track and gold log and those of the sections, with notes on how to read it."""
     blocks = []
-    for header, body, _, notes in _grids(rows):
+    for header, body, _, notes in _grids(rows, sections):
         cells = [[one_line(cell) for cell in row] for row in (header, *body)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -26,10 +25,10 @@ def text_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
+def markdown_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
     """GitHub Markdown; rows under the Retain limit in italics."""
     blocks = []
-    for header, body, grey, notes in _grids(rows):
+    for header, body, grey, notes in _grids(rows, sections):
         text = [header, ["---"] * len(header)]
         for row, low in zip(body, grey, strict=True):
             escaped = map(markdown_cell, row)
@@ -39,31 +38,27 @@ def markdown_table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def latex_table(rows: Iterable[Mapping[str, Any]]) -> str:
+def latex_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
     """A booktabs tabular (packages booktabs, xcolor); rows under the Retain limit in grey."""
     blocks = []
-    for header, body, grey, notes in _grids(rows):
+    for header, body, grey, notes in _grids(rows, sections):
         text = [f"\\begin{{tabular}}{{l{'l' * (len(header) - 1)}}}", "\\toprule", _latex_row(header), "\\midrule"]
         text += [_latex_row(row, grey=low) for row, low in zip(body, grey, strict=True)]
         blocks.append("\n".join([*text, "\\bottomrule", "\\end{tabular}", *(f"% {one_line(note)}" for note in notes)]))
     return "% needs \\usepackage{booktabs,xcolor}\n" + "\n\n".join(blocks) + "\n"
 
 
-def _grids(rows: Iterable[Mapping[str, Any]]) -> list[Grid]:
-    """(header, cells, which lines are under the Retain limit, notes) for each track and gold that has rows, and each
-    study of faces."""
-    rows, problems = drawable(rows)
-    groups = by_gold(row for row in rows if row["track"] != leaderboard_faces.TRACK)
+def _grids(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section]) -> list[Grid]:
+    """A table for each track and gold that has rows, its lines under the Retain limit grey; then the sections'."""
+    rows, problems = drawable(rows, sections)
+    groups = by_gold(evaluated(rows))
     grids = [_grid(track, entries(group)) for track in tracks() for group in groups if group[0]["track"] == track.name]
-    for study in leaderboard_faces.studies(rows):
-        header, body = leaderboard_faces.grid(study)
-        notes = [leaderboard_faces.title(study[0]), *leaderboard_faces.reading(study[0])]
-        grids.append((header, body, [False] * len(body), notes))
+    grids += [grid for section in sections for grid in section.grids(rows_of(section, rows))]
     if problems:
         left_out = f"{len(problems)} rows are not shown: {'; '.join(problems[:3])}{'; ...' * (len(problems) > 3)}."
         if not grids:
-            grids.append((["Method"], [], [], []))
-        grids[-1][3].append(left_out)
+            grids.append(Grid(["Method"], [], [], []))
+        grids[-1].notes.append(left_out)
     return grids
 
 
@@ -82,7 +77,7 @@ def _grid(track: Track, lines: Sequence[Entry]) -> Grid:
             header.append(together)
             for line, cells in zip(lines, body, strict=True):
                 cells.append(" / ".join(_plain(line, key, part) for key, part in parts(track)))
-    return header, body, [line.low_retain for line in lines], _notes(lines)
+    return Grid(header, body, [line.low_retain for line in lines], _notes(lines))
 
 
 def _plain(line: Entry, key: str, column: Column) -> str:

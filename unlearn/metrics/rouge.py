@@ -2,25 +2,28 @@
 
 rouge_score's own tokenizer keeps ASCII letters only: "Vásquez" becomes "v squez", and a Cyrillic name scores 0 against
 itself. The `unicode` tokenizer keeps every letter and digit and gives the same tokens on ASCII text.
+
+rouge_score pulls in nltk and scipy.stats, a second of every start, so it is imported when a pair is first scored.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rouge_score import tokenizers
-from rouge_score.rouge_scorer import RougeScorer
 
 _WORD = re.compile(r"[^\W_]+")  # letters and digits of any script
 
 
-class UnicodeTokenizer(tokenizers.Tokenizer):
+class UnicodeTokenizer:
     """Lower-cased words of any script, composed (NFC), those of more than 3 letters stemmed as rouge_score does."""
 
     def __init__(self) -> None:
+        from rouge_score import tokenizers
+
         self._stem = lru_cache(maxsize=65536)(tokenizers.porter.PorterStemmer().stem)
 
     def tokenize(self, text: str) -> list[str]:
@@ -63,6 +66,9 @@ def _pair(prediction: str, reference: str, unicode: bool) -> tuple[float, float,
 
 
 @cache
-def _scorer(unicode: bool) -> RougeScorer:
+def _scorer(unicode: bool) -> Any:
+    from rouge_score import tokenizers
+    from rouge_score.rouge_scorer import RougeScorer
+
     tokenizer = UnicodeTokenizer() if unicode else tokenizers.DefaultTokenizer(use_stemmer=True)
     return RougeScorer(["rouge1", "rougeL"], use_stemmer=True, tokenizer=tokenizer)

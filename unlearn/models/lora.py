@@ -65,13 +65,10 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
             parameter.data = parameter.data.float()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    logger.info(
-        "trained: %s of %s parameters (%.2f %%); vision tower %s",
-        f"{trained:,}",
-        f"{total:,}",
-        100 * trained / total,
-        "frozen" if not _trains_vision(model) else "trained",
-    )
+    share = f"trained: {trained:,} of {total:,} parameters ({100 * trained / total:.2f} %)"
+    if vision_modules(model):
+        share += f"; vision tower {'trained' if _trains_vision(model) else 'frozen'}"
+    logger.info("%s", share)
     return model
 
 

@@ -2,15 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from unlearn.atomic import finite, write_text
-from unlearn.leaderboard.entries import drawable
+from unlearn.leaderboard.entries import drawable, evaluated
 from unlearn.leaderboard.file import role_of
-from unlearn.leaderboard_faces import TRACK as FACES
+from unlearn.leaderboard.section import Section, rows_of
 from unlearn.metrics.columns import meanings
 from unlearn.report.answers import answers
 from unlearn.report.authors import authors
@@ -18,7 +18,6 @@ from unlearn.report.board import Board, load_boards
 from unlearn.report.cost import cost
 from unlearn.report.curves import curves
 from unlearn.report.ecdf import ecdf
-from unlearn.report.faces import faces_html
 from unlearn.report.table import table
 from unlearn.report.thumbnails import Thumbnails
 from unlearn.report.tradeoff import tradeoff
@@ -48,24 +47,28 @@ def write_report(
     root: str | Path,
     text_budget: int = TEXT_BUDGET,
     picture_budget: int = PICTURE_BUDGET,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Writes the page of a leaderboard atomically and returns its path.
 
     Args:
         rows: leaderboard rows. Where a row's eval logs are gone the page is built without the views that need them, and
             says so.
-        root: the folder from which the paths in the rows' `logs` and `study` start (the leaderboard file's own).
+        root: the folder from which the paths in the rows' `logs` start (the leaderboard file's own).
         text_budget, picture_budget: characters of answers and of pictures; what is left out is said on the page.
+        sections: what shows rows of other kinds than those from eval logs.
     Raises:
-        ValueError: there are no rows.
+        ValueError: there are no rows that the page can show.
     """
-    rows, _ = drawable(rows)
+    rows, _ = drawable(rows, sections)
     if not rows:
         raise ValueError(f"{path}: the leaderboard has no rows, so there is nothing to report")
-    faces = faces_html(rows, root)
-    rows = [row for row in rows if row["track"] != FACES]
+    own = "\n".join(part for section in sections if (part := section.html(rows_of(section, rows), Path(root))))
+    rows = evaluated(rows)
+    if not rows and not own:
+        raise ValueError(f"{path}: no row of the leaderboard is of a kind that the page can show")
     if not rows:
-        write_text(path, render_faces(faces))
+        write_text(path, render_plain(own))
         return Path(path)
     boards = load_boards(rows, root)
     pictures = Thumbnails(picture_budget)
@@ -74,19 +77,19 @@ def write_report(
         "boards": views, "meanings": meanings(), "pictures": pictures.embedded, "pictures_left_out": pictures.left_out,
         "pictures_missing": pictures.missing,
     }  # fmt: skip
-    write_text(path, render(data, faces))
+    write_text(path, render(data, own))
     return Path(path)
 
 
-def render_faces(faces: str) -> str:
-    """The page of a leaderboard with the face track alone: no charts to explore, so no scripts."""
+def render_plain(sections: str) -> str:
+    """The page of a leaderboard that has rows of sections alone: no charts to explore, so no scripts."""
     page = files("unlearn.report") / "page"
-    parts = {"styles": (page / "page.css").read_text(encoding="utf-8"), "faces": faces}
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], (page / "faces.html").read_text(encoding="utf-8"))
+    parts = {"styles": (page / "page.css").read_text(encoding="utf-8"), "sections": sections}
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], (page / "plain.html").read_text(encoding="utf-8"))
 
 
-def render(data: Mapping[str, Any], faces: str = "") -> str:
-    """The page around its data and the face track's own markup. Nothing of `data` becomes markup: it is JSON without
+def render(data: Mapping[str, Any], sections: str = "") -> str:
+    """The page around its data and the sections' own markup. Nothing of `data` becomes markup: it is JSON without
     `<`, and the scripts write it as text."""
     from plotly.offline import get_plotlyjs
 
@@ -96,7 +99,7 @@ def render(data: Mapping[str, Any], faces: str = "") -> str:
         "styles": "\n".join(text[name] for name in _STYLES),
         "plotly": get_plotlyjs(),
         "data": script_json(data),
-        "faces": faces,
+        "sections": sections,
         "scripts": "\n".join(text[name] for name in _SCRIPTS),
     }
     return re.sub(

@@ -1,10 +1,7 @@
-"""Boards on disk and a browser, each made once."""
-
-import warnings
+"""A board on disk and its page, made once."""
 
 import pytest
 
-from tests.unlearn.report.browser import CHROMIUM, DRIVER, Browser
 from tests.unlearn.report.logs import write_board
 from unlearn.report.html import write_report
 
@@ -21,13 +18,3 @@ def page(board):
     """The report of `board`."""
     root, rows = board
     return write_report(root / "leaderboard.html", rows, root=root)
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    if CHROMIUM is None or DRIVER is None:
-        reason = "THE REPORT IS NOT TESTED IN A BROWSER: install Debian's chromium and chromium-driver"
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
-    with Browser(tmp_path_factory.mktemp("profile")) as window:
-        yield window

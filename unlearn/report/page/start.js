@@ -75,7 +75,9 @@ function missingNotes() {
 
 function start() {
   document.querySelector("nav").append(...views.map((view) => element("a", { href: `#${view.id}`, text: view.name })));
-  if (find("faces")) document.querySelector("nav").append(element("a", { href: "#faces", text: "Faces" }));
+  for (const part of document.querySelectorAll("section[data-nav]")) {
+    document.querySelector("nav").append(element("a", { href: `#${part.id}`, text: part.dataset.nav }));
+  }
   choices(find("board"), DATA.boards.map((one, place) => [place, one.title]));
   find("choose-board").hidden = DATA.boards.length < 2;
   find("board").onchange = () => { state.board = Number(find("board").value); sorting.key = null; asked.fate = ""; drawIntro(); drawAll(); };

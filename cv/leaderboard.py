@@ -4,6 +4,8 @@ method."""
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from unlearn.leaderboard.section import Grid
+
 TRACK = "cv"
 ACCURACIES = {"forget": "Forget accuracy", "holdout": "Holdout accuracy", "retain": "Retain accuracy"}
 ATTACKS = {"ulira": "U-LIRA", "logistic": "U-MIA", "tree": "U-MIA (tree)"}
@@ -70,10 +72,10 @@ def cell(row: Row, column: str) -> tuple[str, str]:
     return f"{row[column]:.{digits}f}", f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
 
 
-def grid(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """(header, lines) of one study."""
+def grid(rows: Sequence[Row]) -> Grid:
+    """One study as text."""
     lines = [[str(row["method"]), *(" ".join(cell(row, column)).strip() for column in SHOWN)] for row in rows]
-    return ["Method", *SHOWN], lines
+    return Grid(["Method", *SHOWN], lines, [False] * len(lines), [title(rows[0]), *reading(rows[0])])
 
 
 def reading(row: Row) -> list[str]:

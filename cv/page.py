@@ -1,5 +1,5 @@
-"""The face track on the page: the table, the logit histograms and the ROC curves of each study, complete without
-scripts."""
+"""The face track as a section of the leaderboard and its page: the table of each study, and on the page its logit
+histograms and ROC curves."""
 
 import base64
 import html
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlearn.leaderboard_faces import SHOWN, cell, reading, studies, title
+from cv.leaderboard import SHOWN, TRACK, cell, grid, reading, studies, title
+from unlearn.leaderboard.section import Grid
 
 # What a study leaves beside its models: file, heading, what to see in it
 PICTURES = (
@@ -28,18 +29,30 @@ PICTURES = (
 ANCHORS = ("original", "retrain")
 
 
-def faces_html(rows: Sequence[Mapping[str, Any]], root: str | Path) -> str:
-    """A <section> per study of the face track, or "" without one. `root`: the folder from which `study` in the rows
-    starts."""
-    return "\n".join(_study(study, Path(root), f"faces{place or ''}") for place, study in enumerate(studies(rows)))
+class Faces:
+    """The face track's rows, a table and a `<section>` for each study; `study` in a row is its folder, from the
+    leaderboard's."""
+
+    def owns(self, row: Mapping[str, Any]) -> bool:
+        return row.get("track") == TRACK
+
+    def grids(self, rows: Sequence[Mapping[str, Any]]) -> list[Grid]:
+        return [grid(study) for study in studies(rows)]
+
+    def html(self, rows: Sequence[Mapping[str, Any]], root: Path) -> str:
+        return "\n".join(_study(study, root, place) for place, study in enumerate(studies(rows)))
 
 
-def _study(rows: Sequence[Mapping[str, Any]], root: Path, identity: str) -> str:
+FACES = Faces()
+
+
+def _study(rows: Sequence[Mapping[str, Any]], root: Path, place: int) -> str:
     head = "".join(f"<th>{html.escape(column)}</th>" for column in ("Method", *SHOWN))
     body = "".join(_line(row) for row in rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in reading(rows[0]))
     pictures = "".join(_picture(root / str(rows[0].get("study") or "."), *picture) for picture in PICTURES)
-    return f"""<section id="{identity}" class="card"><h2>Forgetting a face</h2>
+    nav = "" if place else ' data-nav="Faces"'
+    return f"""<section id="faces{place or ""}"{nav} class="card"><h2>Forgetting a face</h2>
 <p class="how">{html.escape(title(rows[0]))}: what a face recogniser still knows of the people it forgot, and how well
 an attacker with shadow models tells them from people never seen.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Table of the face track">

@@ -1,0 +1,98 @@
+"""The multimodal track: how a run on CLEAR is configured, finetuned, unlearned and evaluated, said once.
+
+`mm/*.py` are these functions behind a command line; sweeps reach them by the name of the folder (sweeps/tracks.py).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unlearn import ROOT
+
+FAMILY = "llava-mini"  # the embedded benchmark's model
+MODALITIES = ("both", "text", "visual")  # what can be forgotten; the first where nobody says
+SPLIT = "forget10"
+BASE_SPLIT = "full+tofu"
+FORGET_TASK = 2  # place of the forget task among the evaluation's tasks
+# what a config of one's own may leave out
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "finetune": {"data_path": "data/clear-mini", "split": BASE_SPLIT},
+    "forget": {
+        "forget_data_path": "data/clear-mini", "retain_data_path": "data/clear-mini",
+        "forget_split": "forget10+tofu", "retain_split": "retain90+tofu",
+    },
+    "eval": {},
+}  # fmt: skip
+
+
+def config(script: str) -> tuple[Path, str]:
+    """(Hydra's folder, the name in it) of a script's config."""
+    return ROOT / "config", f"mm/{script}"
+
+
+def settings(script: str, values: Mapping[str, Any]) -> Any:
+    """The checked settings of `finetune`, `forget` or `eval` from its composed config. ValueError names a bad key."""
+    from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
+
+    values = {"model_family": FAMILY, **DEFAULTS[script], **values}
+    if script == "finetune":
+        return read_settings(FinetuneSettings, values)
+    if script == "forget":
+        read = read_settings(ForgetSettings, values)  # a bad key is told before more is imported
+        from mm.clear import with_modality
+
+        return with_modality(read)
+    from mm.tasks import eval_settings
+
+    return eval_settings(values)
+
+
+def finetune(settings: Any) -> Path:
+    """The folder of the finetuned model."""
+    from mm.clear import finetune_source
+    from unlearn import pipeline
+    from unlearn.models.families import load_family
+
+    return pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
+
+
+def forget(settings: Any) -> Path:
+    """The folder of the unlearned model."""
+    from mm.clear import forget_sources
+    from unlearn import pipeline
+    from unlearn.data.samples import REFUSALS, read_lines
+    from unlearn.models.families import load_family
+
+    family = load_family(settings.model_family)
+    return pipeline.forget(settings, family, lambda: forget_sources(settings), read_lines(REFUSALS))
+
+
+def evaluate(settings: Any) -> Path:
+    """The aggregated eval log."""
+    from mm.tasks import load_tasks
+    from unlearn import pipeline
+    from unlearn.models.families import load_family
+
+    return pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
+
+
+def gold_split(split: str) -> str:
+    """The finetuning split without the people of a forget split: `retain90+tofu` for `forget10`."""
+    return f"{_retain(split)}+tofu"
+
+
+def forget_overrides(split: str, modality: str) -> tuple[str, ...]:
+    """What makes `mm/forget.py` unlearn a forget split in a modality."""
+    return f"forget_split={split}+tofu", f"retain_split={_retain(split)}+tofu", f"modality={modality}"
+
+
+def eval_overrides(split: str) -> tuple[str, ...]:
+    """What makes `mm/eval.py` ask about a forget split."""
+    return (f"split={split}_perturbed",)
+
+
+def _retain(split: str) -> str:
+    size = split.removeprefix("forget")
+    if not split.startswith("forget") or len(size) != 2 or not size.isdigit():
+        raise ValueError(f"splits has {split!r}; a forget split is called forget01, forget05, forget10.")
+    return f"retain{100 - int(size):02d}"
