@@ -37,7 +37,12 @@ def test_two_steps_of_everything(tmp_path, family, rank):
         retain_result=str(gold / AGGREGATE), base_result=str(base / AGGREGATE), ckpt_result=str(gone / AGGREGATE),
         save_file=str(tmp_path / "leaderboard.json"),
     ))  # fmt: skip
-    assert row["method"] == "npo" and row["model_family"] == family and row["items"]["Forget"] == 2
+    assert (
+        row["global_batch"] == 4
+        and row["method"] == "npo"
+        and row["model_family"] == family
+        and row["items"]["Forget"] == 2
+    )
     assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["reference"]["method"] == "npo"
     assert (tmp_path / "leaderboard.html").stat().st_size > 10**6
 

@@ -36,7 +36,17 @@ from unlearn.results import EvalLog, as_log, check_same_rows, read_log, require_
 LOW_RETAIN = 0.4  # the paper greys rows below: a model that lost everything has also forgotten
 COMPOSITES = ("Real metric", "Retain metric", "Forget metric", "Model Utility")
 GATE = "Forget metric, base minus gold"
-_RUN = ("model", "model_family", "forget_split", "modality", "seed", "settings_hash", "variant", "commit")
+_RUN = (
+    "model",
+    "model_family",
+    "forget_split",
+    "modality",
+    "seed",
+    "settings_hash",
+    "global_batch",
+    "variant",
+    "commit",
+)
 
 Log = EvalLog | Mapping[str, Any] | str | Path
 
