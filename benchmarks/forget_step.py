@@ -23,7 +23,6 @@ from meters import clock, exact_memory, peak, reset_peak
 from plain_step import plain_loss
 from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
 
-from unlearn import method as contract
 from unlearn.config.settings import LoraSettings
 from unlearn.data.collator import Prompt
 from unlearn.models.forward import StudentForward, score_views
@@ -63,7 +62,7 @@ class Forms:
         self.method_name, self.method = method, build_method(method)
         self.model = prepare_trainable(model, LoraSettings(r=8, init_noise=0.01), freeze_vision=True)
         self.student = StudentForward(self.model).train()
-        self.teacher = Teacher.of(self.student, sums_only=contract.sums_only(self.method))
+        self.teacher = Teacher.of(self.student, sums_only=self.method.teacher_sums_only)
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-5)
         self.items, self.batch_size, self.padder = pairs(2 * batch_size, picture), batch_size, Padder()
         self.views = [view.name for view in self.method.student_views]

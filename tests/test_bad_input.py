@@ -49,6 +49,17 @@ SETTINGS = [
     ("mm/finetune", "LoRA.rank=3", "unknown config key 'LoRA.rank'", "LoRA.r"),
     ("mm/finetune", "+speed=3", "Unknown config key 'speed'"),
     ("mm/finetune", "batch_size=0", "batch_size=0 is too small", "at least 1"),
+    (
+        "mm/finetune",
+        "global_batch_size=12 batch_size=8",
+        "global_batch_size=12 cannot be met: batch_size=8 on 1 process(es) makes steps of multiples of 8",
+        "Take batch_size=1 or 2 or 3 or 4 or 6 or 12 on 1; or global_batch_size=8 or 16",
+    ),
+    (
+        "mm/forget",
+        "global_batch_size=8 batch_size=2 gradient_accumulation_steps=2",
+        "gradient_accumulation_steps=2 contradicts global_batch_size=8, which makes it 4 here",
+    ),
     ("mm/finetune", "batch_size=2.5", "batch_size=2.5 is not a int"),
     ("mm/finetune", "lr=fast", "lr='fast' is not a float", "correct it on the command line or in the config file"),
     ("mm/finetune", "lr=nan", "lr=nan is not a float"),

@@ -40,6 +40,7 @@ def test_two_steps_of_everything(tmp_path, family, rank):
         save_file=str(tmp_path / "leaderboard.json"),
     ))  # fmt: skip
     assert row["method"] == "npo" and row["model_family"] == family and row["items"]["Forget"] == 2
+    assert row["global_batch"] == 4
     assert [anchor["role"] for anchor in anchors] == ["gold", "base"] and anchors[0]["Forget Quality"] == 1.0
     assert json.loads((tmp_path / "leaderboard.json").read_text())[2]["reference"]["method"] == "npo"
     assert (tmp_path / "leaderboard.html").stat().st_size > 10**6

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tests.models import picture, tiny_llava, tiny_qwen2vl
-from unlearn import method as contract
 from unlearn.config.settings import LoraSettings
 from unlearn.data.collator import Collator
 from unlearn.models.forward import StudentForward, score_views
@@ -40,7 +39,7 @@ def test_both_forms_have_one_loss_and_one_gradient(tiny: Any, name: str, epoch: 
     torch.manual_seed(0)
     model = prepare_trainable(copy.deepcopy(teacher_copy), LoraSettings(r=2, init_noise=0.3), freeze_vision=True)
     student, method, collator = StudentForward(model).train(), build_method(name), Collator(processor)
-    teacher = Teacher.of(student, sums_only=contract.sums_only(method))
+    teacher = Teacher.of(student, sums_only=method.teacher_sums_only)
     samples: dict[str, list[Any]] = {
         view: [
             {"question": question, "answer": answer, "image": None if seed is None else picture(seed, 16), "id": answer}

@@ -106,6 +106,18 @@ def test_only_scripts_print() -> None:
     assert not prints
 
 
+def test_only_the_trainer_sets_its_own_state() -> None:
+    owner = ROOT / "unlearn" / "training" / "trainer.py"
+    sets = [
+        f"{path.relative_to(ROOT)}:{node.lineno} sets {ast.unparse(node)}"
+        for path in FILES if path != owner
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del))
+        and ast.unparse(node.value).split(".")[-1] == "trainer"
+    ]  # fmt: skip
+    assert not sets
+
+
 def test_no_file_is_called_like_a_library() -> None:
     """`accelerate launch mm/forget.py` puts mm/ first on the path, where such a file would hide the library."""
     import importlib.metadata

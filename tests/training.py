@@ -8,7 +8,6 @@ import torch
 
 from tests.models import tiny_llava
 from tests.sources import ListSource
-from unlearn import method as contract
 from unlearn.config.settings import ForgetSettings, LoraSettings
 from unlearn.data.collator import Collator
 from unlearn.data.sampler import EpochSampler
@@ -69,7 +68,7 @@ def make_trainer(
     )  # fmt: skip
     sampler = EpochSampler(
         dataset, batch_size=run.batch_size, epochs=run.num_epochs, seed=run.seed, rank=rank, world_size=world_size,
-        passes=lambda epoch: contract.passes(method, epoch), accumulation=run.gradient_accumulation_steps, alike=alike,
+        passes=method.passes, accumulation=run.gradient_accumulation_steps, alike=alike,
     )  # fmt: skip
     steps = steps or -(-len(sampler) // run.gradient_accumulation_steps)
     args = training_arguments(run, steps, warmup, save_steps=save_steps)
@@ -78,7 +77,7 @@ def make_trainer(
     student = StudentForward(trained, method.hidden, default_layer=0)
     return cls(
         student, args, method=method, dataset=dataset, collator=StepCollator(Collator(processor)), sampler=sampler,
-        teacher=Teacher.of(student, sums_only=contract.sums_only(method)) if method.teacher_views else None,
+        teacher=Teacher.of(student, sums_only=method.teacher_sums_only) if method.teacher_views else None,
         processor=processor, stop_when=stop_when, log_grad_norms=log_grad_norms,
     )  # fmt: skip
 

@@ -41,7 +41,9 @@ def watched(folder: Path, rank: int, world_size: int, **options: Any) -> Any:
         keep_retain=0.5,
         **options,
     )
-    Watch(trainer, Collator(tiny_llava()[1]), settings).batch_size = 2  # several batches for each rank
+    watch = Watch(trainer, Collator(tiny_llava()[1]), settings)
+    watch.batch_size = 2  # several batches for each rank
+    trainer.add_callback(watch)
     return trainer
 
 

@@ -1,15 +1,15 @@
 """The contract between a method and everything that runs it.
 
-A method declares once what it needs (views, teacher, hidden states); the dataset, the collator, the teacher and the
-trainer read the declaration. Its `loss` gets scored tensors and calls no model. What most methods leave out
-(`penalty`, `passes`, `finalize`, ...) is read through the functions at the end of this file, which hold the defaults.
+A method is a subclass of `Method`. It declares once what it needs (views, teacher, hidden states); the dataset, the
+collator, the teacher and the trainer read the declaration. Its `loss` gets scored tensors and calls no model.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
 
@@ -17,11 +17,8 @@ from unlearn.scoring import Scored
 
 ViewName = Literal["forget", "retain", "idk", "random", "augmented"]
 Split = Literal["forget", "retain"]
+Side = Literal["forget", "retain"]
 Layer = int | Literal["last"] | None
-
-# Which side a part of a loss belongs to, for the logged gradient norms. Parts are named from these two lists.
-FORGET_PARTS = frozenset({"forget", "idk", "random", "task", "dpo"})
-RETAIN_PARTS = frozenset({"retain", "kl"})
 
 
 @dataclass(frozen=True)
@@ -99,83 +96,118 @@ class Trained:
     lora: Mapping[str, LoraPair] = field(default_factory=dict)
 
 
-class Method(Protocol):
-    """What every method has. Optional members are listed by the functions below."""
+class Method:
+    """What every method is: a subclass, a frozen dataclass whose fields are its options, registered by name.
+
+    It overrides what it needs, as an attribute, a property or a method; all else has its default here. `register`
+    refuses a public member that is not in this list: a misspelt hook would otherwise do nothing, in silence.
+    """
+
+    loss_beta_option: ClassVar[str | None] = None  # the option that the published `loss_beta` overrides
+    # Names of the parts that `loss` returns, by the side they work on; a part in neither is an error.
+    forget_parts: ClassVar[tuple[str, ...]] = ("forget",)
+    retain_parts: ClassVar[tuple[str, ...]] = ("retain",)
 
     @property
     def student_views(self) -> tuple[View, ...]:
-        """What the student is trained on."""
-        ...
+        """What the student is trained on. Every method has its own."""
+        return ()
 
     @property
     def teacher_views(self) -> tuple[View, ...]:
         """What the frozen original model must score; () loads no teacher."""
-        ...
+        return ()
 
     @property
     def hidden(self) -> HiddenSpec | None:
         """Hidden states every view (student's and teacher's) must carry, or None."""
-        ...
+        return None
+
+    @property
+    def teacher_sums_only(self) -> bool:
+        """Whether all that the loss reads of the teacher is `sequence_logps()`, so that a row's score can be computed
+        once and kept."""
+        return False
+
+    @property
+    def reference_path(self) -> str | None:
+        """Path of another reference model than the one training starts from."""
+        return None
+
+    @property
+    def forbids_lora(self) -> str | None:
+        """Why the method cannot be trained with LoRA, or None if it can."""
+        return None
+
+    @property
+    def needs_initial(self) -> bool:
+        """Whether `Trained.initial` must be kept for the penalty."""
+        return False
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        """Named scalar parts, weighted and signed: the trainer adds them up and logs them by name.
+        """Named scalar parts, weighted and signed: the trainer adds them up and logs them by name. Every method has
+        its own.
 
         With `passes`, the mappings hold only the running pass's view and `step.pass_name` names it.
         """
-        ...
+        raise NotImplementedError(f"{type(self).__name__} defines no loss")
+
+    def passes(self, epoch: int) -> tuple[str, ...] | None:
+        """Names of the student views that each form one whole pass of this epoch (counted from 0), in order; None
+        trains all views jointly."""
+        return None
+
+    def penalty(self, trained: Trained, step: StepInfo) -> dict[str, Tensor]:
+        """Named scalar parts on the parameters themselves, added to the loss; they belong to no side."""
+        return {}
+
+    def finalize(self, original: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors to save instead of `trained`.
+
+        Both are state dicts of the trained tensors; with LoRA these are the factors, named with `lora_A` and `lora_B`.
+        """
+        return dict(trained)
 
 
-def sums_only(method: Method) -> bool:
-    """Whether all that the loss reads of the teacher is `sequence_logps()`, so that a row's score can be computed once
-    and kept. Optional attribute `teacher_sums_only`, default False."""
-    return getattr(method, "teacher_sums_only", False)
+HOOKS = frozenset(name for name in vars(Method) if not name.startswith("_"))
 
 
-def passes(method: Method, epoch: int) -> tuple[str, ...] | None:
-    """Names of the student views that each form one whole pass of this epoch (counted from 0), in order; None trains
-    all views jointly. Optional method `passes(epoch)`."""
-    hook = getattr(method, "passes", None)
-    return None if hook is None else hook(epoch)
+@dataclass(frozen=True)
+class Wrapper(Method):
+    """A method around another: what a subclass does not override is the inner method's."""
+
+    method: Method
 
 
-def has_penalty(method: Method) -> bool:
-    """Whether the method adds a term on the parameters themselves."""
-    return hasattr(method, "penalty")
+for _name in HOOKS:
+    setattr(Wrapper, _name, property(operator.attrgetter(f"method.{_name}")))
 
 
-def penalty(method: Method, trained: Trained, step: StepInfo) -> dict[str, Tensor]:
-    """Named scalar parts on the parameters, added to the loss. Optional method `penalty(trained, step)`."""
-    return method.penalty(trained, step) if has_penalty(method) else {}  # type: ignore[attr-defined]
+def defines(method: Method, hook: str) -> bool:
+    """Whether `method` (or, for a wrapper, one inside it) has a member `hook` of its own."""
+    own = getattr(type(method), hook)
+    if isinstance(method, Wrapper) and own is getattr(Wrapper, hook):
+        return defines(method.method, hook)
+    return own is not getattr(Method, hook)
 
 
-def needs_initial(method: Method) -> bool:
-    """Whether `Trained.initial` must be kept. Optional attribute, default False."""
-    return getattr(method, "needs_initial", False)
+def by_side(method: Method, parts: Mapping[str, Tensor]) -> dict[Side, dict[str, Tensor]]:
+    """The parts that `method.loss` returned, by the side they work on.
 
-
-def has_finalize(method: Method) -> bool:
-    """Whether the trained weights are transformed before they are saved."""
-    return hasattr(method, "finalize")
-
-
-def finalize(method: Method, original: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors to save instead of `trained`. Optional method `finalize(original, trained)`, default unchanged.
-
-    Both are state dicts of the trained tensors; with LoRA these are the factors, named with `lora_A` and `lora_B`.
+    Raises:
+        ValueError: no part at all, or one of which the method does not say the side.
     """
-    return method.finalize(original, trained) if has_finalize(method) else dict(trained)  # type: ignore[attr-defined]
-
-
-def check_adapter(method: Method, lora: bool) -> None:
-    """Raise ValueError where the method cannot be trained with LoRA. Optional attribute `forbids_lora`: the reason, or
-    None."""
-    reason = getattr(method, "forbids_lora", None)
-    if lora and reason is not None:
-        raise ValueError(reason)
-
-
-def reference_path(method: Method) -> str | None:
-    """Path of another reference model than the one training starts from. Optional attribute, default None."""
-    return getattr(method, "reference_path", None)
+    sides: dict[Side, dict[str, Tensor]] = {
+        "forget": {name: part for name, part in parts.items() if name in method.forget_parts},
+        "retain": {name: part for name, part in parts.items() if name in method.retain_parts},
+    }
+    strangers = sorted(set(parts) - set(sides["forget"]) - set(sides["retain"]))
+    if strangers or not parts:
+        raise ValueError(
+            f"{type(method).__name__}.loss returned {f'the part {strangers[0]!r}' if strangers else 'no part'}; "
+            f"declared are forget_parts={method.forget_parts} and retain_parts={method.retain_parts}. Name each part "
+            "in one of the two."
+        )
+    return sides

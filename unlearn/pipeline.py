@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from unlearn import method as contract
 from unlearn.atomic import write_json
 from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings
 from unlearn.data.collator import Collator
@@ -23,7 +22,7 @@ from unlearn.evaluation.finished import is_finished, made_from
 from unlearn.evaluation.suite import EvalTask, evaluate_suite
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import text_table
-from unlearn.method import Method
+from unlearn.method import Method, defines
 from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
 from unlearn.models.loading import adapter_base, decoder_count, is_adapter, load_model, resolve_path
@@ -64,9 +63,9 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, start, method, dataset, collator)
     with deferred() as stop:
-        train(trainer, run, settings, stop)
+        ending = train(trainer, settings, stop)
         save_trained(trainer, run.folder, collator, merge=True)
-        return finish(run, trainer)
+        return finish(run, trainer, ending)
 
 
 def forget(
@@ -103,14 +102,15 @@ def forget(
     run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
     watch = Watch(trainer, collator, settings) if settings.eval_while_train else None
-    original = snapshot(trainer.student.model) if contract.has_finalize(method) else {}
+    original = snapshot(trainer.student.model) if defines(method, "finalize") else {}
     with deferred() as stop:
-        train(trainer, run, settings, stop)
-        apply_finalize(method, trainer, original)
+        ending = train(trainer, settings, stop, watch)
+        final = apply_finalize(method, trainer, original)
         if settings.save_model:
-            save_trained(trainer, run.folder, collator, merge=False, best=watch.best_folder if watch else None)
+            best = watch.best_folder if watch else None
+            save_trained(trainer, run.folder, collator, merge=False, best=best, final=final)
         run.record.update(watch.facts() if watch else {})
-        return finish(run, trainer)
+        return finish(run, trainer, ending)
 
 
 def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], list[EvalTask]]) -> Path:
@@ -208,13 +208,14 @@ def choose_method(settings: ForgetSettings) -> Method:
     check_norms(settings.l1_lambda, settings.l0_lambda, settings.l_norm_from, lora)
     if settings.l1_lambda:
         method = with_l1(method, settings.l1_lambda, settings.l_norm_from)
-    contract.check_adapter(method, lora)
+    if lora and method.forbids_lora:
+        raise ValueError(method.forbids_lora)
     check_watch(settings, method)
     if settings.stop_when is not None and "forget" not in {view.name for view in method.student_views}:
         raise ValueError(
             f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null."
         )
-    if reference := contract.reference_path(method):
+    if reference := method.reference_path:
         resolve_path(reference)
     return method
 
@@ -251,6 +252,7 @@ def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
         "settings_hash": record.get("settings_hash"),
         "start": record.get("start"),
         "start_path": made.get("model_path"),
+        "global_batch": record.get("batch", {}).get("global"),
         "variant": record.get("variant"),
         "submitted_by": settings.submitted_by,
         "quantization": settings.quantization,

@@ -1,4 +1,4 @@
-"""Methods by name: `@register("npo")` on a frozen dataclass whose fields are the method's options.
+"""Methods by name: `@register("npo")` on a `Method`, a frozen dataclass whose fields are the method's options.
 
 Names are case-insensitive and keep the published spellings. An unknown name or option raises with its near miss and
 the full list; options are checked against the field's type here and for their range in the class itself.
@@ -7,14 +7,15 @@ the full list; options are checked against the field's type here and for their r
 from __future__ import annotations
 
 import difflib
+import inspect
 import keyword
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from unlearn.method import Method
+from unlearn.method import HOOKS, Method
 
 M = TypeVar("M", bound=Method)
 
@@ -24,7 +25,7 @@ PUBLISHED_LOSS_BETA = 1.0  # default of the published config, handed to every lo
 @dataclass(frozen=True)
 class _Entry:
     name: str
-    cls: type
+    cls: type[Any]  # of a Method
     fixed: Mapping[str, Any]  # fields this name decides, so no options of it
 
     def options(self) -> dict[str, str]:
@@ -40,10 +41,12 @@ def register(name: str, *aliases: str, **fixed: Any) -> Callable[[type[M]], type
     """Class decorator. `fixed` are field values that belong to this name (`forget="ce"` of a `grad_diff_forget_ce...`).
 
     Raises:
-        ValueError: one of the names is taken, in any letter case.
+        ValueError: one of the names is taken, in any letter case, or the class has a member that `Method` does not
+            know or knows as something else.
     """
 
     def decorate(cls: type[M]) -> type[M]:
+        cls = as_method(cls)
         for spelling in (name, *aliases):
             if (taken := _METHODS.get(spelling.lower())) is not None:
                 raise ValueError(f"method {spelling!r} is already registered, by {taken.cls.__qualname__}")
@@ -51,6 +54,52 @@ def register(name: str, *aliases: str, **fixed: Any) -> Callable[[type[M]], type
         return cls
 
     return decorate
+
+
+def as_method(cls: type[M]) -> type[M]:
+    """`cls` as a method; one that does not say `class ...(Method)` gets the defaults all the same.
+
+    Raises:
+        ValueError: no dataclass, no views or loss of its own, or a public member that is neither an option nor a hook
+            of the right kind and signature.
+    """
+    name = cls.__qualname__
+    if not is_dataclass(cls):
+        raise ValueError(f"{name} is no dataclass; write @register above @dataclass(frozen=True)")
+    if not issubclass(cls, Method):
+        cls = type(cls.__name__, (cls, Method), {k: getattr(cls, k) for k in ("__module__", "__qualname__", "__doc__")})
+    for needed in ("student_views", "loss"):
+        if getattr(cls, needed, None) is getattr(Method, needed):
+            raise ValueError(f"{name} has no {needed}; every method needs its own")
+    options = {field.name for field in fields(cls)}
+    own = {n for base in cls.__mro__ if not issubclass(Method, base) for n in vars(base) if not n.startswith("_")}
+    for member in sorted(own | options):
+        if member in HOOKS:
+            _check_hook(name, member, inspect.getattr_static(cls, member, None))
+        elif member not in options:
+            raise ValueError(
+                f"{_unknown(f'member of the method {name}', member, sorted(HOOKS))}. An option is annotated "
+                f"(`{member}: float = 1.0`), a helper begins with an underscore"
+            )
+    if cls.loss_beta_option not in {None, *options}:
+        raise ValueError(f"{name}.loss_beta_option={cls.loss_beta_option!r} is none of its options")
+    sides = [parts for parts in (cls.forget_parts, cls.retain_parts) if not isinstance(parts, property)]
+    if any(isinstance(parts, str) for parts in sides) or len(set().union(*sides)) < sum(map(len, sides)):
+        raise ValueError(f"{name}: forget_parts and retain_parts are tuples of names that have none in common")
+    return cls
+
+
+def _check_hook(name: str, hook: str, value: Any) -> None:
+    expected = inspect.getattr_static(Method, hook)
+    if not inspect.isfunction(expected):
+        if inspect.isfunction(value):
+            raise ValueError(f"{name}.{hook} must be a value or a property; write @property above it")
+        return
+    wanted = inspect.signature(expected)
+    try:
+        inspect.signature(value).bind(*wanted.parameters)
+    except TypeError as error:  # also where `value` is no function
+        raise ValueError(f"{name}.{hook} must be a method with the parameters {wanted}") from error
 
 
 def method_names() -> list[str]:
@@ -97,11 +146,11 @@ def build_method(name: str, options: Mapping[str, Any] | None = None, *, loss_be
             raise ValueError(_unknown(f"option of method_args.{entry.name}", option, known))
         values[field] = _checked(f"method_args.{entry.name}.{option}", value, hints[field])
     if loss_beta is not None:
-        target = getattr(entry.cls, "loss_beta_option", None)
+        target = entry.cls.loss_beta_option
         if target is not None:
             values[target] = _checked("loss_beta", loss_beta, float)
         elif loss_beta != PUBLISHED_LOSS_BETA:
-            readers = [n for n in method_names() if hasattr(_entry(n).cls, "loss_beta_option")]
+            readers = [n for n in method_names() if _entry(n).cls.loss_beta_option]
             raise ValueError(
                 f"loss_beta={loss_beta} has no meaning for {entry.name}: it is read by {', '.join(readers)}. "
                 f"Leave it null and set method_args.{entry.name} ({', '.join(known) or 'no options'})"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn.method import Method, StepInfo, passes
+from unlearn.method import Method, StepInfo
 
 _VIEWS = ("forget", "retain", "random")  # their places seed their streams
 
@@ -58,7 +58,7 @@ def plan_batches(
     names = _view_names(method, rows)
     schedule = []  # (epoch, running pass or None, number of steps)
     for epoch in range(epochs):
-        for name in passes(method, epoch) or (None,):
+        for name in method.passes(epoch) or (None,):
             lead = name or ("forget" if "forget" in names else "retain")
             count = len(rows[lead]) * (oversample if lead == "forget" and name is None else 1)
             schedule.append((epoch, name, math.ceil(count / batch_size)))

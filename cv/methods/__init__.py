@@ -10,9 +10,9 @@ from cv.methods.neggrad import NegGrad
 from cv.methods.rmu import FaceRMU
 from unlearn.config.build import build_settings
 from unlearn.method import Method
-from unlearn.registry import build_method
+from unlearn.registry import as_method, build_method
 
-OWN: dict[str, Any] = {"neggrad": NegGrad, "dpo": FaceDPO, "rmu": FaceRMU}
+OWN: dict[str, Any] = {"neggrad": as_method(NegGrad), "dpo": as_method(FaceDPO), "rmu": as_method(FaceRMU)}
 CORE = {
     "retrain": "retain_ft",
     "finetune": "retain_ft",

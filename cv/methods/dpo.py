@@ -15,21 +15,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.methods.dpo import dpo_loss
 from unlearn.registry import above
 from unlearn.scoring import Scored
 
 
 @dataclass(frozen=True)
-class FaceDPO:
+class FaceDPO(Method):
     """`beta`: how sharply a preference counts; the loss is divided by it, as published."""
 
     beta: float = 1.0
 
     student_views = (View("forget"), View("retain"))
     teacher_views = (View("forget"), View("retain"))
-    hidden = None
+    forget_parts = ("dpo",)
 
     def __post_init__(self) -> None:
         above(0, beta=self.beta)

@@ -14,17 +14,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.scoring import Scored
 
 
 @dataclass(frozen=True)
-class NegGrad:
+class NegGrad(Method):
     """-CE(F) in the forget pass, CE(R) in the retain pass. No options."""
 
     student_views = (View("forget"), View("retain"))
-    teacher_views = ()
-    hidden = None
 
     def passes(self, epoch: int) -> tuple[str, ...]:
         return ("forget", "retain")

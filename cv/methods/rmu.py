@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlearn.method import HiddenSpec, StepInfo, View
+from unlearn.method import HiddenSpec, Method, StepInfo, View
 from unlearn.methods.rmu import rmu_loss
 from unlearn.registry import at_least
 from unlearn.scoring import Scored
@@ -28,7 +28,7 @@ def box_vector(dim: int, *, scale: float, seed: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FaceRMU:
+class FaceRMU(Method):
     """`c`: half the side of the box u lies in; `alpha`: retain weight; `seed`: of u."""
 
     c: float = 2.0

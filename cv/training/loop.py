@@ -17,7 +17,7 @@ from cv.data.batches import Batch
 from cv.network.margin import score_faces
 from cv.network.stack import Stack
 from cv.settings import Optimisation
-from unlearn.method import Method, Trained, penalty
+from unlearn.method import Method, Trained, by_side
 from unlearn.scoring import Scored
 
 
@@ -98,12 +98,14 @@ def step_loss(
     for model in range(stack.size):
         student = _student_views(stack, faces, batch, outputs, model)
         original = teacher.scored(stack, faces, batch, model) if teacher is not None else {}
-        for name, part in method.loss(student, original, batch.info).items():
+        losses = method.loss(student, original, batch.info)
+        by_side(method, losses)  # checks their names
+        for name, part in losses.items():
             totals[name] = totals[name] + part if name in totals else part
     weights = {name: tensor.unbind() for name, tensor in stack.parameters.items()}
     for model in range(stack.size):
         trained = Trained({name: tensors[model] for name, tensors in weights.items()})
-        for name, part in penalty(method, trained, batch.info).items():
+        for name, part in method.penalty(trained, batch.info).items():
             totals[name] = totals[name] + part if name in totals else part
     return totals
 

@@ -140,7 +140,7 @@ def test_presets_are_appendix_f(preset, family):
             1e-5,
             0.01,
         )
-        assert (settings.batch_size, settings.gradient_accumulation_steps) == (4, 1)
+        assert (settings.batch_size, settings.global_batch_size, settings.accumulation(1)) == (4, 4, 1)
         assert (lora.r, lora.alpha, lora.dropout) == (8, 32, 0.0)
     assert settings.forget_data_path == settings.retain_data_path == "locuslab/TOFU"
     assert settings.model_path == f"models/{family}/ft_full"

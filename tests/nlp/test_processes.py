@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.nlp.test_methods import FAMILY, settings_of
 from unlearn import pipeline
 from unlearn.data.samples import REFUSALS, read_lines
 from unlearn.models.families import ROOT
+from unlearn.runs.record import settings_hash
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,21 @@ def test_forgetting(start, tmp_path):
     for name, tensor in one.items():
         assert (two[name] - tensor).abs().max() < 2e-4, name
     assert max(tensor.abs().max() for name, tensor in one.items() if ".lora_B." in name) > 5e-3
+
+
+def test_the_number_of_processes_changes_no_protocol(start, tmp_path):
+    """With a global batch two processes take the steps of one, under one hash; without it they are another run."""
+    words = ("max_steps=null", "num_epochs=1", "batch_size=2", "global_batch_size=8")
+    two_processes("nlp/forget.py", "forget_loss=npo", f"model_path={start}", "split=forget01", "lr=1e-2",
+                  "warmup_epochs=0", "save_steps=0", f"save_dir={tmp_path / 'two'}", *words)  # fmt: skip
+    settings = settings_of("npo", start, tmp_path / "one", *words)
+    pipeline.forget(settings, FAMILY, lambda: forget_sources(settings), read_lines(REFUSALS))
+    one, two = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two"))
+    assert one["batch"] == {"global": 8, "per_device": 2, "accumulation": 4, "processes": 1}
+    assert two["batch"] == {"global": 8, "per_device": 2, "accumulation": 2, "processes": 2}
+    rows = len(forget_sources(settings)[0])
+    assert one["steps"] == two["steps"] == -(-rows // 8) and one["settings_hash"] == two["settings_hash"]
+    assert settings_hash(replace(settings, global_batch_size=None)) != one["settings_hash"]
 
 
 @pytest.mark.slow

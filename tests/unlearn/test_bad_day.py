@@ -64,7 +64,7 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path: Path, l
         trainer.train(resume_from_checkpoint=str(folder / "checkpoint-1"))
     assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
     again = make_trainer(folder, build_method("npo"), **options)
-    train(again, None, ForgetSettings(save_dir=str(folder)), Stop())  # type: ignore[arg-type]
+    train(again, ForgetSettings(save_dir=str(folder)), Stop())
     expected = trained_weights(whole)
     assert whole.state.global_step == again.state.global_step
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trained_weights(again).items())

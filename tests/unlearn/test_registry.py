@@ -1,14 +1,16 @@
 """Names, options and their errors; config/method_args.yaml in step with the classes."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from unlearn import registry
-from unlearn.method import View, check_adapter, finalize, needs_initial, passes, penalty, reference_path
+from unlearn.method import HOOKS, Method, View, by_side, defines
+from unlearn.methods.sparsity import with_l1
 from unlearn.registry import build_method, method_names, option_names, options_of, register
 
 YAML = Path(__file__).parents[2] / "config" / "method_args.yaml"
@@ -145,11 +147,9 @@ def test_options_of_finds_the_section_in_any_case_and_refuses_strangers():
 
 
 @dataclass(frozen=True)
-class Own:
+class Own(Method):
     weight: float = 1.0
     student_views = (View("forget"),)
-    teacher_views = ()
-    hidden = None
 
     def loss(self, student, teacher, step=None):
         return {"forget": self.weight * student["forget"].cross_entropy()}
@@ -159,9 +159,89 @@ def test_a_method_of_ones_own_and_what_it_may_leave_out(scratch_registry):
     register("Own", "mine")(Own)
     method = build_method("MINE", {"weight": 2})
     assert method == Own(2.0) and {"Own", "mine"} <= set(method_names())
-    assert passes(method, 0) is None and reference_path(method) is None and not needs_initial(method)
-    assert penalty(method, None, None) == {} and finalize(method, {}, {"w": 1}) == {"w": 1}
-    check_adapter(method, lora=True)
+    assert (method.teacher_views, method.hidden, method.reference_path, method.forbids_lora) == ((), None, None, None)
+    assert method.passes(0) is None and not method.needs_initial and not method.teacher_sums_only
+    assert method.penalty(None, None) == {} and method.finalize({}, {"w": 1}) == {"w": 1}
+    assert not any(defines(method, hook) for hook in HOOKS - {"student_views", "loss"})
+
+
+def loss(self, student, teacher, step=None):
+    return {"forget": student["forget"].cross_entropy()}
+
+
+def penalty(self, trained, step):
+    return {}
+
+
+GOOD = {"student_views": (View("forget"),), "loss": loss}
+
+
+def made(bases=(Method,), options=(), **members):
+    """A frozen dataclass with these members, and fields `name: float = 1.0`."""
+    return make_dataclass("Mine", [(name, float, 1.0) for name in options], bases=bases, namespace=members, frozen=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (made(**GOOD, penalti=penalty), "member of the method Mine 'penalti'; did you mean 'penalty'"),
+        (made(**GOOD, beta=2.5), r"'beta'.* An option is annotated \(`beta: float = 1.0`\), a helper begins with"),
+        (made(bases=(made(**GOOD, finalise=loss),)), "'finalise'; did you mean 'finalize'"),  # inherited
+        (made(bases=(), **GOOD, teacher_view=()), "'teacher_view'; did you mean 'teacher_views'"),
+        (made(student_views=GOOD["student_views"]), "Mine has no loss"),
+        (made(loss=loss), "Mine has no student_views"),
+        (made(bases=(), loss=loss), "Mine has no student_views"),
+        (made(**GOOD, penalty=lambda self, trained: {}), r"Mine.penalty must be a method with .*trained.*step"),
+        (made(**GOOD, options=("penalty",)), "Mine.penalty must be a method"),
+        (made(**GOOD, forbids_lora=lambda self: "no"), "Mine.forbids_lora must be a value or a property"),
+        (made(**GOOD, loss_beta_option="weight"), "loss_beta_option='weight' is none of its options"),
+        (made(**GOOD, retain_parts=("kl", "forget")), "Mine: forget_parts and retain_parts .* none in common"),
+        (made(**GOOD, forget_parts="idk"), "are tuples of names"),
+        (type("Mine", (Method,), GOOD), "write @register above @dataclass"),
+    ],
+)  # fmt: skip
+def test_what_the_base_does_not_know_is_refused_at_registration(scratch_registry, cls, message):
+    with pytest.raises(ValueError, match=message):
+        register("mine")(cls)
+    assert "mine" not in method_names()
+
+
+def test_options_hooks_and_private_helpers_are_known(scratch_registry):
+    known = {**GOOD, "penalty": penalty, "_helper": loss, "loss_beta_option": "beta", "forbids_lora": property(repr)}
+    register("mine")(made(options=("beta",), **known))
+    assert build_method("mine", loss_beta=0.5).beta == 0.5 and defines(build_method("mine"), "penalty")
+    assert build_method("dpo").reference_path is None  # an option that is a hook at once
+
+
+def test_a_class_without_the_base_gets_its_defaults(scratch_registry):
+    cls = register("mine")(made(bases=(), options=("weight",), **GOOD))
+    method = build_method("mine", {"weight": 2})
+    assert isinstance(method, Method) and method == cls(2.0) and method.teacher_views == () and method.weight == 2.0
+
+
+def test_a_wrapper_hands_on_every_member_it_does_not_have(scratch_registry):
+    register("mine")(made(**GOOD, passes=lambda self, epoch: ("forget",), retain_parts=("kl",), needs_initial=True))
+    inner = build_method("mine")
+    method = with_l1(inner, 0.5, "zero")
+    assert [hook for hook in sorted(HOOKS) if getattr(method, hook) != getattr(inner, hook)] == [
+        "forbids_lora",
+        "penalty",
+    ]
+    assert {hook for hook in HOOKS if defines(method, hook)} == {
+        "student_views", "loss", "passes", "retain_parts", "needs_initial", "penalty", "forbids_lora",
+    }  # fmt: skip
+    assert defines(with_l1(with_l1(build_method("SKU"), 0.1, "init"), 0.1, "init"), "finalize")
+
+
+def test_a_part_without_a_side_is_an_error():
+    part = torch.ones(())
+    assert by_side(build_method("dpo"), {"task": part, "retain": part}) == {
+        "forget": {"task": part}, "retain": {"retain": part},
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"NPO.loss returned the part 'kl'; .*forget_parts.*Name each part in one"):
+        by_side(build_method("npo"), {"forget": part, "kl": part})
+    with pytest.raises(ValueError, match="NPO.loss returned no part"):
+        by_side(build_method("npo"), {})
 
 
 def test_a_taken_name_is_an_error_in_any_case(scratch_registry):

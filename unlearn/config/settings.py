@@ -35,6 +35,7 @@ class TrainSettings:
     max_steps: int | None = at_least(None, 1)  # stop earlier than num_epochs would
     batch_size: int = at_least(4, 1)  # per device
     gradient_accumulation_steps: int = at_least(1, 1)
+    global_batch_size: int | None = at_least(None, 1)  # of one step over all devices: accumulation follows from it
     max_length: int = at_least(2048, 1)
     warmup_epochs: float = at_least(1.0, 0)
     lr_scheduler: str = choice("linear", "cosine", "constant", "constant_with_warmup")
@@ -58,6 +59,34 @@ class TrainSettings:
     overwrite_dir: bool = False
     report_to: str = choice("none", "wandb", "tensorboard")
     save_dir: str = ""
+
+    def accumulation(self, processes: int) -> int:
+        """Batches of `batch_size` that each of `processes` processes adds up for one optimiser step.
+
+        Raises:
+            ValueError: `global_batch_size` cannot be met by these, or another accumulation is asked for as well.
+        """
+        total, size, asked = self.global_batch_size, self.batch_size, self.gradient_accumulation_steps
+        if total is None:
+            return asked
+        step = size * processes
+        if total % step:
+            sizes = [str(n) for n in range(1, total + 1) if total % (n * processes) == 0]
+            counts = [str(n) for n in range(1, total + 1) if total % (n * size) == 0]
+            ways = [f"batch_size={' or '.join(sizes)} on {processes}"] if sizes else []
+            ways += [f"{' or '.join(counts)} process(es) with batch_size={size}"] if counts else []
+            near = max(1, total // step) * step
+            ways += [f"global_batch_size={near} or {near + step}"]
+            raise ValueError(
+                f"global_batch_size={total} cannot be met: batch_size={size} on {processes} process(es) makes steps of "
+                f"multiples of {step}. Take {'; or '.join(ways)}."
+            )
+        if asked not in (1, total // step):
+            raise ValueError(
+                f"gradient_accumulation_steps={asked} contradicts global_batch_size={total}, which makes it "
+                f"{total // step} here (batch_size={size}, {processes} process(es)); set one of the two only."
+            )
+        return total // step
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,17 @@ from unlearn.results import EvalLog, as_log, read_log
 
 LOW_RETAIN = 0.4  # the paper greys rows below: a model that lost everything has also forgotten
 GATE = "Forget metric, base minus gold"
-_RUN = ("model", "model_family", "forget_split", "modality", "seed", "settings_hash", "variant", "commit")
+_RUN = (
+    "model",
+    "model_family",
+    "forget_split",
+    "modality",
+    "seed",
+    "settings_hash",
+    "global_batch",
+    "variant",
+    "commit",
+)
 
 Log = EvalLog | Mapping[str, Any] | str | Path
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import above, at_least, register
 from unlearn.scoring import Scored
 
@@ -45,7 +45,7 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected:
 
 @register("dpo")
 @dataclass(frozen=True)
-class DPO:
+class DPO(Method):
     """Refusals preferred over the true answers, plus the task loss on refusals.
 
     Args:
@@ -63,7 +63,7 @@ class DPO:
 
     teacher_views = (View("idk"), View("forget"))
     teacher_sums_only = True
-    hidden = None
+    forget_parts = ("task", "dpo")
 
     def __post_init__(self) -> None:
         above(0, beta=self.beta)

@@ -14,19 +14,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import register
 from unlearn.scoring import Scored
 
 
 @register("grad_ascent")
 @dataclass(frozen=True)
-class GradientAscent:
+class GradientAscent(Method):
     """-CE(F). No options."""
 
     student_views = (View("forget"),)
-    teacher_views = ()
-    hidden = None
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None

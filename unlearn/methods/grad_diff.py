@@ -20,7 +20,7 @@ from typing import Literal
 from torch import Tensor
 
 from unlearn.divergences import entropy, teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored
 
@@ -48,7 +48,7 @@ def divergence_term(term: Term, student: Scored, teacher: Scored | None) -> Tens
 @register("grad_diff_forget_KL_retain_ce", forget="KL", retain="ce")
 @register("grad_diff_forget_KL_retain_KL", forget="KL", retain="KL")
 @dataclass(frozen=True)
-class GradientDifference:
+class GradientDifference(Method):
     """-beta * f(F) + r(R). The name fixes `forget` and `retain`; `beta` weighs the forget term."""
 
     forget: Term
@@ -56,7 +56,6 @@ class GradientDifference:
     beta: float = 1.0
 
     student_views = (View("forget"), View("retain"))
-    hidden = None
     loss_beta_option = "beta"
 
     def __post_init__(self) -> None:

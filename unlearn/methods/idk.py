@@ -12,19 +12,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import register
 from unlearn.scoring import Scored
 
 
 @register("idk")
 @dataclass(frozen=True)
-class IDKTuning:
+class IDKTuning(Method):
     """CE(R) + CE(F_idk). No options."""
 
     student_views = (View("idk"), View("retain"))
-    teacher_views = ()
-    hidden = None
+    forget_parts = ("idk",)
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None

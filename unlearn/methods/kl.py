@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import register
 from unlearn.scoring import Scored
 
 
 @register("KL")
 @dataclass(frozen=True)
-class KLMinimisation:
+class KLMinimisation(Method):
     """-CE(F) + KL(teacher || student; R). No options: weigh the terms with grad_diff_forget_ce_retain_KL."""
 
     student_views = (View("forget"), View("retain"))
     teacher_views = (View("retain"),)
-    hidden = None
+    retain_parts = ("kl",)
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None

@@ -18,14 +18,14 @@ from typing import Literal
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored, mean_over_answers
 
 
 @register("LLMU")
 @dataclass(frozen=True)
-class LLMU:
+class LLMU(Method):
     """-w_f * CE(F) + w_r * CE(other answers) + w_n * KL(R).
 
     Args:
@@ -41,7 +41,8 @@ class LLMU:
     k: int = 5
 
     teacher_views = (View("retain"),)
-    hidden = None
+    forget_parts = ("forget", "idk", "random")
+    retain_parts = ("kl",)
 
     def __post_init__(self) -> None:
         at_least(0, w_f=self.w_f, w_r=self.w_r, w_n=self.w_n)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import above, at_least, register
 from unlearn.scoring import Scored
 
@@ -43,7 +43,7 @@ def npo_loss(logps: Tensor, ref_logps: Tensor, *, beta: float) -> Tensor:
 
 @register("npo")
 @dataclass(frozen=True)
-class NPO:
+class NPO(Method):
     """Forget term as above, and an optional retain term.
 
     Args:
@@ -56,7 +56,6 @@ class NPO:
     retain_weight: float = 0.0
     retain_loss: Literal["ce", "KL"] = "ce"
 
-    hidden = None
     loss_beta_option = "beta"
 
     def __post_init__(self) -> None:

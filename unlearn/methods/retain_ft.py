@@ -12,19 +12,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import register
 from unlearn.scoring import Scored
 
 
 @register("retain_ft")
 @dataclass(frozen=True)
-class RetainFinetuning:
+class RetainFinetuning(Method):
     """CE(R). No options; the run's `epoch_over` decides whether an epoch is as long as the forget or the retain set."""
 
     student_views = (View("retain"),)
-    teacher_views = ()
-    hidden = None
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unlearn.method import HiddenSpec, Layer, StepInfo, View
+from unlearn.method import HiddenSpec, Layer, Method, StepInfo, View
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored
 
@@ -61,7 +61,7 @@ def control_vector(dim: int, *, scale: float, seed: int) -> Tensor:
 
 @register("RMU")
 @dataclass(frozen=True)
-class RMU:
+class RMU(Method):
     """w * E_F (1/d) ||h - c u||^2 + alpha * E_R (1/d) ||h - h_o||^2.
 
     Args:
@@ -87,17 +87,17 @@ class RMU:
     loss_beta_option = "forget_weight"
 
     def __post_init__(self) -> None:
-        at_least(0, c=self.scale, alpha=self.retain_weight, forget_weight=self.forget_weight, seed=self.seed)
+        at_least(0, c=self._scale, alpha=self._retain_weight, forget_weight=self.forget_weight, seed=self.seed)
         if isinstance(self.layer, int):
             at_least(0, layer=self.layer)
 
     @property
-    def scale(self) -> float:
+    def _scale(self) -> float:
         """c, or the preset's."""
         return PRESETS[self.preset]["c"] if self.c is None else self.c
 
     @property
-    def retain_weight(self) -> float:
+    def _retain_weight(self) -> float:
         """alpha, or the preset's."""
         return PRESETS[self.preset]["alpha"] if self.alpha is None else self.alpha
 
@@ -111,8 +111,8 @@ class RMU:
         forget, forget_mask = student["forget"].hidden_states()
         retain, retain_mask = student["retain"].hidden_states()
         original, _ = teacher["retain"].hidden_states()
-        target = control_vector(forget.shape[-1], scale=self.scale, seed=self.seed).to(forget.device)
+        target = control_vector(forget.shape[-1], scale=self._scale, seed=self.seed).to(forget.device)
         return {
             "forget": self.forget_weight * rmu_loss(forget, target, forget_mask),
-            "retain": self.retain_weight * rmu_loss(retain, original.detach(), retain_mask),
+            "retain": self._retain_weight * rmu_loss(retain, original.detach(), retain_mask),
         }

@@ -20,14 +20,14 @@ from typing import Literal
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored
 
 
 @register("scrub")
 @dataclass(frozen=True)
-class SCRUB:
+class SCRUB(Method):
     """alpha * KL(R) - beta * KL(F) + gamma * CE(R).
 
     Args:
@@ -44,8 +44,8 @@ class SCRUB:
 
     student_views = (View("forget"), View("retain"))
     teacher_views = (View("forget"), View("retain"))
-    hidden = None
     loss_beta_option = "beta"
+    retain_parts = ("kl", "retain")
 
     def __post_init__(self) -> None:
         at_least(0, alpha=self.alpha, beta=self.beta, gamma=self.gamma, msteps=self.msteps)

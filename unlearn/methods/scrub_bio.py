@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from unlearn.method import HiddenSpec, Layer, StepInfo, View
+from unlearn.method import HiddenSpec, Layer, Method, StepInfo, View
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored
 
@@ -36,7 +36,7 @@ def cosines(teacher: Scored, student: Scored) -> Tensor:
 
 @register("scrub_bio")
 @dataclass(frozen=True)
-class ScrubBio:
+class ScrubBio(Method):
     """mean cosine(F) + mean (1 - cosine(R)). `layer`: decoder block, "last", or None for the model family's value."""
 
     layer: Layer = "last"

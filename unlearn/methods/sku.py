@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored, mean_over_answers
 
@@ -63,7 +63,7 @@ def _negated(name: str, original: Mapping[str, Tensor], tensor: Tensor, scale: f
 
 @register("SKU")
 @dataclass(frozen=True)
-class SKU:
+class SKU(Method):
     """Stage 1 by `loss`, stage 2 by `finalize`.
 
     Args:
@@ -79,7 +79,8 @@ class SKU:
     s: float = 1.0
 
     teacher_views = (View("retain"),)
-    hidden = None
+    forget_parts = ("forget", "random")
+    retain_parts = ("kl",)
 
     def __post_init__(self) -> None:
         at_least(0, e1=self.e1, e2=self.e2, e3=self.e3, s=self.s)

@@ -22,9 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unlearn.method import HiddenSpec, Method, StepInfo, Trained, View
-from unlearn.method import needs_initial as method_needs_initial
-from unlearn.method import penalty as method_penalty
+from unlearn.method import Method, StepInfo, Trained, View, Wrapper
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored
 
@@ -136,7 +134,7 @@ def check_norms(l1_lambda: float, l0_lambda: float, l_norm_from: str, lora: bool
 
 @register("sparsity")
 @dataclass(frozen=True)
-class Sparsity:
+class Sparsity(Method):
     """CE(R) + lambda * L1.
 
     Args:
@@ -153,8 +151,6 @@ class Sparsity:
     decay: bool = False
 
     student_views = (View("retain"),)
-    teacher_views = ()
-    hidden = None
 
     def __post_init__(self) -> None:
         at_least(0, **{"lambda": self.lambda_})
@@ -179,48 +175,24 @@ class Sparsity:
 
 
 @dataclass(frozen=True)
-class WithL1:
+class WithL1(Wrapper):
     """Any method plus l1_lambda times the mean absolute weight (or change), as the part `l1`."""
 
-    method: Method
     l1_lambda: float
     l_norm_from: Origin
 
     @property
-    def student_views(self) -> tuple[View, ...]:
-        return self.method.student_views
-
-    @property
-    def teacher_views(self) -> tuple[View, ...]:
-        return self.method.teacher_views
-
-    @property
-    def hidden(self) -> HiddenSpec | None:
-        return self.method.hidden
-
-    @property
     def needs_initial(self) -> bool:
-        return self.l_norm_from == "init" or method_needs_initial(self.method)
+        return self.l_norm_from == "init" or self.method.needs_initial
 
     @property
     def forbids_lora(self) -> str | None:
         mine = NO_ZERO_WITH_LORA.format(option="l_norm_from") if self.l_norm_from == "zero" else None
-        return mine or getattr(self.method, "forbids_lora", None)
-
-    def __getattr__(self, name: str) -> Any:
-        """Every other optional member is the wrapped method's, absent where it has none."""
-        if name == "method":
-            raise AttributeError(name)  # not yet set while unpickling or copying: do not recurse
-        return getattr(self.method, name)
-
-    def loss(
-        self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
-    ) -> dict[str, Tensor]:
-        return self.method.loss(student, teacher, step)
+        return mine or self.method.forbids_lora
 
     def penalty(self, trained: Trained, step: StepInfo) -> dict[str, Tensor]:
         return {
-            **method_penalty(self.method, trained, step),
+            **self.method.penalty(trained, step),
             "l1": self.l1_lambda * l1_norm(trained, origin=self.l_norm_from),
         }
 

@@ -18,7 +18,7 @@ from typing import Literal
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import HiddenSpec, StepInfo, View
+from unlearn.method import HiddenSpec, Method, StepInfo, View
 from unlearn.registry import register
 from unlearn.scoring import Scored
 
@@ -46,7 +46,7 @@ def twin_distance(teacher: Scored, student: Scored, *, distance: Distance) -> Te
 
 @register("twins")
 @dataclass(frozen=True)
-class Twins:
+class Twins(Method):
     """d(student(F), teacher(aug F)) + d(student(R), teacher(R)). `distance`: "kl" or "mse" (embeddings, for cv)."""
 
     distance: Distance = "kl"

@@ -44,11 +44,14 @@ class StudentForward(nn.Module):
         """Shared weights become one again; engines that replace weights ask for it."""
         inner_model(self.model).tie_weights()
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Called by the Trainer. transformers then makes every embedding's output require grad, a vision tower's too,
-        which builds a graph through a frozen tower. Non-reentrant checkpointing needs no such inputs, so they are taken
-        back."""
-        self.model.gradient_checkpointing_enable({**(gradient_checkpointing_kwargs or {}), "use_reentrant": False})
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Called by the Trainer (`every_n_layers`, `offload`: its own). transformers then makes every embedding's
+        output require grad, a vision tower's too, which builds a graph through a frozen tower. Non-reentrant
+        checkpointing needs no such inputs, so they are taken back."""
+        how = {**(activation_checkpointing_kwargs or {}), "use_reentrant": False}
+        inner_model(self.model).activation_checkpointing_enable(how, **options)
         inner_model(self.model).disable_input_require_grads()
 
     def forward(self, views: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:

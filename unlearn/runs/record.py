@@ -15,6 +15,7 @@ from typing import Any
 
 from unlearn import ROOT
 from unlearn.atomic import write_json
+from unlearn.distributed.processes import world_size
 from unlearn.models.loading import adapter_base
 from unlearn.registry import options_of
 from unlearn.results import read_record
@@ -108,7 +109,23 @@ def _identity(settings: Any) -> dict[str, Any]:
         kept |= CHOOSES
     if "method_args" in values:
         values["method_args"] = options_of(values["forget_loss"], values["method_args"])
+    if batch := step_batch(settings):  # however many processes share the step: as one process would accumulate it
+        del values["global_batch_size"]
+        values["gradient_accumulation_steps"] = batch["global"] // batch["per_device"]
     return {key: value for key, value in values.items() if key not in NOT_IDENTITY - kept}
+
+
+def step_batch(settings: Any) -> dict[str, int]:
+    """Rows of one optimiser step, and how this launch shares them out; empty for runs without such steps (cv).
+
+    Raises:
+        ValueError: `global_batch_size` cannot be met by this launch.
+    """
+    if not hasattr(settings, "accumulation"):
+        return {}
+    size, accumulation, processes = settings.batch_size, settings.accumulation(world_size()), world_size()
+    whole = size * accumulation * processes
+    return {"global": whole, "per_device": size, "accumulation": accumulation, "processes": processes}
 
 
 def _start_hash(settings: Any) -> str | None:
@@ -156,6 +173,7 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
         "variant": settings_hash(settings, frozenset({"seed", "model_path"})),
         "start": _start_hash(settings),
         "settings": dataclasses.asdict(settings),
+        "batch": step_batch(settings),
         "seed": settings.seed,
         "commit": git_commit(),
         "versions": versions(),
@@ -198,6 +216,9 @@ def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:
         for key in _identity(settings)
         if json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)
     ]
+    there, here = known.get("batch", {}).get("global"), step_batch(settings).get("global")
+    if there and there != here:
+        changed.insert(0, f"rows of one step: {there} there, {here} here")
     if not changed:
         return f"{settings.model_path} was made anew with other settings"
     return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.training_args import OptimizerNames
 
-from unlearn import method as contract
 from unlearn.config.settings import TrainSettings
 from unlearn.data.collator import Collator
 from unlearn.data.sampler import EpochSampler
@@ -30,6 +30,7 @@ from unlearn.runs.checkpoints import drop_later, fault, newest_usable
 from unlearn.runs.record import Run
 from unlearn.training.teacher import Teacher
 from unlearn.training.trainer import UnlearnTrainer
+from unlearn.training.watch import Watch
 
 
 def build_trainer(
@@ -44,9 +45,10 @@ def build_trainer(
     from transformers import set_seed
 
     sampler = run_sampler(settings, method, dataset)
-    steps = math.ceil(len(sampler) / settings.gradient_accumulation_steps)
+    accumulation = settings.accumulation(world_size())
+    steps = math.ceil(len(sampler) / accumulation)
     steps = min(steps, settings.max_steps or steps)
-    epoch_steps = max(1, round(sampler.counts[0] / settings.gradient_accumulation_steps))
+    epoch_steps = max(1, round(sampler.counts[0] / accumulation))
     save_steps = epoch_steps if settings.save_steps is None else settings.save_steps
     args = training_arguments(
         settings, steps, min(steps, round(settings.warmup_epochs * epoch_steps)), save_steps=save_steps
@@ -61,13 +63,13 @@ def build_trainer(
         use_liger(model)
     model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
-    reference = contract.reference_path(method)
+    reference = method.reference_path
     teacher = None
     if method.teacher_views:
         if reference is None and settings.LoRA.r == 0 and loads_in_parts():
             reference = start
         other = load_model(reference, **how) if reference else None
-        teacher = Teacher.of(student, other, sums_only=contract.sums_only(method))
+        teacher = Teacher.of(student, other, sums_only=method.teacher_sums_only)
     if settings.compile:  # a frozen copy, made above, runs as it is
         compile_blocks(model)
     return UnlearnTrainer(
@@ -93,8 +95,8 @@ def run_sampler(settings: TrainSettings, method: Method, dataset: ForgetRetainDa
         seed=settings.seed,
         rank=int(os.environ.get("RANK", 0)),
         world_size=world_size(),
-        passes=lambda epoch: contract.passes(method, epoch),
-        accumulation=settings.gradient_accumulation_steps,
+        passes=method.passes,
+        accumulation=settings.accumulation(world_size()),
         alike=wanted_engine() in CUT,
     )
     if len(sampler) == 0:
@@ -114,7 +116,7 @@ def training_arguments(
         output_dir=settings.save_dir,
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        gradient_accumulation_steps=settings.accumulation(world_size()),
         learning_rate=settings.lr,
         weight_decay=settings.weight_decay,
         lr_scheduler_type=settings.lr_scheduler,
@@ -183,34 +185,47 @@ class StopAtStep(TrainerCallback):
             self.stopped = control.should_save = control.should_training_stop = True
 
 
-def train(trainer: UnlearnTrainer, run: Run, settings: TrainSettings, stop: Stop) -> None:
-    """Trains, from the newest checkpoint if there is one and resuming is on.
+@dataclass(frozen=True)
+class Ending:
+    """What a training ended with: the optimiser steps taken in all, and why it ended before its time, or None."""
+
+    steps: int
+    stopped: str | None = None
+
+
+def train(trainer: UnlearnTrainer, settings: TrainSettings, stop: Stop, watch: Watch | None = None) -> Ending:
+    """Trains, from the newest checkpoint if there is one and resuming is on; `watch` looks on.
 
     Raises SystemExit with the signal's code, after a checkpoint, when a signal came during training.
     """
     checkpoint = resume_point(settings)
-    if checkpoint and trainer.watch is not None and trainer.watch.ended(checkpoint):
-        return
+    if checkpoint and watch is not None and (reason := watch.stopped_at(checkpoint)):
+        trainer.restore(checkpoint)
+        watch.on_train_end(trainer.args, trainer.state, trainer.control)
+        return Ending(trainer.state.global_step, reason)
     trainer.accelerator.wait_for_everyone()  # all have chosen
     if trainer.args.should_save:
         drop_later(Path(settings.save_dir), checkpoint)
     if checkpoint:
         trainer.go_on_from(checkpoint)
+    if watch is not None:
+        trainer.add_callback(watch)
     at_step = StopAtStep(stop)
     trainer.add_callback(at_step)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if at_step.stopped:
         stop.exit()
     trainer.check_finite(weights=True)
+    return Ending(trainer.state.global_step, trainer.stopped or (watch.stopped if watch is not None else None))
 
 
-def finish(run: Run, trainer: UnlearnTrainer) -> Path:
+def finish(run: Run, trainer: UnlearnTrainer, ending: Ending) -> Path:
     """Notes what happened and closes the run."""
-    facts: dict[str, Any] = {"steps": trainer.state.global_step, "log": "train_log.jsonl"}
+    facts: dict[str, Any] = {"steps": ending.steps, "log": "train_log.jsonl"}
     if torch.cuda.is_available():
         facts["peak_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    if trainer.stopped:
-        facts["stopped"] = trainer.stopped
+    if ending.stopped:
+        facts["stopped"] = ending.stopped
     run.record.update(facts)
     trainer.accelerator.wait_for_everyone()
     run.finish()

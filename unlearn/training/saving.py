@@ -10,47 +10,54 @@ from typing import Any
 
 import torch
 
-from unlearn import method as contract
 from unlearn.atomic import INCOMPLETE, finite, whole_folder, write_text
 from unlearn.data.collator import Collator
 from unlearn.distributed.engines import gather_weights, whole_loading
-from unlearn.method import Method
+from unlearn.method import Method, defines
 from unlearn.models.families import inner_model
 from unlearn.models.loading import load_model
 from unlearn.training.trainer import UnlearnTrainer
 
 
-def apply_finalize(method: Method, trainer: UnlearnTrainer, original: Mapping[str, torch.Tensor]) -> None:
-    """Lets the method transform the trained weights (SKU negates the task vector): in place, or, where an engine holds
-    them in parts, on their way into the saved model."""
-    if not contract.has_finalize(method):
-        return
+def apply_finalize(
+    method: Method, trainer: UnlearnTrainer, original: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor] | None:
+    """Lets the method transform the trained weights (SKU negates the task vector): in place (None), or, where an engine
+    holds them in parts, as the whole weights to save (on the main process; empty on the others)."""
+    if not defines(method, "finalize"):
+        return None
     trained = {name: p for name, p in trainer.student.model.named_parameters() if p.requires_grad}
     weights = gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
     if weights is not None:
         if trainer.args.should_save:
             start = {name: tensor.to("cpu") for name, tensor in original.items()}
-            weights |= contract.finalize(method, start, {name: weights[name] for name in trained})
-        trainer.final = weights
-        return
-    final = contract.finalize(method, original, {name: p.detach() for name, p in trained.items()})
+            weights |= method.finalize(start, {name: weights[name] for name in trained})
+        return weights
+    final = method.finalize(original, {name: p.detach() for name, p in trained.items()})
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(final[name])
+    return None
 
 
 def save_trained(
-    trainer: UnlearnTrainer, folder: Path, collator: Collator, *, merge: bool, best: Path | None = None
+    trainer: UnlearnTrainer,
+    folder: Path,
+    collator: Collator,
+    *,
+    merge: bool,
+    best: Path | None = None,
+    final: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """The model and its processor, file by file into `folder`, each file whole; `merge` folds the adapter in.
 
     Every process must call this: one writes, all help to gather weights that lie in parts. `best` is a folder with
-        other
-    weights of this run, in the form they are saved in, to take instead of the last ones.
+    other weights of this run, in the form they are saved in, to take instead of the last ones; `final` is what
+    `apply_finalize` returned.
     """
     trainer.accelerator.wait_for_everyone()
-    weights = trainer.final  # empty, not None, on the processes that only helped to gather it
-    if weights is None:
+    weights = final
+    if weights is None:  # an empty one has been gathered, for the main process
         weights = gather_weights(trainer.accelerator, trainer.model_wrapped, trainer.student)
     if not trainer.args.should_save:
         return

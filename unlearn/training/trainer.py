@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from unlearn import method as contract
 from unlearn.atomic import INCOMPLETE, replace_folder
 from unlearn.data.sampler import EpochSampler, UpTo
 from unlearn.data.views import ForgetRetainDataset, StepCollator
@@ -25,14 +24,14 @@ from unlearn.distributed.engines import (
     load_states,
     save_states,
 )
-from unlearn.gradient_norms import gradient_norms
-from unlearn.method import Method, StepInfo
+from unlearn.method import Method, Side, StepInfo, by_side, defines
 from unlearn.models.families import inner_model
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.loading import load_weights
 from unlearn.models.lora import all_finite, snapshot, trained_view
 from unlearn.runs.checkpoints import keep_newest, newest_checkpoint, not_written, seal
 from unlearn.scoring import Scored
+from unlearn.training.gradient_norms import gradient_norms
 from unlearn.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -67,8 +66,8 @@ class UnlearnTrainer(Trainer):
     ) -> None:
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
         check_needs(
-            check_engine(self.accelerator), penalty=contract.has_penalty(method), grad_norms=log_grad_norms,
-            start_weights=contract.has_finalize(method) and not hasattr(student.model, "disable_adapter"),
+            check_engine(self.accelerator), penalty=defines(method, "penalty"), grad_norms=log_grad_norms,
+            start_weights=defines(method, "finalize") and not hasattr(student.model, "disable_adapter"),
             quantized=getattr(inner_model(student.model), "is_quantized", False),
         )  # fmt: skip
         keep_fp32_sums(self.accelerator)
@@ -79,12 +78,8 @@ class UnlearnTrainer(Trainer):
             False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
         )
         self.student = student
-        self.initial = snapshot(student.model) if contract.needs_initial(method) else None
-        self.final: dict[str, Tensor] | None = (
-            None  # what to save instead of the weights, where an engine holds them in parts
-        )
-        self.stopped: str | None = None
-        self.watch: Any = None  # watch.Watch of a run with eval_while_train
+        self.initial = snapshot(student.model) if method.needs_initial else None
+        self.stopped: str | None = None  # why `stop_when` ended training
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
         self._bad: tuple[int, dict[str, Tensor]] | None = None
@@ -110,10 +105,11 @@ class UnlearnTrainer(Trainer):
             self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
         )
         parts = self.method.loss(student, teacher, step)
-        if contract.has_penalty(self.method):
-            parts = {**parts, **contract.penalty(self.method, trained_view(self.student.model, self.initial), step)}
+        sides = by_side(self.method, parts)
+        if defines(self.method, "penalty"):
+            parts = {**parts, **self.method.penalty(trained_view(self.student.model, self.initial), step)}
         if (self.state.global_step + 1) % self.args.logging_steps == 0:
-            self._record(self._extras(student, parts))
+            self._record(self._extras(student, sides))
         self._record({name: part.detach() for name, part in parts.items()})
         loss = torch.stack(list(parts.values())).sum()
         self._watch(loss.detach(), parts)
@@ -153,9 +149,9 @@ class UnlearnTrainer(Trainer):
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written (save_steps)"
             raise FloatingPointError(f"{found}; {kept}. Lower lr or the forget weight.")
 
-    def _extras(self, student: dict[str, Scored], parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _extras(self, student: dict[str, Scored], sides: dict[Side, dict[str, Tensor]]) -> dict[str, Tensor]:
         """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
-        extras = gradient_norms(parts, self.student) if self.log_grad_norms else {}
+        extras = gradient_norms(sides, self.student) if self.log_grad_norms else {}
         if "forget" in student:
             with torch.no_grad():
                 extras["forget_nll"] = student["forget"].cross_entropy()
@@ -246,6 +242,11 @@ class UnlearnTrainer(Trainer):
         last = state.log_history[-1] if state.log_history else {}
         if last.get("step") == state.global_step and self._says_stop(last, state.global_step):
             self.args.max_steps = state.global_step
+
+    def restore(self, checkpoint: Path) -> None:
+        """Weights and state of a checkpoint at which training has ended: nothing is trained any more."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
 
     def _says_stop(self, logs: dict[str, float], step: int) -> bool:
         """Whether a log line is above `stop_when`; `stopped` then says so."""

@@ -28,11 +28,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from unlearn import method as contract
 from unlearn.atomic import INCOMPLETE, finite, replace_folder, write_text
 from unlearn.config.settings import ForgetSettings
 from unlearn.data.collator import Collator
-from unlearn.method import Method
+from unlearn.method import Method, defines
 from unlearn.runs.checkpoints import BEST
 from unlearn.training.curves import watch_picture
 from unlearn.training.subset import Subset, measure_subset
@@ -78,7 +77,7 @@ def check_watch(settings: ForgetSettings, method: Method) -> None:
         return
     if not settings.eval_while_train:
         raise ValueError(f"{wanted[0]} chooses among the evaluations of eval_while_train; set eval_while_train=true.")
-    if contract.has_finalize(method):
+    if defines(method, "finalize"):
         raise ValueError(
             f"{wanted[0]} has no meaning for {settings.forget_loss}: the weights are transformed after training, so "
             f"what is "
@@ -89,8 +88,8 @@ def check_watch(settings: ForgetSettings, method: Method) -> None:
 
 
 class Watch(TrainerCallback):
-    """Evaluates at step 0, at the end of each epoch and at the end of training, once it is made: it is the trainer's
-    callback.
+    """Evaluates at step 0, at the end of each epoch and at the end of training: a callback of `trainer`, which it asks
+    and never changes.
 
     Writes `watch.jsonl` (a line per evaluation, always whole) and, at the end, `watch.png` to the run's folder.
     """
@@ -104,9 +103,8 @@ class Watch(TrainerCallback):
         self.rule = Rule(settings.keep_retain, settings.forget_target, settings.stop_early)
         sources = {name: source for name, source in trainer.dataset.sources.items() if source is not None}
         self.subset = Subset(sources, settings.eval_while_train_items, settings.seed)
-        accumulation = settings.gradient_accumulation_steps
-        trainer.watch = self
-        trainer.add_callback(self)
+        self.stopped: str | None = None  # why `stop_early` ended training
+        accumulation = trainer.args.gradient_accumulation_steps
         self.steps = {math.ceil(batches / accumulation) for batches in accumulate(trainer.sampler.counts)}
 
     @property
@@ -150,7 +148,7 @@ class Watch(TrainerCallback):
         self._evaluate(control)
         reason = self.rule.stop(self.history) if self._chooses and state.global_step < state.max_steps else None
         if reason is not None:
-            self.trainer.stopped = reason
+            self.stopped = reason
             control.should_training_stop = True
             control.should_save = (
                 False  # a run resumed from here would go on; from the checkpoint before, it stops here again
@@ -158,18 +156,12 @@ class Watch(TrainerCallback):
         if args.save_strategy != "steps":
             self._prune(args)
 
-    def ended(self, checkpoint: Path) -> bool:
-        """Whether training had stopped early at `checkpoint` (a signal may have saved it just there); if so, takes
-        its state."""
+    def stopped_at(self, checkpoint: Path) -> str | None:
+        """Why training had stopped early at `checkpoint` (a signal may have saved it just there), or None."""
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         known = [record for record in state.log_history if FORGET in record and record["step"] <= state.global_step]
         reason = self.rule.stop(known) if self._chooses and known and known[0]["step"] == 0 else None
-        if reason is None or known[-1]["step"] != state.global_step:
-            return False
-        self.trainer.state, self.trainer.stopped = state, reason
-        self.trainer._load_from_checkpoint(str(checkpoint))
-        self.on_train_end(self.trainer.args, state, self.trainer.control)
-        return True
+        return reason if reason is not None and known[-1]["step"] == state.global_step else None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._prune(args)

@@ -1,5 +1,6 @@
 """Config -> settings: every published key has its meaning, everything else is refused with a way out."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -204,10 +205,11 @@ def test_every_method_builds_with_the_options_of_its_yaml() -> None:
 @pytest.mark.parametrize(("preset", "family", "rank"), [("llava", "llava", 8), ("qwen2vl", "qwen-vl2-2b", 0)])
 def test_presets_are_the_papers_appendices(preset: str, family: str, rank: int) -> None:
     base = settings_of("finetune", f"+experiment={preset}")
-    assert (base.num_epochs, base.batch_size, base.gradient_accumulation_steps) == (3, 12, 1)
+    assert (base.num_epochs, base.batch_size, base.global_batch_size, base.accumulation(1)) == (3, 12, 12, 1)
     assert (base.data_path, base.split, base.model_path) == ("therem/CLEAR", "full+tofu", None)
     forget = settings_of("forget", f"+experiment={preset}")
-    assert (forget.num_epochs, forget.batch_size, forget.gradient_accumulation_steps) == (5, 1, 2)
+    assert (forget.num_epochs, forget.batch_size, forget.global_batch_size) == (5, 1, 2)
+    assert (forget.accumulation(1), forget.accumulation(2)) == (2, 1)
     assert (forget.forget_data_path, forget.retain_data_path) == ("therem/CLEAR", "therem/CLEAR")
     assert (forget.forget_split, forget.retain_split) == ("forget10+tofu", "retain90+tofu")
     assert forget.model_path == base.save_dir == f"models/{family}/ft_full+tofu"
@@ -217,6 +219,30 @@ def test_presets_are_the_papers_appendices(preset: str, family: str, rank: int) 
         assert run.freeze_vision_module and run.optim == "adamw_torch" and run.LoRA.init_noise == 0
     gold = settings_of("finetune", f"+experiment={preset}", "split=retain90+tofu")
     assert (gold.split, gold.save_dir) == ("retain90+tofu", f"models/{family}/ft_retain90+tofu")
+
+
+@pytest.mark.parametrize(("total", "size", "processes", "accumulation"), [
+    (12, 12, 1, 1), (12, 3, 1, 4), (12, 3, 2, 2), (12, 3, 4, 1), (2, 1, 1, 2), (2, 1, 2, 1), (None, 3, 4, 5),
+])  # fmt: skip
+def test_accumulation_follows_from_the_global_batch(
+    total: int | None, size: int, processes: int, accumulation: int
+) -> None:
+    settings = ForgetSettings(
+        global_batch_size=total, batch_size=size, gradient_accumulation_steps=5 if total is None else 1
+    )
+    assert settings.accumulation(processes) == accumulation
+    assert total is None or size * processes * accumulation == total
+
+
+@pytest.mark.parametrize(("total", "size", "processes", "ways"), [
+    (12, 12, 8, "Take 1 process(es) with batch_size=12; or global_batch_size=96 or 192."),  # the presets on eight GPUs
+    (12, 12, 4, "Take batch_size=1 or 3 on 4; or 1 process(es) with batch_size=12; or global_batch_size=48 or 96."),
+    (2, 1, 8, "Take 1 or 2 process(es) with batch_size=1; or global_batch_size=8 or 16."),
+    (20, 3, 2, "Take batch_size=1 or 2 or 5 or 10 on 2; or global_batch_size=18 or 24."),
+])  # fmt: skip
+def test_a_global_batch_that_cannot_be_met_names_what_can(total: int, size: int, processes: int, ways: str) -> None:
+    with pytest.raises(ValueError, match=f"global_batch_size={total} cannot be met: .*{re.escape(ways)}"):
+        ForgetSettings(global_batch_size=total, batch_size=size).accumulation(processes)
 
 
 @pytest.mark.parametrize("preset", ["llava", "qwen2vl"])
@@ -233,5 +259,5 @@ def test_a_real_script_composes_a_preset_without_a_model_and_leaves_nothing(tmp_
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     config = yaml.safe_load(done.stdout)
-    assert (config["batch_size"], config["gradient_accumulation_steps"], config["num_epochs"]) == (1, 2, 5)
+    assert (config["batch_size"], config["global_batch_size"], config["num_epochs"]) == (1, 2, 5)
     assert not list(tmp_path.iterdir())

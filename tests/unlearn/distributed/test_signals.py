@@ -29,7 +29,7 @@ def start(folder: Path, **options: Any) -> Any:
 
 def go_on(trainer: Any, folder: Path) -> None:
     with deferred() as stop:
-        train(trainer, None, ForgetSettings(save_dir=str(folder)), stop)  # type: ignore[arg-type]
+        train(trainer, ForgetSettings(save_dir=str(folder)), stop)
 
 
 def signal_at(trainer: Any, step: int, number: int) -> None:

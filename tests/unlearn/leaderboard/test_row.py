@@ -187,14 +187,15 @@ def test_identity_comes_from_the_meta_or_the_folder(tmp_path):
     foreign = leaderboard_row(path, path, relative_to=tmp_path)
     assert foreign["method"] == "npo_run"
     assert foreign["model"] == "models/npo_run/eval_results/eval_log_aggregated.json"
-    assert foreign["seed"] is foreign["settings_hash"] is foreign["commit"] is None
+    assert foreign["seed"] is foreign["settings_hash"] is foreign["global_batch"] is foreign["commit"] is None
     assert foreign["logs"] == {"model": foreign["model"], "gold": foreign["model"]}
-    save_log(path.parent, log, make_meta(log, seed=7, variant="v"))
+    save_log(path.parent, log, make_meta(log, seed=7, variant="v", global_batch=2))
     row = leaderboard_row(path, path, submitted_by="me")
     expected = {
         "method": "npo",
         "seed": 7,
         "variant": "v",
+        "global_batch": 2,
         "settings_hash": "abc",
         "modality": "both",
         "submitted_by": "me",

@@ -5,7 +5,7 @@ import torch
 from batches import NAN, pack_all, reorder, require_grad, total, views_of
 from slow_forms import SLOW
 
-from unlearn.method import FORGET_PARTS, RETAIN_PARTS
+from unlearn.method import by_side
 from unlearn.registry import build_method, method_names
 
 CASES = pytest.mark.parametrize(
@@ -33,7 +33,8 @@ def test_parts_are_named_fp32_scalars(name, options, slow):
     method = build_method(name, options)
     student, teacher = (pack_all(v) for v in views_of(method))
     parts = method.loss(student, teacher)
-    assert parts and set(parts) <= FORGET_PARTS | RETAIN_PARTS
+    sides = by_side(method, parts)
+    assert {**sides["forget"], **sides["retain"]} == parts and len(parts) == sum(map(len, sides.values()))
     assert all(p.shape == () and p.dtype == torch.float32 for p in parts.values())
 
 

@@ -69,7 +69,5 @@ def test_optional_retain_terms_declare_their_views():
 
 
 def test_dpo_names_another_reference_model():
-    from unlearn.method import reference_path
-
-    assert reference_path(build_method("dpo")) is None
-    assert reference_path(build_method("dpo", {"reference_path": "models/idk"})) == "models/idk"
+    assert build_method("dpo").reference_path is None
+    assert build_method("dpo", {"reference_path": "models/idk"}).reference_path == "models/idk"

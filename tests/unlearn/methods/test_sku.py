@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unlearn.method import finalize, has_finalize
+from unlearn.method import defines
 from unlearn.methods.sku import negate_task_vector
 from unlearn.registry import build_method
 
@@ -63,8 +63,8 @@ def test_models_that_differ_are_refused():
 
 def test_the_method_finalizes_with_its_scale():
     method = build_method("SKU", {"s": 2.0})
-    assert has_finalize(method)
-    assert finalize(method, {"w": torch.zeros(1)}, {"w": torch.ones(1)})["w"].item() == -2.0
+    assert defines(method, "finalize")
+    assert method.finalize({"w": torch.zeros(1)}, {"w": torch.ones(1)})["w"].item() == -2.0
 
 
 def test_random_answers_come_from_other_forget_items():

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from unlearn import method as contract
-from unlearn.method import LoraPair, StepInfo, Trained
+from unlearn.config.settings import ForgetSettings, LoraSettings
+from unlearn.method import LoraPair, StepInfo, Trained, defines
 from unlearn.methods.sparsity import check_norms, l1_norm, with_l1
+from unlearn.pipeline import choose_method
 from unlearn.registry import build_method
 
 STEP = StepInfo(step=0, total_steps=4, epoch=0, epochs=1)
@@ -104,18 +105,21 @@ def test_sparsity_takes_zero_in_full_finetuning_and_the_change_with_lora():
 
 
 def test_sparsity_from_zero_with_lora_is_an_error_before_training():
-    contract.check_adapter(build_method("sparsity", {"from": "zero"}), lora=False)
-    contract.check_adapter(build_method("sparsity"), lora=True)
+    def chosen(rank, origin):
+        options = {"sparsity": {"from": origin}}
+        return choose_method(ForgetSettings(forget_loss="sparsity", method_args=options, LoRA=LoraSettings(r=rank)))
+
+    assert chosen(0, "zero").forbids_lora and chosen(8, None).forbids_lora is None
     with pytest.raises(ValueError, match="method_args.sparsity.from=init"):
-        contract.check_adapter(build_method("sparsity", {"from": "zero"}), lora=True)
+        chosen(8, "zero")
 
 
 def test_start_values_are_asked_for_only_where_needed():
-    assert contract.needs_initial(build_method("sparsity", {"from": "init"}))
-    assert not contract.needs_initial(build_method("sparsity"))
-    assert contract.needs_initial(with_l1(build_method("npo"), 0.1, "init"))
-    assert not contract.needs_initial(with_l1(build_method("npo"), 0.1, "zero"))
-    assert contract.needs_initial(with_l1(build_method("sparsity", {"from": "init"}), 0.1, "zero"))
+    assert build_method("sparsity", {"from": "init"}).needs_initial
+    assert not build_method("sparsity").needs_initial
+    assert with_l1(build_method("npo"), 0.1, "init").needs_initial
+    assert not with_l1(build_method("npo"), 0.1, "zero").needs_initial
+    assert with_l1(build_method("sparsity", {"from": "init"}), 0.1, "zero").needs_initial
 
 
 def test_decay_is_linear_to_zero():
@@ -130,15 +134,15 @@ def test_l1_goes_on_any_method_and_changes_nothing_else():
     assert (method.student_views, method.teacher_views, method.hidden) == (
         inner.student_views, inner.teacher_views, inner.hidden,
     )  # fmt: skip
-    assert contract.passes(method, 0) == ("forget", "retain") and not contract.has_finalize(method)
-    assert contract.penalty(method, full(), STEP)["l1"].item() == pytest.approx(0.5 * 8 / 5)
-    assert contract.has_finalize(with_l1(build_method("SKU"), 0.5, "init"))
-    assert contract.reference_path(with_l1(build_method("dpo", {"reference_path": "x"}), 0.5, "init")) == "x"
+    assert method.passes(0) == ("forget", "retain") and not defines(method, "finalize")
+    assert method.penalty(full(), STEP)["l1"].item() == pytest.approx(0.5 * 8 / 5)
+    assert defines(with_l1(build_method("SKU"), 0.5, "init"), "finalize")
+    assert with_l1(build_method("dpo", {"reference_path": "x"}), 0.5, "init").reference_path == "x"
     assert with_l1(inner, 0.0, "zero") is inner
 
 
 def test_l1_adds_to_a_penalty_the_method_already_has():
-    parts = contract.penalty(with_l1(build_method("sparsity"), 0.5, "zero"), full(), STEP)
+    parts = with_l1(build_method("sparsity"), 0.5, "zero").penalty(full(), STEP)
     assert {n: v.item() for n, v in parts.items()} == pytest.approx({"sparsity": 1.6, "l1": 0.8})
 
 
@@ -154,5 +158,5 @@ def test_published_norm_keys():
         check_norms(-0.1, 0.0, "init", False)
     with pytest.raises(ValueError, match="zero or init"):
         check_norms(0.1, 0.0, "start", False)
-    with pytest.raises(ValueError, match="l_norm_from=init"):
-        contract.check_adapter(with_l1(build_method("npo"), 0.1, "zero"), lora=True)
+    assert "l_norm_from=init" in with_l1(build_method("npo"), 0.1, "zero").forbids_lora
+    assert with_l1(build_method("npo"), 0.1, "init").forbids_lora is None

@@ -220,7 +220,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny: Any) -> None:
         model = prepare_trainable(copy.deepcopy(tiny()[0]), LoraSettings(r=2, init_noise=0.1), freeze_vision=True)
         student = StudentForward(model).train()
         if checkpointing:
-            student.gradient_checkpointing_enable()
+            student.activation_checkpointing_enable()
         scored = score_views(student(batch(Collator(tiny()[1]))))
         torch.stack([view.cross_entropy() for view in scored.values()]).sum().backward()
         grads.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
@@ -242,7 +242,7 @@ def test_no_graph_is_built_through_a_frozen_vision_tower(tiny: Any, checkpointin
     model = prepare_trainable(copy.deepcopy(tiny()[0]), LoraSettings(r=lora), freeze_vision=True)
     student = StudentForward(model).train()
     if checkpointing:
-        student.gradient_checkpointing_enable({"use_reentrant": False})
+        student.activation_checkpointing_enable({"use_reentrant": False})
     (tower,) = vision_modules(model).values()
     outputs: list[torch.Tensor] = []
     for module in tower.modules():

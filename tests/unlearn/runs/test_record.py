@@ -184,3 +184,31 @@ def test_the_log_interval_is_part_of_a_run_that_stops_by_the_log(tmp_path: Path)
     often, seldom = ({"stop_when": 4.0, "logging_steps": steps} for steps in (1, 10))
     assert settings_hash(settings(tmp_path, **often)) != settings_hash(settings(tmp_path, **seldom))
     assert settings_hash(settings(tmp_path, logging_steps=1)) == settings_hash(settings(tmp_path, logging_steps=10))
+
+
+def test_the_rows_of_a_step_are_part_of_a_run_however_they_are_shared_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(processes: int, **changes: Any) -> str:
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        return settings_hash(settings(tmp_path, batch_size=2, **changes))
+
+    alone = on(1)
+    assert on(2) != alone and on(4) != on(2), "twice the processes are twice the rows and half the steps"
+    assert on(2) == on(1, gradient_accumulation_steps=2), "four rows, by two"
+    assert on(1, global_batch_size=2) == alone and on(2, global_batch_size=4) == on(1, global_batch_size=4) == on(2)
+    assert on(1, global_batch_size=8) != on(1, global_batch_size=4)
+    with pytest.raises(ValueError, match="global_batch_size=6 cannot be met"):
+        on(2, global_batch_size=6)
+
+
+def test_another_number_of_processes_is_refused_by_the_rows_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(settings(tmp_path, batch_size=2, global_batch_size=4))
+    assert run.record["batch"] == {"global": 4, "per_device": 2, "accumulation": 2, "processes": 1}
+    run.finish()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert open_run(settings(tmp_path, batch_size=2, global_batch_size=4)).finished
+    with pytest.raises(ValueError, match=r"holds another run \(rows of one step: 4 there, 8 here"):
+        open_run(settings(tmp_path, batch_size=4))

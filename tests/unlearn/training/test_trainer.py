@@ -11,7 +11,7 @@ import torch
 
 from tests.models import tiny_llava
 from tests.training import make_trainer, trained_weights
-from unlearn.method import View
+from unlearn.method import Method, View
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.registry import build_method
 from unlearn.runs.checkpoints import newest_checkpoint
@@ -80,15 +80,13 @@ def test_finetuning_is_a_plain_loop_over_the_micro_batches(tmp_path: Path, accum
 
 
 @dataclass(frozen=True)
-class Explodes:
+class Explodes(Method):
     """CE(R), whose loss or gradient is not finite at one step."""
 
     at: int
     where: str = "loss"
 
     student_views = (View("retain"),)
-    teacher_views = ()
-    hidden = None
 
     def loss(self, student: Any, teacher: Any, step: Any = None) -> dict[str, torch.Tensor]:
         loss = student["retain"].cross_entropy()
