@@ -13,23 +13,23 @@ import numpy as np
 from unlearn.atomic import content_hash
 from unlearn.leaderboard.scores import (
     ITEMS,
-    Resamples,
     Scores,
+    Units,
     known_rows,
     reference_losses,
-    resample,
     rows_of,
     score_log,
+    units_of,
 )
 from unlearn.metrics.aggregates import METRICS, MM, TEXT, Track, track_of
-from unlearn.metrics.bootstrap import interval
 from unlearn.metrics.forget_quality import (
     js_forget_quality,
     ks_forget_quality,
     null_floor,
-    resampled_quality,
+    quality_without,
     wasserstein_distance,
 )
+from unlearn.metrics.intervals import Names, interval
 from unlearn.metrics.reference import reference_numbers
 from unlearn.results import EvalLog, as_log, check_same_rows, read_log, require_tasks
 
@@ -69,25 +69,25 @@ def leaderboard_row(
         if other is not None:
             _check_comparable(log, other, track)
     facts = known_rows([known for known in (log, gold, base) if known is not None], track)
-    resamples = resample(log, track, facts)
+    units = units_of(log, track, facts)
     scores, gold_scores = score_log(log, track, facts, refusals), score_log(gold, track, facts, refusals)
     row = {
         **_identity(log, method, submitted_by, track, relative_to),
         **dict.fromkeys(f"{name} {task.label}" for task in track.tasks for name in ITEMS),  # null: not measured
         **scores.means,
-        **forget_quality(scores, gold_scores, track),
+        **forget_quality(scores, gold_scores, track, people=units.known_people(track.forget.label)),
         "low_retain": scores.means["Retain metric"] < LOW_RETAIN,
         "memorised": None,
-        "intervals": _intervals(scores, gold_scores, resamples, track),
+        "intervals": _intervals(scores, gold_scores, units, track),
         "items": {task.label: len(rows_of(log.tasks[task.name])) for task in track.tasks},
-        "people": resamples.people,
-        "resampled": resamples.units,
+        "people": units.people,
+        "resampled": units.kinds,
     }
     if base is not None:
         base_scores = score_log(base, track, facts, refusals)
-        row |= _memorisation_gate(base_scores, gold_scores, resamples, track, row["intervals"])
-        row["base"] = _anchor(base, base_scores, gold_scores, resamples, track, relative_to)
-    row["gold"] = _anchor(gold, gold_scores, gold_scores, resamples, track, relative_to)
+        row |= _memorisation_gate(base_scores, gold_scores, units, track, row["intervals"])
+        row["base"] = _anchor(base, base_scores, gold_scores, units, track, relative_to)
+    row["gold"] = _anchor(gold, gold_scores, gold_scores, units, track, relative_to)
     row |= _text_numbers(log)
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
     row["logs"] = {
@@ -96,16 +96,16 @@ def leaderboard_row(
     return row
 
 
-def forget_quality(scores: Scores, gold: Scores, track: Track) -> dict[str, float]:
+def forget_quality(scores: Scores, gold: Scores, track: Track, *, people: Names | None = None) -> dict[str, float]:
     """Forget Quality under every name of METRICS, with what it takes to read it: KS, Wasserstein-1, the null floor.
 
     mm calls 1 - JSD `Forget Quality`, nlp the KS p-value. `Null floor`: mean (and 5 % quantile) of 1 - JSD without
-    difference.
+    difference, by swapping `people` [N] (None: not known, by items).
     """
     ratios = scores.ratios[track.forget.label], gold.ratios[track.forget.label]
     quality = js_forget_quality(*ratios)
     statistic, p_value = ks_forget_quality(*ratios)
-    floor, low = null_floor(*ratios)
+    floor, low = null_floor(*ratios, people=people)
     numbers = {
         "KS test p-value": p_value, "KS statistic": statistic, "JS metric": 1.0 - quality,
         "Wasserstein-1": wasserstein_distance(*ratios), "Null floor": floor, "Null floor 5%": low,
@@ -121,34 +121,37 @@ def js_name(track: Track) -> str:
     return "Forget Quality" if track is MM else "JS Forget Quality"
 
 
-def _intervals(scores: Scores, gold: Scores, resamples: Resamples, track: Track) -> dict[str, list[float]]:
-    """95 % bootstrap intervals of every mean and composite, and of 1 - JSD."""
+def _intervals(scores: Scores, gold: Scores, units: Units, track: Track) -> dict[str, list[float] | None]:
+    """95 % intervals of every mean and composite, and of 1 - JSD; None where they rest on fewer than four people."""
     label = track.forget.label
-    intervals = {name: interval(draws) for name, draws in resamples.draws(scores, track).items()}
-    quality = resampled_quality(resamples.weights[label], scores.ratios[label], gold.ratios[label])
-    centre = js_forget_quality(scores.ratios[label], gold.ratios[label])
-    intervals[js_name(track)] = [float(np.clip(end, 0.0, 1.0)) for end in interval(quality, centre=centre)]
+    intervals = {
+        name: interval(scores.means[name], without, bounds=(0.0, np.inf if name.startswith("Generation") else 1.0))
+        for name, without in units.without_each(scores, track).items()
+    }
+    ratios = scores.ratios[label], gold.ratios[label]
+    intervals[js_name(track)] = interval(js_forget_quality(*ratios), [quality_without(*ratios, units.numbers[label])])
     return intervals
 
 
 def _memorisation_gate(
-    base: Scores, gold: Scores, resamples: Resamples, track: Track, intervals: dict[str, list[float]]
+    base: Scores, gold: Scores, units: Units, track: Track, intervals: dict[str, list[float] | None]
 ) -> dict[str, Any]:
-    """`memorised`: whether the 95 % interval of base's minus gold's Forget metric, on paired resamples, lies above
-    0."""
+    """`memorised`: whether the 95 % interval of base's minus gold's Forget metric, the same person left out of both,
+    lies above 0; None where there is no interval."""
     name = "Forget metric"
-    gap = resamples.draws(base, track)[name] - resamples.draws(gold, track)[name]
-    intervals[GATE] = interval(gap)
-    return {GATE: base.means[name] - gold.means[name], "memorised": intervals[GATE][0] > 0}
+    pairs = zip(*(units.without_each(one, track)[name] for one in (base, gold)), strict=True)
+    gap = base.means[name] - gold.means[name]
+    ends = intervals[GATE] = interval(gap, [ours - theirs for ours, theirs in pairs], bounds=(-1.0, 1.0))
+    return {GATE: gap, "memorised": None if ends is None else ends[0] > 0}
 
 
 def _anchor(
-    log: EvalLog, scores: Scores, gold: Scores, resamples: Resamples, track: Track, relative_to: str | Path
+    log: EvalLog, scores: Scores, gold: Scores, units: Units, track: Track, relative_to: str | Path
 ) -> dict[str, Any]:
     """Gold or base in short, so that a leaderboard can show them although only models have rows."""
     names = (*COMPOSITES, js_name(track))
-    numbers = {**scores.means, **forget_quality(scores, gold, track)}
-    intervals = _intervals(scores, gold, resamples, track)
+    numbers = {**scores.means, **forget_quality(scores, gold, track, people=units.known_people(track.forget.label))}
+    intervals = _intervals(scores, gold, units, track)
     return {
         **_identity(log, None, None, track, relative_to),
         **{

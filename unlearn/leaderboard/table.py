@@ -28,7 +28,7 @@ _SHOWN = (
 @dataclass(frozen=True)
 class Entry:
     """One line: a run, or several seeds of one. `numbers` are means over the seeds, `spread` their standard deviations
-    (several seeds), `intervals` the bootstrap intervals (one seed). `role`: gold, base or model."""
+    (several seeds), `intervals` the 95 % intervals (one seed; None: too few people). `role`: gold, base or model."""
 
     label: str
     role: str
@@ -37,7 +37,7 @@ class Entry:
     seeds: int
     numbers: dict[str, float]
     spread: dict[str, float]
-    intervals: dict[str, list[float]]
+    intervals: dict[str, list[float] | None]
     low_retain: bool
     memorised: bool | None
 
@@ -200,8 +200,11 @@ def _notes(lines: Sequence[Entry]) -> list[str]:
         "it 0.",
         "Forget Quality: 1 = same truth ratios as gold. Floor: what two models without difference score on average.",
     ]
-    if any(line.intervals for line in lines):
-        notes.append("[low, high]: 95 % bootstrap interval.")
+    shown = [line.intervals[name] for line in lines for name in _SHOWN if name in line.intervals]
+    if any(shown):
+        notes.append("[low, high]: 95 % interval over people. Overlapping intervals are no test of a difference.")
+    if None in shown:
+        notes.append("No interval: fewer than four people, too few to say how other people would come out.")
     if any(line.seeds > 1 for line in lines):
         notes.append("±: standard deviation over seeds.")
     if any(line.low_retain for line in lines):
