@@ -109,8 +109,7 @@ def null_floor(
         raise ValueError(f"{len(model)} truth ratios of the model for {len(gold)} of gold: the rows must be the same")
     if people is not None and len(people) != len(model):
         raise ValueError(f"{len(people)} names of people for {len(model)} truth ratios: each item needs one")
-    known = people is not None and None not in list(people)
-    unit = unit_numbers(people) if known else np.arange(len(model))
+    unit = np.arange(len(model)) if people is None or None in list(people) else unit_numbers(people)
     swap = np.random.default_rng(seed).integers(0, 2, size=(draws, int(unit.max()) + 1)).astype(np.float64)
     ours, theirs = counts_by_unit(model, unit), counts_by_unit(gold, unit)
     first = (1 - swap) @ ours + swap @ theirs

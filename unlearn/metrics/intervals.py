@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri, stdtrit
 
 FEWEST = 4  # people; the spread of fewer is not known well enough for any interval that says something
+ROUNDING = 1e-12  # a smaller spread is none
 
 Array = NDArray[np.float64]
 Names = Sequence[Hashable] | NDArray[np.generic]
@@ -52,12 +53,12 @@ def interval(
     samples = [np.asarray(one, dtype=np.float64) for one in without]
     if min(map(len, samples), default=0) < FEWEST or not np.isfinite([estimate, *np.concatenate(samples)]).all():
         return None
+    if np.allclose(np.concatenate(samples), estimate, rtol=0, atol=ROUNDING):
+        return [float(estimate)] * 2
     pulls = [line.mean() - line for line in (_to_line(one, bounds) for one in samples)]  # of each unit on the number
     sizes = np.array([len(one) for one in pulls])
     variances = np.array([pull @ pull for pull in pulls]) * (sizes - 1) / sizes
     variance = variances.sum()
-    if variance == 0:
-        return [float(estimate)] * 2
     shares = variances / variance
     freedom = 1.0 / (shares**2 / (sizes - 1)).sum()
     everyone = np.concatenate(pulls)
