@@ -22,8 +22,11 @@ def main(config: DictConfig) -> None:
     settings, _ = track.settings("attack", values)
     record = run_attack(settings)
     for name in ATTACKS.keys() & record.keys():
-        result, (low, high) = record[name], record[name]["interval"]["accuracy"]
-        print(f"{ATTACKS[name]}: accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]", end=", ")
+        result, ends = record[name], record[name]["interval"]["accuracy"]
+        shown = (
+            f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "(no interval: fewer than four targets or people a group)"
+        )
+        print(f"{ATTACKS[name]}: accuracy {result['accuracy']:.3f} {shown}", end=", ")
         print(f"AUC {result['auc']:.3f}, TPR at 1 % FPR {result['tpr']:.3f}")
 
 

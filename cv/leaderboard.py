@@ -83,12 +83,11 @@ def reading(row: Row) -> list[str]:
     return [
         f"{row['models']} models of {row['identities']} people; {row['targets']} of them are attacked, with "
         f"{row['shadows_per_side']} shadow models a side, on {row['photos']} photos of {row['people']} people.",
-        "Accuracies: means over the models in percent, 95 % intervals from drawing models. Attacks: balanced "
-        "accuracy, where "
-        "0.5 means nothing to be found, intervals from drawing models and people.",
-        "Forgetting is good where forget accuracy and attacks are those of retrain, not where they are lowest. Two "
-        "methods "
-        "whose intervals overlap are not told apart by a study of this size.",
+        "Accuracies: means over the models in percent. Attacks: balanced accuracy, where 0.5 means nothing to be "
+        "found. 95 % intervals over models and people, none where a group has fewer than four of either; they take "
+        "the pretrained network, and for attacks the shadow models, as given.",
+        "Forgetting is good where forget accuracy and attacks are those of retrain, not where they are lowest. A "
+        "number inside another method's interval is not told apart from it by a study of this size.",
     ]
 
 

@@ -20,8 +20,9 @@ def main(config: DictConfig) -> None:
     from cv.membership.scores import GROUPS
 
     for group in GROUPS:
-        low, high = record["interval"][group]
-        print(f"{group:8} {record['mean'][group]:5.1f} %  [{low:.1f}, {high:.1f}]")
+        ends = record["interval"][group]
+        shown = f"[{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "(no interval: fewer than four models or people a group)"
+        print(f"{group:8} {record['mean'][group]:5.1f} %  {shown}")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class AttackSettings:
     attack: str = choice("ulira", "umia")
     include_enrolment: bool = False  # true: the published code's choice
     num_enroll: int = at_least(5, 1)
-    draws: int = at_least(1000, 10)  # bootstrap resamples
+    draws: int = at_least(1000, 10)  # resamples of models and people
     seed: int = at_least(0, 0)
 
 

@@ -92,7 +92,7 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
     columns = (task["question"], task["answer"], task["base_answer"], *wrong)
     rows = load_rows(task["data_path"], task["split"], settings.data_revision, columns)
     size = task["rows_per_author"] or rows_per_author(task["data_path"], task["split"])
-    if size and "name" not in rows.column_names:  # authors are the unit of the bootstrap
+    if size and "name" not in rows.column_names:  # authors are the unit of intervals and null floor
         rows = rows.add_column("name", [f"{task['split']}, author {row // int(size) + 1}" for row in range(len(rows))])
     items = TableItems(
         rows, select_rows(len(rows), settings.ds_size, settings.selection, settings.seed),

@@ -18,10 +18,11 @@ from sweeps.runner import Outcome, plans, run_jobs
 from sweeps.settings import Sweep
 from sweeps.tracks import find
 from unlearn.atomic import write_json, write_text
-from unlearn.leaderboard.scores import known_rows, rows_of, score_log
+from unlearn.leaderboard.scores import known_rows, rows_of, score_log, units_of
 from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.forget_quality import js_forget_quality, ks_forget_quality, null_floor, wasserstein_distance
+from unlearn.metrics.intervals import Names
 from unlearn.results import EvalLog, read_log
 
 COLUMNS = {"js": "JS distance", "wasserstein": "Wasserstein-1", "ks": "KS statistic", "p": "KS p-value"}
@@ -50,7 +51,7 @@ def run_figure(sweep: Sweep) -> tuple[str, list[Outcome]]:
         raise ValueError("Figure 5 needs the model on all of the data and one more. " + "; ".join(failed))
     ratios = {fraction: forget_ratios(job.log(sweep.splits[0]), sweep.track)
               for fraction, job in sorted(jobs.items()) if job.name in usable}  # fmt: skip
-    rows = distances(ratios)
+    rows = distances(ratios, people=forget_people(jobs[1.0].log(sweep.splits[0]), sweep.track))
     text = markdown(sweep, rows, len(next(iter(ratios.values()))))
     file = Path(sweep.save_dir) / "fig5"
     write_json(file.with_suffix(".json"), {"track": sweep.track, "model_family": sweep.model_family, "rows": rows,
@@ -62,21 +63,34 @@ def run_figure(sweep: Sweep) -> tuple[str, list[Outcome]]:
 
 def forget_ratios(path: Path, track: str) -> NDArray[np.float64]:
     """Truth ratios [N] of the forget task of a log, which needs no other task."""
+    log, alone = _forget_task(path, track)
+    return score_log(log, alone, known_rows([log], alone), None).ratios[alone.forget.label]
+
+
+def forget_people(path: Path, track: str) -> NDArray[np.intp] | None:
+    """[N] the number of each forget item's person, in the order of `forget_ratios`; None where they are not known."""
+    log, alone = _forget_task(path, track)
+    return units_of(log, alone, known_rows([log], alone)).known_people(alone.forget.label)
+
+
+def _forget_task(path: Path, track: str) -> tuple[EvalLog, Track]:
     log = read_log(path)
     whole = track_named(track)
-    alone = Track(whole.name, (whole.forget,), {})
     kept = EvalLog({whole.forget.name: log.tasks[whole.forget.name]}, log.meta, log.path)
     assert len(rows_of(kept.tasks[whole.forget.name])) > 0
-    return score_log(kept, alone, known_rows([kept], alone), None).ratios[whole.forget.label]
+    return kept, Track(whole.name, (whole.forget,), {})
 
 
-def distances(ratios: Mapping[float, NDArray[np.float64]]) -> list[dict[str, float]]:
-    """For each fraction, from small to large: distances of its truth ratios [N] from those at the largest fraction."""
+def distances(ratios: Mapping[float, NDArray[np.float64]], people: Names | None = None) -> list[dict[str, float]]:
+    """For each fraction, from small to large: distances of its truth ratios [N] from those at the largest fraction.
+
+    `people` [N]: whose item each is, swapped whole for the distance without difference; None swaps items.
+    """
     last = ratios[max(ratios)]
     rows = []
     for fraction in sorted(ratios):
         statistic, p = ks_forget_quality(ratios[fraction], last)
-        floor, _ = null_floor(ratios[fraction], last)
+        floor, _ = null_floor(ratios[fraction], last, people=people)
         rows.append({
             "fraction": fraction, "js": 1 - js_forget_quality(ratios[fraction], last), "ks": statistic, "p": p,
             "wasserstein": wasserstein_distance(ratios[fraction], last), "null_js": 1 - floor,
@@ -122,7 +136,8 @@ def markdown(sweep: Sweep, rows: Sequence[Mapping[str, float]], items: int) -> s
     notes = [
         f"{sweep.model_family}, {sweep.splits[0]}, truth ratios of {items} forget items; distances from the last "
         f"model.",
-        "JS without difference: mean JS distance when the two models' items are swapped at random.",
+        "JS without difference: mean JS distance when the two models are swapped at random within people (within items "
+        "where people are not known).",
         *said,
     ]
     return "\n".join(lines) + "\n\n" + "".join(f"- {note}\n" for note in notes)

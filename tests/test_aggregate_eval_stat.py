@@ -61,6 +61,21 @@ def test_the_command(tmp_path, models):
     assert not done.stderr
 
 
+def test_a_study_of_two_people_has_a_leaderboard_without_intervals(tmp_path):
+    for name, seed, forget in (("gold", 2, 0.2), ("base", 3, 3.0), ("npo", 1, 0.6)):
+        log = make_log(seed=seed, forget=forget)
+        save_log(tmp_path / f"{name}/eval_results", log, make_meta(log, authors=2, method=name, model=name))
+    values = {
+        "retain_result": log_of(tmp_path, "gold"), "base_result": log_of(tmp_path, "base"),
+        "ckpt_result": log_of(tmp_path, "npo"), "save_file": str(tmp_path / "board.json"), "markdown": True,
+    }  # fmt: skip
+    update_leaderboard(build_settings(AggregateSettings, values))
+    row = json.loads((tmp_path / "board.json").read_text())[-1]
+    assert row["memorised"] is None and set(row["intervals"].values()) == {None}
+    assert "No interval: fewer than four people" in (tmp_path / "board.md").read_text()
+    assert all((tmp_path / name).exists() for name in ("board.png", "board.html"))
+
+
 def test_the_published_keys_are_the_config(models, tmp_path):
     values = {
         "retain_result": log_of(models, "gold"), "ckpt_result": log_of(models, "theirs"), "method_name": "finetune",

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cv.membership.classifiers import fit_logistic, fit_tree
+from unlearn.metrics.intervals import interval_of_draws
 
 Floats = NDArray[np.float64]
 POOL_BELOW = 16  # shadows a side; fewer cannot carry a variance per photo
@@ -143,11 +144,13 @@ def roc_curve(scores: Floats, member: NDArray[np.bool_]) -> tuple[Floats, Floats
     return np.append(0.0, fpr), np.append(0.0, tpr)
 
 
-def intervals(scores: Floats, sides: Sides, *, draws: int, seed: int) -> dict[str, list[float]]:
-    """95 % bootstrap intervals of `Attack`'s numbers, drawing target models (of each group) and people (of each group).
+def intervals(scores: Floats, sides: Sides, *, draws: int, seed: int) -> dict[str, list[float] | None]:
+    """95 % intervals of `Attack`'s numbers, from drawing target models (of each group) and people (of each group).
 
     Both are drawn with replacement and together (Owen 2007): photos of a person, and photos seen by one model, stand
-    and fall together, so drawing photos would promise too much. Shadow models are taken as given.
+    and fall together, so drawing photos would promise too much. Draws of few understate their spread and are stretched
+    (unlearn.metrics.intervals); None with fewer than four targets or people in a group. Shadow models, and what the
+    models were trained from, are taken as given.
     """
     rng = np.random.default_rng(seed)
     _, member = sides.all_targets()
@@ -160,8 +163,8 @@ def intervals(scores: Floats, sides: Sides, *, draws: int, seed: int) -> dict[st
         people = np.concatenate([rng.choice(group, size=len(group)) for group in by_group])
         rows = np.concatenate([photos[person] for person in people])
         results.append(judge(scores[np.ix_(models, rows)], member[np.ix_(models, rows)]))
-    ends = {}
-    for name in ("accuracy", "auc", "tpr"):
-        values = [getattr(result, name) for result in results]
-        ends[name] = [float(np.quantile(values, q)) for q in (0.025, 0.975)]
-    return ends
+    found, units = judge(scores, member), [(size_a, size - size_a), [len(group) for group in by_group]]
+    return {
+        name: interval_of_draws([getattr(result, name) for result in results], getattr(found, name), units)
+        for name in ("accuracy", "auc", "tpr")
+    }

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cv.network.enrolment import accuracy, enrolled, recognise
@@ -21,7 +22,7 @@ from cv.settings import ScoreSettings
 from cv.training.fleet import Fleet
 from cv.training.models import prepared
 from unlearn.atomic import write_json
-from unlearn.metrics.bootstrap import interval, resample_weights, resampled_means
+from unlearn.metrics.intervals import interval
 
 GROUPS = ("forget", "holdout", "retain")
 EMBED_BATCH = 256
@@ -30,7 +31,7 @@ EMBED_BATCH = 256
 def score_models(settings: ScoreSettings, fleet: Fleet) -> dict[str, Any]:
     """Scores every model under `model_path`; writes `score.json` and `logits.safetensors` there and returns the former.
 
-    Accuracies are percentages; `interval` is a 95 % bootstrap interval of the mean over models.
+    Accuracies are percentages; `interval` is the 95 % interval of the mean over models and people, or null.
 
     Raises:
         ValueError: a missing or foreign checkpoint, or a person with too few photos to enrol.
@@ -52,6 +53,8 @@ def score_models(settings: ScoreSettings, fleet: Fleet) -> dict[str, Any]:
     enrolment = enrolled(photos.labels, settings.num_enroll)
     rows: dict[int, dict[str, Any]] = {}
     logits = torch.empty(len(splits), len(photos.labels))
+    hits = torch.empty(len(splits), len(photos.labels), dtype=torch.bool)
+    asked = {group: torch.zeros_like(hits) for group in GROUPS}
     for results in fleet.map(score_group, groups, settings):
         for model, correct, values in results:
             split = splits[model]
@@ -59,11 +62,17 @@ def score_models(settings: ScoreSettings, fleet: Fleet) -> dict[str, Any]:
                       "retain": split.retain(settings.forget_size)}  # fmt: skip
             shares = {group: 100 * accuracy(correct, photos.rows(names), enrolment) for group, names in people.items()}
             rows[model] = {"model": model, "group": split.group, **shares}
-            logits[model] = values
+            logits[model], hits[model] = values, correct
+            for group, names in people.items():
+                asked[group][model, photos.rows(names)] = True
     record: dict[str, Any] = {"forget_size": settings.forget_size, "num_enroll": settings.num_enroll}
     record["identities"] = len(photos.identities)
     record["mean"] = {group: float(np.mean([rows[model][group] for model in rows])) for group in GROUPS}
-    record["interval"] = {group: over_models([rows[model][group] for model in sorted(rows)]) for group in GROUPS}
+    sides = [split.group for split in splits]
+    record["interval"] = {
+        group: accuracy_interval(hits.numpy(), (asked[group] & ~enrolment).numpy(), photos.labels.numpy(), sides)
+        for group in GROUPS
+    }
     record["models"] = [rows[model] for model in sorted(rows)]
     record["made_by"] = logits_key(folder, settings)
     _save_logits(folder, logits, record["made_by"])
@@ -82,9 +91,31 @@ def score_group(models: Sequence[int], device: str, settings: ScoreSettings) -> 
     ]
 
 
-def over_models(values: Sequence[float]) -> list[float]:
-    """95 % bootstrap interval of the mean, drawing models."""
-    return interval(resampled_means(resample_weights([str(i) for i in range(len(values))]), values))
+def accuracy_interval(
+    hits: NDArray[np.bool_], asked: NDArray[np.bool_], people: NDArray[np.int64], sides: Sequence[str]
+) -> list[float] | None:
+    """95 % interval in percent of the accuracy, a mean over models; None where a sample has fewer than four units.
+
+    It leaves out each model and each person in turn, so it speaks of other models and of other people. The samples are
+    the models of either group, and the people whom models of one group, of the other, or of both were asked about.
+
+    Args:
+        hits, asked: [models, photos] whether the person was recognised, and whether the photo counts for this model.
+        people: [photos] the number of the photo's person; sides: [models] the model's group.
+    """
+    one_hot = np.eye(int(people.max()) + 1)[people]
+    correct, counts = (hits & asked) @ one_hot, asked @ one_hot  # [models, people]
+    with np.errstate(invalid="ignore"):
+        models = correct.sum(1) / counts.sum(1)
+        without_person = ((correct.sum(1, keepdims=True) - correct) / (counts.sum(1, keepdims=True) - counts)).mean(
+            axis=0
+        )
+    without_model = (models.sum() - models) / (len(models) - 1)
+    asked_by = [counts[np.array(sides) == side].sum(axis=0) > 0 for side in ("A", "B")]
+    strata = [asked_by[0] & ~asked_by[1], asked_by[1] & ~asked_by[0], asked_by[0] & asked_by[1]]
+    samples = [without_model[np.array(sides) == side] for side in ("A", "B")]
+    samples += [without_person[stratum] for stratum in strata if stratum.any()]
+    return interval(100 * float(models.mean()), [100 * sample for sample in samples], bounds=(0.0, 100.0))
 
 
 def logits_key(folder: Path, settings: Any) -> str:

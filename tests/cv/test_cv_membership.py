@@ -7,6 +7,8 @@ from scipy.stats import norm
 
 from cv.membership.attacks import Sides, gaussians, intervals, judge, roc_curve, split_roles, ulira, umia
 from cv.membership.classifiers import fit_logistic, fit_tree
+from cv.membership.scores import accuracy_interval
+from unlearn.metrics.intervals import interval
 
 PEOPLE, EACH = 20, 10
 
@@ -170,3 +172,48 @@ def test_a_full_tree_knows_its_training_data_and_respects_its_limit():
 def test_equal_values_are_never_cut_apart():
     tree = fit_tree(np.array([1.0, 1.0, 1.0, 2.0]), np.array([True, False, True, False]))
     assert tree.edges.tolist() == [1.5] and tree.shares == pytest.approx([2 / 3, 0.0])
+
+
+def test_few_targets_or_people_give_no_interval():
+    sides = world(effect=0.5, spread_of_photos=1.0, models=3)
+    assert set(intervals(umia(sides, "logistic"), sides, draws=20, seed=0).values()) == {None}
+    enough = world(effect=0.5, spread_of_photos=1.0, models=4)
+    low, high = intervals(umia(enough, "logistic"), enough, draws=50, seed=0)["auc"]
+    assert 0 <= low < high <= 1
+
+
+SIDES = ["A"] * 5 + ["B"] * 5
+
+
+def accuracies(rng, *, model: float, person: float):
+    """(hits, asked, people): models of A are asked about people 0 to 5, those of B about 6 to 11, 20 photos of each."""
+    people = np.repeat(np.arange(12), 20)
+    chance = 0.5 + model * rng.uniform(-1, 1, (10, 1)) + person * rng.uniform(-1, 1, 12)[people]
+    asked = (people < 6) == (np.array(SIDES) == "A")[:, None]
+    return rng.random((10, len(people))) < chance, asked, people
+
+
+def test_accuracy_leaves_out_models_and_people_by_hand():
+    """Five models a group, four people a group of one photo each: every model's share, without each in turn."""
+    people = np.arange(8)
+    asked = (people < 4) == (np.array(SIDES) == "A")[:, None]
+    hits = np.random.default_rng(3).random((10, 8)) < 0.6
+    shares = np.array([hits[i][asked[i]].mean() for i in range(10)])
+    models = np.array([np.delete(shares, i).mean() for i in range(10)])
+    without = np.array([
+        np.mean([hits[i][asked[i] & (people != person)].mean() for i in range(10)]) for person in people
+    ])  # fmt: skip
+    samples = [models[:5], models[5:], without[:4], without[4:]]
+    expected = interval(100 * shares.mean(), [100 * one for one in samples], bounds=(0.0, 100.0))
+    assert accuracy_interval(hits, asked, people, SIDES) == pytest.approx(expected)
+    kept = np.isin(people, [0, 1, 2, 4, 5, 6])
+    assert accuracy_interval(hits, asked & kept, people, SIDES) is None, "three people a group"
+    assert accuracy_interval(hits[1:], asked[1:], people, SIDES[1:]) is not None, "four and five models"
+    assert accuracy_interval(hits[2:], asked[2:], people, SIDES[2:]) is None, "three models of A"
+
+
+@pytest.mark.parametrize(("model", "person"), [(0.2, 0.0), (0.0, 0.3), (0.2, 0.2)])
+def test_accuracy_intervals_hold_for_other_models_and_other_people(model, person):
+    rng = np.random.default_rng(0)
+    ends = [accuracy_interval(*accuracies(rng, model=model, person=person), SIDES) for _ in range(400)]
+    assert np.mean([low <= 50 <= high for low, high in ends]) >= 0.93

@@ -171,8 +171,7 @@ def mean_shares(root: Path, folder: Path) -> dict[str, float]:
 def test_scores_and_attacks_tell_trained_people_from_others(study):
     score = score_models(ScoreSettings(model_path=str(study / "original"), splits=str(study / "splits")), ALONE)
     assert score["mean"]["forget"] > 90 > 75 > score["mean"]["holdout"]
-    low, high = score["interval"]["holdout"]
-    assert low <= score["mean"]["holdout"] <= high
+    assert score["interval"]["holdout"] is None, "two people a group say nothing of others"
     assert score["models"][5]["forget"] == pytest.approx(100 * shares(study, study / "original", 5)["forget"])
     common = {"model_path": str(study / "original"), "splits": str(study / "splits"), "draws": 50}
     attack = run_attack(AttackSettings(attack="ulira", **common))

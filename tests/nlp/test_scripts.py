@@ -44,6 +44,7 @@ def test_from_finetune_to_a_row(tmp_path):
     row = leaderboard_row(log, log, submitted_by="a test")
     assert row["track"] == "nlp" and row["Forget Quality"] == 1.0 and row["Log Forget Quality"] == 0.0
     assert row["people"]["Forget"] == 2 and row["resampled"]["Forget"] == "people"
+    assert row["intervals"]["Forget metric"] is None, "two people are too few for an interval"
     assert set(row["reference"]) == PUBLISHED_COLUMNS
     merge_rows(tmp_path / "board.csv", [row])
     with (tmp_path / "board.csv").open(newline="") as file:

@@ -23,7 +23,7 @@ GATE_MARK, LOW_MARK, OTHER_GOLD_MARK = "!", "*", "†"
 @dataclass(frozen=True)
 class Entry:
     """One line: a run, or several seeds of one. `numbers` are means over the seeds, `spread` their standard deviations
-    (several seeds), `intervals` the bootstrap intervals (one seed). `role`: gold, base or model.
+    (several seeds), `intervals` the 95 % intervals (one seed; None: too few people). `role`: gold, base or model.
 
     `other_gold`: measured against a gold log that is not the board's; `unchecked`: what is not known of how gold was
     asked.
@@ -36,7 +36,7 @@ class Entry:
     seeds: int
     numbers: dict[str, float]
     spread: dict[str, float]
-    intervals: dict[str, list[float]]
+    intervals: dict[str, list[float] | None]
     low_retain: bool
     memorised: bool | None
     other_gold: bool = False

@@ -1,6 +1,5 @@
-"""From an eval log to the `paper` numbers: values per item, their means, and the same means in bootstrap resamples."""
+"""From an eval log to the `paper` numbers: values per item, their means, and the same means without one person."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearn.metrics.aggregates import Task, Track, composites
-from unlearn.metrics.bootstrap import resample_weights, resampled_means
 from unlearn.metrics.columns import Answers, per_item
+from unlearn.metrics.intervals import means_without, unit_numbers
 from unlearn.metrics.reference import TaskLosses
 from unlearn.metrics.rouge import rouge_recall
 from unlearn.results import EvalLog, RowMeta, TaskLog, row_order
@@ -30,23 +29,35 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Resamples:
-    """Bootstrap weights [draws, N] by task label; what was drawn ("people" or "items"), and how many people are
-    known."""
+class Units:
+    """Who the items of each task label belong to. `numbers`: [N] the person of each item, or the item where people are
+    not known; `kinds`: "people" or "items"; `people`: how many are known, else None."""
 
-    weights: dict[str, Array]
-    units: dict[str, str]
+    numbers: dict[str, NDArray[np.intp]]
+    kinds: dict[str, str]
     people: dict[str, int | None]
 
-    def draws(self, scores: Scores, track: Track) -> dict[str, Array]:
-        """Every mean and composite of `scores` in each resample: [draws] by name."""
-        means = {
-            key: resampled_means(self.weights[task.label], scores.items[key])
-            for task in track.tasks
-            for column in per_item()
-            if (key := f"{column.name} {task.label}") in scores.items
-        }
-        return {**means, **composites(means, track)}
+    def known_people(self, label: str) -> NDArray[np.intp] | None:
+        """[N] the number of each item's person; None where people are not known."""
+        return self.numbers[label] if self.kinds[label] == "people" else None
+
+    def without_each(self, scores: Scores, track: Track) -> dict[str, list[Array]]:
+        """Every mean and composite of `scores` without each unit in turn (metrics.intervals): by name, an array [units]
+        for each group of tasks that it rests on."""
+        found: dict[str, list[Array]] = {}
+        measured = {f"{column.name} {task.label}": task for task in track.tasks for column in per_item()}
+        for group in dict.fromkeys(task.group for task in track.tasks):
+            labels = [task.label for task in track.tasks if task.group == group]
+            count = 1 + max(int(self.numbers[label].max()) for label in labels)
+            means = {name: np.full(count, scores.means[name]) for name in measured if name in scores.items}
+            own = {name for name in means if measured[name].group == group}
+            for name in own:
+                means[name] = means_without(scores.items[name], self.numbers[measured[name].label], count)
+                found.setdefault(name, []).append(means[name])
+            for name, without in composites(means, track).items():
+                if own & set(track.composites[name]):
+                    found.setdefault(name, []).append(without)
+        return found
 
 
 def known_rows(logs: Sequence[EvalLog], track: Track) -> Facts:
@@ -137,13 +148,14 @@ def reference_losses(log: EvalLog, track: Track) -> dict[str, TaskLosses]:
     return losses
 
 
-def resample(log: EvalLog, track: Track, facts: Facts) -> Resamples:
-    """One set of resamples for all logs of these rows. Tasks of a group (caption and FaceRec of a row) go together.
+def units_of(log: EvalLog, track: Track, facts: Facts) -> Units:
+    """The units of a log's rows, the same for all logs of these rows. Tasks of a group (caption and FaceRec of a row)
+    share theirs.
 
-    People are drawn where every row of the group has an author and there are two or more, else items.
+    People are the units where every row of the group has an author, else items.
     """
-    weights: dict[str, Array] = {}
-    units: dict[str, str] = {}
+    numbers: dict[str, NDArray[np.intp]] = {}
+    kinds: dict[str, str] = {}
     people: dict[str, int | None] = {}
     for group in dict.fromkeys(task.group for task in track.tasks):
         tasks = [task for task in track.tasks if task.group == group]
@@ -154,14 +166,10 @@ def resample(log: EvalLog, track: Track, facts: Facts) -> Resamples:
         }
         rows = sorted(authors, key=row_order)
         known = None not in authors.values()
-        by_people = known and len(set(authors.values())) > 1
-        drawn = resample_weights(
-            [str(authors[row]) if by_people else row for row in rows], seed=zlib.crc32(group.encode())
-        )
-        column = {row: index for index, row in enumerate(rows)}
+        number = dict(zip(rows, unit_numbers([str(authors[row]) if known else row for row in rows]), strict=True))
         for task in tasks:
             own = rows_of(log.tasks[task.name])
-            weights[task.label] = drawn[:, [column[row] for row in own]]
-            units[task.label] = "people" if by_people else "items"
+            numbers[task.label] = np.array([number[row] for row in own], dtype=np.intp)
+            kinds[task.label] = "people" if known else "items"
             people[task.label] = len({authors[row] for row in own}) if known else None
-    return Resamples(weights, units, people)
+    return Units(numbers, kinds, people)

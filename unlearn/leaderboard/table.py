@@ -102,8 +102,12 @@ def _notes(lines: Sequence[Entry]) -> list[str]:
         "it 0.",
         "Forget Quality: 1 = same truth ratios as gold. Floor: what two models without difference score on average.",
     ]
-    if any(line.intervals for line in lines):
-        notes.append("[low, high]: 95 % bootstrap interval.")
+    keys = [key for key, column in shown(track_named(lines[0].track)) if column.interval]
+    ends = [line.intervals[key] for line in lines for key in keys if key in line.intervals]
+    if any(ends):
+        notes.append("[low, high]: 95 % interval over people. Overlapping intervals are no test of a difference.")
+    if None in ends:
+        notes.append("No interval: fewer than four people, too few to say how other people would come out.")
     if any(line.seeds > 1 for line in lines):
         notes.append("±: standard deviation over seeds.")
     if any(line.low_retain for line in lines):

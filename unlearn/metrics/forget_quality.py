@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import ks_2samp
 
+from unlearn.metrics.intervals import Names, unit_numbers
+
 BINS = 20
 ORIGINS = 8  # one fixed grid has an edge at R = 1 (u = 1/2), just where gold lies
 FINE = BINS * ORIGINS
@@ -31,14 +33,15 @@ def js_forget_quality(R_model: ArrayLike, R_gold: ArrayLike) -> float:
 
 
 def fine_counts(R: ArrayLike) -> NDArray[np.float64]:
-    """Counts of u in the 160 cells [..., 160] of which every shifted 20-bin grid is made. R: [..., N]."""
-    return one_hot_cells(R).sum(axis=-2)
+    """Counts of u in the 160 cells [160] of which every shifted 20-bin grid is made. R: [N]."""
+    return counts_by_unit(R, np.zeros(np.size(R), dtype=np.intp))[0]
 
 
-def one_hot_cells(R: ArrayLike) -> NDArray[np.float64]:
-    """[..., N, 160] with a 1 in the cell of each item; `weights @ one_hot_cells(R)` are the counts of a resample."""
-    cells = np.minimum((bounded_ratio(R) * FINE).astype(np.int64), FINE - 1)  # u = 1 belongs to the last cell
-    return np.eye(FINE)[cells]
+def counts_by_unit(R: ArrayLike, units: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The counts of each unit's own items [units, 160]. R: [N]; units: [N] 0, 1, ..."""
+    cells = np.minimum((bounded_ratio(R) * FINE).astype(np.intp), FINE - 1)  # u = 1 belongs to the last cell
+    count = int(units.max()) + 1
+    return np.bincount(units * FINE + cells, minlength=count * FINE).reshape(count, FINE).astype(np.float64)
 
 
 def js_quality_of_counts(model: NDArray[np.float64], gold: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,7 +54,7 @@ def _coarse(counts: NDArray[np.float64], shift: int) -> NDArray[np.float64]:
     """Probabilities [..., 21] of the bins of width 1/20 that start `shift`/160 before 0."""
     edges = [(0, 0)] * (counts.ndim - 1) + [(shift, ORIGINS - shift)]
     bins = np.pad(counts, edges).reshape(*counts.shape[:-1], BINS + 1, ORIGINS).sum(axis=-1)
-    with np.errstate(invalid="ignore"):  # NaN for a resample that holds none of the items
+    with np.errstate(invalid="ignore"):  # NaN where no item is left
         return bins / bins.sum(axis=-1, keepdims=True)
 
 
@@ -83,25 +86,42 @@ def wasserstein_distance(R_model: ArrayLike, R_gold: ArrayLike) -> float:
     return float(np.sum(np.abs(gap[:-1]) * np.diff(points)))
 
 
-def null_floor(R_model: ArrayLike, R_gold: ArrayLike, *, draws: int = 200, seed: int = 0) -> tuple[float, float]:
-    """Mean and 5 % quantile of 1 - JSD when model and gold are swapped at random within items.
+def null_floor(
+    R_model: ArrayLike,
+    R_gold: ArrayLike,
+    *,
+    people: Names | None = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Mean and 5 % quantile of 1 - JSD when model and gold are swapped at random within people, or within items.
 
-    This is what no difference looks like at this sample size. R: [N] of the same items in the same order.
+    This is what no difference looks like at this sample size. Where truth ratios vary by person, swapping items apart
+    mixes what belongs together and promises too much. Few people can be swapped in few ways (2^(P - 1)), and one way is
+    the two models themselves: below six people no model can fall under the 5 % quantile.
+
+    Args:
+        R_model, R_gold: [N] of the same items in the same order.
+        people: [N] whose item each is; None, or None among them: not known, and items are swapped one by one.
     """
     model, gold = _checked(R_model), _checked(R_gold)
     if len(model) != len(gold):
         raise ValueError(f"{len(model)} truth ratios of the model for {len(gold)} of gold: the rows must be the same")
-    swap = np.random.default_rng(seed).integers(0, 2, size=(draws, len(model))).astype(np.float64)
-    ours, theirs = one_hot_cells(model), one_hot_cells(gold)
+    if people is not None and len(people) != len(model):
+        raise ValueError(f"{len(people)} names of people for {len(model)} truth ratios: each item needs one")
+    unit = np.arange(len(model)) if people is None or None in list(people) else unit_numbers(people)
+    swap = np.random.default_rng(seed).integers(0, 2, size=(draws, int(unit.max()) + 1)).astype(np.float64)
+    ours, theirs = counts_by_unit(model, unit), counts_by_unit(gold, unit)
     first = (1 - swap) @ ours + swap @ theirs
     second = swap @ ours + (1 - swap) @ theirs
     quality = js_quality_of_counts(first, second)
     return float(quality.mean()), float(np.quantile(quality, 0.05))
 
 
-def resampled_quality(weights: NDArray[np.float64], R_model: ArrayLike, R_gold: ArrayLike) -> NDArray[np.float64]:
-    """1 - JSD [draws] when both models' items are taken `weights` [draws, N] times (bootstrap.resample_weights)."""
-    return js_quality_of_counts(weights @ one_hot_cells(_checked(R_model)), weights @ one_hot_cells(_checked(R_gold)))
+def quality_without(R_model: ArrayLike, R_gold: ArrayLike, units: NDArray[np.intp]) -> NDArray[np.float64]:
+    """1 - JSD without each unit in turn: [units]; NaN where nothing would be left. R, units: [N] of the same items."""
+    model, gold = (counts_by_unit(_checked(R), units) for R in (R_model, R_gold))
+    return js_quality_of_counts(model.sum(axis=0) - model, gold.sum(axis=0) - gold)
 
 
 def _checked(R: ArrayLike) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ _ANCHORS = {"gold": ("*", "#B8860B", 19), "base": ("d", "#000000", 12)}
 def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
     """Writes a PNG with one point per run (or per pooled seeds) and track; returns its path.
 
-    Bars are 95 % bootstrap intervals, or one standard deviation over seeds. ValueError if no row has both metrics.
+    Bars are 95 % intervals, or one standard deviation over seeds. ValueError if no row has both metrics.
     """
     from matplotlib.figure import Figure
 

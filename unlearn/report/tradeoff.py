@@ -63,7 +63,7 @@ def _point(line: Entry) -> dict[str, Any]:
 
 
 def bar(line: Entry, name: str) -> list[float] | None:
-    """[low, high]: the bootstrap interval of one run, mean -+ standard deviation of several seeds; None if unknown."""
+    """[low, high]: the 95 % interval of one run, mean -+ standard deviation of several seeds; None if unknown."""
     if line.seeds > 1:
         spread = line.spread.get(name)
         return None if spread is None else [line.numbers[name] - spread, line.numbers[name] + spread]

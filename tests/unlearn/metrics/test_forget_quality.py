@@ -13,7 +13,7 @@ from unlearn.metrics.forget_quality import (
     js_forget_quality,
     ks_forget_quality,
     null_floor,
-    resampled_quality,
+    quality_without,
     wasserstein_distance,
 )
 
@@ -118,14 +118,49 @@ def test_null_floor_equals_a_slow_swap():
     assert null_floor(model, gold) == pytest.approx((np.mean(scores), np.quantile(scores, 0.05)), abs=1e-12)
 
 
-def test_resampled_quality_repeats_items():
+def test_null_floor_swaps_whole_people():
+    """Against a slow swap; names in any order of rows; a name that is missing means that people are not known."""
+    draw = np.random.default_rng(3)
+    people = np.array(["b", "a", "c", "a", "b", "c", "d", "d"])
+    model, gold = np.exp(draw.normal(size=8)), np.exp(draw.normal(size=8) + 1)
+    swaps = (
+        np.random.default_rng(0).integers(0, 2, size=(200, 4)).astype(bool)[:, np.searchsorted(list("abcd"), people)]
+    )
+    scores = [slow_quality(np.where(swap, gold, model), np.where(swap, model, gold)) for swap in swaps]
+    found = null_floor(model, gold, people=list(people))
+    assert found == pytest.approx((np.mean(scores), np.quantile(scores, 0.05)), abs=1e-12)
+    order = draw.permutation(8)
+    assert null_floor(model[order], gold[order], people=people[order]) == pytest.approx(found, abs=1e-12)
+    assert null_floor(model, gold, people=[*people[:-1], None]) == null_floor(model, gold)
+    assert null_floor(model, gold, people=["a"] * 8)[0] == pytest.approx(js_forget_quality(model, gold))
+    with pytest.raises(ValueError, match="2 names of people for 8"):
+        null_floor(model, gold, people=["a", "b"])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_equal_models_fall_under_the_floor_by_people_one_time_in_twenty(share):
+    """Ten people of 17 items, `share` of the variance between people and models: .05 by people, far more by items."""
+    draw = np.random.default_rng(5)
+    people = np.repeat(np.arange(10), 17)
+    under = {"people": 0, "items": 0}
+    for _ in range(100):
+        model, gold = (
+            np.exp(np.sqrt(share) * draw.normal(size=10)[people] + np.sqrt(1 - share) * draw.normal(size=170))
+            for _ in range(2)
+        )
+        quality = js_forget_quality(model, gold)
+        under["people"] += quality < null_floor(model, gold, people=people, draws=100)[1] - 1e-9
+        under["items"] += quality < null_floor(model, gold, draws=100)[1] - 1e-9
+    assert under["people"] <= 12 and under["items"] >= 20
+
+
+def test_quality_without_each_unit():
     draw = np.random.default_rng(4)
     model, gold = np.exp(draw.normal(size=6)), np.exp(draw.normal(size=6))
-    weights = np.array([[1, 1, 1, 1, 1, 1], [0, 3, 0, 2, 1, 0]], dtype=float)
-    expected = [
-        slow_quality(np.repeat(model, times.astype(int)), np.repeat(gold, times.astype(int))) for times in weights
-    ]
-    assert resampled_quality(weights, model, gold) == pytest.approx(expected, abs=1e-12)
+    units = np.array([0, 1, 1, 2, 0, 2])
+    expected = [slow_quality(model[units != one], gold[units != one]) for one in range(3)]
+    assert quality_without(model, gold, units) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(quality_without(model, gold, np.zeros(6, dtype=int))).all()
 
 
 @pytest.mark.parametrize("bad", [[], [-1.0], [math.nan]])

@@ -53,6 +53,7 @@ function gateNotes() {
     const gap = `Forget metric: base ${number(gate.base)}, gold ${number(gate.gold)}; difference ${number(gate.gap)}` + (gate.interval ? `, 95 % interval [${number(gate.interval[0])}, ${number(gate.interval[1])}]` : "");
     if (gate.memorised === true) return element("p", { class: "note", "data-gate": "true", text: `There was something to forget: base knows the forget set clearly better than gold. ${gap}.` });
     if (gate.memorised === false) return element("p", { class: "note bad", "data-gate": "false" }, element("b", { text: "This comparison means little. " }), `Base does not know the forget set clearly better than gold, so there was hardly anything to forget. ${gap}. Finetune base for longer, then unlearn again.`);
+    if (gate.base != null) return element("p", { class: "note", "data-gate": "few", text: `Whether there was something to forget cannot be told: fewer than four people. ${gap}.` });
     return element("p", { class: "note", "data-gate": "null", text: "It was not checked whether there was something to forget: no base model was given (base_result)." });
   });
 }

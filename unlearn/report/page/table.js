@@ -85,7 +85,7 @@ function numberCell(line, column) {
 function drawTableNotes(lines, columns) {
   const paper = state.definition === "paper";
   const notes = [];
-  if (paper && lines.some((line) => line.seeds === 1)) notes.push("[low, high]: 95 % bootstrap interval over people, or over items where people are not known.");
+  if (paper && lines.some((line) => line.seeds === 1)) notes.push("[low, high]: 95 % interval over people, or over items where people are not known; none under four people. Overlapping intervals are no test of a difference.");
   if (lines.some((line) => line.seeds > 1)) notes.push("±: standard deviation over seeds.");
   if (columns.some((column) => column.name === "Floor")) notes.push("Floor: the Forget Quality that two models without any difference get on average at this sample size. A value near or above it cannot be told from gold.");
   if (lines.some((line) => line.low_retain && line.role === "model")) notes.push("Grey: Retain under 0.4. The model lost what it should keep, so its forgetting says little.");
