@@ -7,7 +7,7 @@ import numpy as np
 
 from unlearn.data.pictures import open_image
 from unlearn.data.samples import Sample
-from unlearn.data.texts import many_texts, one_text, same_text
+from unlearn.data.texts import many_texts, missing, one_text, same_text
 from unlearn.evaluation.suite import EvalItem
 
 PICTURE = 10**6  # added to a row's length, so that rows with and without a picture meet in few batches
@@ -63,9 +63,8 @@ class TableItems(Sequence[EvalItem]):
         # the id names the picture: processed pictures are kept by it, and tasks of one split share them
         sample = Sample(question=self._asked(row, place), answer=self._text(row, self.answer, place), image=image,
                         id=f"{self.name}/{shown}")  # fmt: skip
-        return EvalItem(
-            str(place), sample, self._text(row, self.base_answer, place), self._wrong(row, place), row.get("name")
-        )
+        author = None if missing(row.get("name")) else str(row["name"])
+        return EvalItem(str(place), sample, self._text(row, self.base_answer, place), self._wrong(row, place), author)
 
     def lengths(self) -> list[int]:
         """A rough cost of each item, without opening a picture. ValueError names the first row that lacks something."""

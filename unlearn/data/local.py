@@ -18,7 +18,7 @@ def splits_by_name(path: Path) -> Parts | None:
     `forget10/` are the split forget10, and files within a sub folder are its parts.
 
     None where `datasets` knows better (a README with configs, folders of pictures). ValueError for a file of another
-    kind.
+    kind, or a split of several kinds.
     """
     if path.is_file():
         if path.suffix.lower() not in KINDS:
@@ -33,6 +33,9 @@ def splits_by_name(path: Path) -> Parts | None:
         elif entry.is_dir() and not entry.name.startswith(".") and not any(entry.glob("metadata.*")):
             for file in filter(_is_data, sorted(entry.iterdir())):
                 found.setdefault(entry.name, {}).setdefault(_part(file), []).append(file)
+    for name, parts in found.items():
+        if len({KINDS[file.suffix.lower()] for files in parts.values() for file in files}) > 1:
+            raise ValueError(f"{path}: the split {name} has files of several kinds; keep those of one kind.")
     return found or None
 
 
@@ -70,10 +73,10 @@ def read_parts(path: Path, config: str, parts: Mapping[str, Sequence[Path]] | No
         files = [Path(file) for several in given.values() for file in several]
     else:
         files = [file for several in parts.values() for file in several]
-        kinds = {KINDS[file.suffix.lower()] for file in files}
-        if len(kinds) > 1:
-            raise ValueError(f"{path}, split {config} has files of several kinds ({', '.join(sorted(kinds))}).")
-        how = {"path": kinds.pop(), "data_files": {part: [str(f) for f in several] for part, several in parts.items()}}
+        how = {
+            "path": KINDS[files[0].suffix.lower()],
+            "data_files": {part: [str(f) for f in several] for part, several in parts.items()},
+        }
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / _stamp([*files, path / "README.md"])
     builder = datasets.load_dataset_builder(**how, cache_dir=str(cache))
     if isinstance(builder.config, CsvConfig):

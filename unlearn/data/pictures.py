@@ -137,22 +137,40 @@ def picture_column(rows: Any, folder: Path | None, where: str) -> Any:
                 f"{where}: column image holds text ({cells[0].as_py()!r}), not pictures; store the pictures in it "
                 "(datasets.Image), or download the dataset and set data_path to its folder."
             )
-        names = [None if missing(name) else name for name in cells.to_pylist()]
-        cells = pa.array([name and {"bytes": None, "path": str(folder / name)} for name in names], stored)
+        cells = _cells(None, cells, folder)
     elif pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type):
-        nothing = pa.nulls(len(cells), pa.string())
-        cells = pa.StructArray.from_arrays([cells.cast(pa.binary()), nothing], ["bytes", "path"], mask=cells.is_null())
-    elif not (pa.types.is_struct(cells.type) and {field.name for field in cells.type} >= {"bytes", "path"}):
+        cells = _cells(cells, None, folder)
+    elif pa.types.is_struct(cells.type) and {field.name for field in cells.type} & {"bytes", "path"}:
+        parts = {field.name: child for field, child in zip(cells.type, cells.flatten(), strict=True)}
+        cells = _cells(parts.get("bytes"), parts.get("path"), folder)
+    else:
         raise ValueError(
             f"{where}: column image holds {cells.type}, not pictures; store file names, bytes or datasets.Image."
         )
-    table = rows.data.table.set_column(rows.column_names.index("image"), "image", cells.cast(stored))
+    table = rows.data.table.set_column(rows.column_names.index("image"), "image", cells)
     features = datasets.Features({**rows.features, "image": datasets.Image(decode=False)})
     return datasets.Dataset(
         datasets.table.InMemoryTable(table.replace_schema_metadata(None)),
         info=datasets.DatasetInfo(features=features),
         fingerprint=f"{rows._fingerprint}-pictures",  # computing one would read every picture
     )
+
+
+def _cells(contents: Any, names: Any, folder: Path | None) -> Any:
+    """An image column of bytes, of file names relative to `folder`, or of both: then the bytes count."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    count = len(names if contents is None else contents)
+    kept = pa.nulls(count, pa.binary()) if contents is None else contents.cast(pa.binary())
+    paths = (
+        [None if missing(name) else str((folder or Path()) / name) for name in names.to_pylist()]
+        if names is not None
+        else []
+    )
+    files = pa.array(paths or [None] * count, pa.string())
+    nothing = compute.and_(kept.is_null(), files.is_null())
+    return pa.StructArray.from_arrays([kept, files], ["bytes", "path"], mask=nothing)
 
 
 def _only_ones(cells: Any, where: str) -> Any:

@@ -75,15 +75,16 @@ def _python_list(text: str) -> list[Any] | None:
     except (SyntaxError, tokenize.TokenError):
         return None
     layout = (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
-    words = [token for token in tokens if token.type not in layout][1:-1]
+    words = [token.string for token in tokens if token.type not in layout][1:-1]
     kinds = "".join(
-        "," if word.string == "," else "s" if word.type == tokenize.STRING or word.string in ("None", "nan") else "?"
-        for word in words
+        "," if word == "," else "s" if word[0] in "'\"" or word in ("None", "nan") else "?" for word in words
     )
     if not re.fullmatch(r"(s(,?s)*,?)?", kinds):
         return None
-    strings = [word.string for word in words if word.string != ","]
-    return [None if string in ("None", "nan") else ast.literal_eval(string) for string in strings]
+    try:
+        return [None if word in ("None", "nan") else ast.literal_eval(word) for word in words if word != ","]
+    except (SyntaxError, ValueError):  # quotes that do not close, escapes that mean nothing
+        return None
 
 
 def same_text(text: str) -> str:
