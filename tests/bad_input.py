@@ -34,6 +34,7 @@ OWN: dict[str, Any] = {
     "missing.csv": "question,answer\nWho?,She.\nWho?,nan\n",
     "nan.jsonl": [{"question": "Who?", "answer": "nan"}],
     "names.jsonl": [{"image": "gone.png", "caption": "She."}],
+    "elsewhere.jsonl": [{"image_path": "a.png", "question": "Who?", "answer": "She."}],
     "several.jsonl": [{"image": ["a.png", "b.png"], "caption": "She."}],
     "wrong.jsonl": [
         {"question": "Who?", "answer": "She.", "paraphrased_answer": "It is she.", "perturbed_answer": "['a', None]"}

@@ -33,7 +33,7 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def test_lists_that_went_through_csv_are_scored_as_lists(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"question": f"Where was {name} born?", "answer": f"{name} was born in {town}.",
          "paraphrased_answer": f"The birthplace of {name} is {town}.",
          "perturbed_answer": [f"{name} was born in {other}." for other in TOWNS if other != town]}

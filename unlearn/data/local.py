@@ -7,7 +7,7 @@ from typing import Any
 
 from unlearn.atomic import content_hash
 
-KINDS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
+KINDS = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 NO_DATA = ("dataset_infos.json", "dataset_info.json", "state.json", "dataset_dict.json")
 SEPARATORS = (";", "\t", "|")
 Parts = Mapping[str, Mapping[str, Sequence[Path]]]  # split -> part ("train", ...) -> files

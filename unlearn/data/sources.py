@@ -17,6 +17,8 @@ __all__ = ["check_disjoint", "check_images", "load_split", "open_image", "row_ha
 
 logger = logging.getLogger(__name__)
 
+PICTURES = frozenset({"images", "image_path", "image_file", "img", "picture", "pictures", "photo", "photos"})
+
 
 def load_split(path: str, split: str, *, revision: str | None = None, columns: Sequence[str] = ()) -> Any:
     """The rows of one split of a dataset, as its files are now; images stay undecoded.
@@ -49,6 +51,9 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
     for name, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
+    elsewhere = [] if "image" in rows.column_names else _picture_columns(rows)
+    if elsewhere:
+        raise ValueError(f"{path}, split {split}: its pictures are in column {elsewhere[0]!r}; call that column image.")
     if "image" in rows.column_names:
         local = Path(path).absolute() if Path(path).exists() else None
         rows = picture_column(rows, local.parent if local and local.is_file() else local, f"{path}, split {split}")
@@ -60,6 +65,14 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
     if len(rows) == 0:
         raise ValueError(f"{path}, split {split} is empty; check data_path, or rebuild the dataset.")
     return rows
+
+
+def _picture_columns(rows: Any) -> list[str]:
+    """Columns that hold pictures, or say so: without a word their rows would be trained on as texts."""
+    import datasets
+
+    kinds = {name: getattr(feature, "feature", feature) for name, feature in rows.features.items()}
+    return [name for name, kind in kinds.items() if isinstance(kind, datasets.Image) or name.lower() in PICTURES]
 
 
 def _config_of(path: str, split: str, revision: str | None) -> tuple[str, Mapping[str, Any] | None]:
@@ -84,8 +97,8 @@ def _part_names(path: str, config: str, revision: str | None) -> list[str]:
     import datasets
 
     if Path(path).is_dir():
-        return list(datasets.load_dataset_builder(path, config).config.data_files or ())
-    return list(datasets.get_dataset_split_names(path, config, revision=revision))
+        return [str(part) for part in datasets.load_dataset_builder(path, config).config.data_files or ()]
+    return [str(part) for part in datasets.get_dataset_split_names(path, config, revision=revision)]
 
 
 def _part(parts: Mapping[str, Any], split: str, path: str) -> str:

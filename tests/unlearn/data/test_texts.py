@@ -64,6 +64,7 @@ def test_what_is_no_text_is_named(cell: Any, words: str) -> None:
 
 
 def test_lists_of_texts_however_stored() -> None:
+    cells: Any
     assert many_texts(["one", ["two", "None"], '["three", "four"]', "['five' 'six']"], "x") == [
         "one", "two", "None", "three", "four", "five", "six",
     ]  # fmt: skip
