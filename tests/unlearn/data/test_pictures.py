@@ -81,6 +81,12 @@ def test_a_tagged_picture_is_the_upright_one(kind: str, orientation: int) -> Non
     assert upright.getpixel(red)[0] > 200 and upright.getpixel(black)[0] < 50
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_tags_that_cannot_be_read_turn_nothing(kind: str) -> None:
+    raw = stored(Image.new("RGB", (16, 8)), kind, exif=b"Exif\0\0garbage")
+    assert open_image(raw, "row 1").size == (16, 8)
+
+
 NOISE = picture(3, 64)
 
 
