@@ -66,7 +66,7 @@ def test_a_list_of_people_and_file_names_is_read_as_that_and_upright(tmp_path, m
     for person, file in (("Zoe", "0.png"), ("Ann", "1.tiff")):
         rows.append(f'{{"name": "{person}", "image": "images/{file}"}}\n')
     (tmp_path / "own" / "people.jsonl").write_text("".join(rows))
-    card = "---\nconfigs:\n- config_name: people\n  data_files:\n  - split: all\n    path: people.jsonl\n---\n"
+    card = "---\nconfigs:\n- config_name: people\n  data_files:\n  - split: everybody\n    path: people.jsonl\n---\n"
     (tmp_path / "own" / "README.md").write_text(card)
     photos = load_photos(str(tmp_path / "own"), SIZE, split="people")
     assert photos.identities == ("Ann", "Zoe") and photos.labels.tolist() == [1, 0]

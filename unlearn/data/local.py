@@ -73,16 +73,15 @@ def read_parts(path: Path, config: str, parts: Mapping[str, Sequence[Path]] | No
         files = [Path(file) for several in given.values() for file in several]
     else:
         files = [file for several in parts.values() for file in several]
-        how = {
-            "path": KINDS[files[0].suffix.lower()],
-            "data_files": {part: [str(f) for f in several] for part, several in parts.items()},
-        }
+        numbered = {f"part{number}": [str(file) for file in several] for number, several in enumerate(parts.values())}
+        how = {"path": KINDS[files[0].suffix.lower()], "data_files": numbered}  # `datasets` takes not every name
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / _stamp([*files, path / "README.md"])
     builder = datasets.load_dataset_builder(**how, cache_dir=str(cache))
     if isinstance(builder.config, CsvConfig):
         _set_dialect(builder.config, files)
     builder.download_and_prepare(verification_mode="no_checks")  # a card's row counts are of the files it came with
-    return builder.as_dataset()
+    read = builder.as_dataset()
+    return read if parts is None else {part: read[f"part{number}"] for number, part in enumerate(parts)}
 
 
 def _stamp(files: Sequence[Path]) -> str:

@@ -84,6 +84,10 @@ def test_splits_by_the_names_of_files_and_folders(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (answers(data, "forget10"), answers(data, "retain90")) == (["F."], ["R."])
     assert (answers(data, "full"), answers(data, "sub")) == (["Ann", "Bob"], ["Ann", "Bob"] * 2)
+    write(
+        tmp_path / "odd", **{"a b__all_dot_jsonl": ROW % ("x", "X"), "a b__forget-10 (1)_dot_jsonl": ROW % ("y", "Y")}
+    )
+    assert (answers(tmp_path / "odd", "all"), answers(tmp_path / "odd", "forget-10 (1)")) == (["X."], ["Y."])
     for split in ("forget_10", "default", "state"):
         with pytest.raises(ValueError, match=f"no split '{split}'.*It has: forget10, full, retain90, sub"):
             load_split(str(data), split)
