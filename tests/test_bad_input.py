@@ -224,7 +224,7 @@ FILES = [
         "nlp/eval",
         "data_path=@/own tasks=[{eval_task:a,split:wrong,base_answer:answer,wrong_answers:perturbed_answer}]",
         "Row 0 of ",
-        "own/wrong: a wrong answer in perturbed_answer is None",
+        "own/wrong: no wrong answer, or an empty one, in perturbed_answer, which is None",
     ),
     ("nlp/finetune", "split=half", "Row half/1 lacks a question or an answer"),
     ("nlp/forget", "retain_split=leaky", "1 rows of forget10 are also in leaky"),

@@ -102,7 +102,8 @@ class TableItems(Sequence[EvalItem]):
         """Those of the row's list, or one per column; none is left out, so that every row says what it was scored
         on."""
         cells = [row[column] for column in self.wrong_answers]
-        return many_texts(cells, f"Row {place} of {self.name}: a wrong answer in {', '.join(self.wrong_answers)}")
+        columns = ", ".join(self.wrong_answers)
+        return many_texts(cells, f"Row {place} of {self.name}: no wrong answer, or an empty one, in {columns}, which")
 
     def _text(self, row: Mapping[str, Any], column: str, place: int) -> str:
         return one_text(row[column], f"Row {place} of {self.name}: {column}")

@@ -1,5 +1,6 @@
 """Folders and files of the user's own as datasets: which splits they hold, and their rows as the files are now."""
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,10 @@ def read_parts(path: Path, config: str, parts: Mapping[str, Sequence[Path]] | No
         files = [Path(file) for several in given.values() for file in several]
     else:
         files = [file for several in parts.values() for file in several]
-        numbered = {f"part{number}": [str(file) for file in several] for number, several in enumerate(parts.values())}
+        numbered = {
+            f"part{number}": [glob.escape(str(file.absolute())) for file in several]
+            for number, several in enumerate(parts.values())
+        }
         how = {"path": KINDS[files[0].suffix.lower()], "data_files": numbered}  # `datasets` takes not every name
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "local" / _stamp([*files, path / "README.md"])
     builder = datasets.load_dataset_builder(**how, cache_dir=str(cache))
