@@ -61,7 +61,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(data: str, **changes: Any) -> ForgetSettings:
-    return ForgetSettings(**{"forget_data_path": data, "retain_data_path": data, **changes})
+    splits = {"forget_split": "forget10+tofu", "retain_split": "retain90+tofu"}
+    return ForgetSettings(**{"forget_data_path": data, "retain_data_path": data, **splits, **changes})
 
 
 def test_image_rows_are_captioned_and_text_rows_answered(data: str) -> None:
