@@ -1,4 +1,5 @@
-"""CLEAR's rows as samples: an image with its caption under one of nine requests, or a text question with its answer."""
+"""CLEAR's rows as samples: an image with its caption under one of nine requests, or a question with its answer, about
+the row's image where it has one. A row with both is two samples."""
 
 import dataclasses
 import re
@@ -9,67 +10,84 @@ import numpy as np
 import minibench
 from unlearn import ROOT
 from unlearn.config.settings import FinetuneSettings, ForgetSettings
+from unlearn.data.pictures import check_images, open_image
 from unlearn.data.samples import Sample, read_lines
-from unlearn.data.sources import check_disjoint, check_images, load_split, open_image
+from unlearn.data.sources import check_disjoint, load_split
+from unlearn.data.texts import missing, one_text
 
 CAPTION_QUESTIONS = ROOT / "data" / "caption_questions.txt"
 FACE_PROMPT = "The name of the person in the picture is"  # the cue of the name tasks
-CONTENT = ("image", "caption", "question", "answer")
+CAPTION, QUESTION = ("caption",), ("question", "answer")  # the texts of the two kinds of sample
 
 
 class ClearSource:
-    """One split of CLEAR or TOFU. Image rows are captioned, text rows answered; `id` is `<path>/<split>/<row>`."""
+    """One split of CLEAR or TOFU. `id` is `<path>/<split>/<row>`, and `<path>/<split>/<row>/question` for the question
+    of a row that has a caption too, whose samples follow one another.
+
+    Raises ValueError that names the first row with nothing to learn, half a sample, or a cell that is no text.
+    """
 
     def __init__(self, rows: Any, name: str, caption_questions: list[str]) -> None:
         self.rows, self.name, self.caption_questions = rows, name, caption_questions
         columns = rows.column_names
         self.images = rows.data.column("image").is_valid().to_pylist() if "image" in columns else [False] * len(rows)
         self.names = rows["name"] if "name" in columns else None
+        texts = rows.select_columns([column for column in CAPTION + QUESTION if column in columns])
+        self.samples = [(row, kind) for row, cells in enumerate(texts) for kind in self._kinds(row, cells)]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.samples)
 
     def has_image(self, index: int) -> bool:
-        return self.images[index]
+        return self.images[self.samples[index][0]]
 
     def subject(self, index: int) -> str | None:
-        return None if self.names is None else self.names[index]
+        name = None if self.names is None else self.names[self.samples[index][0]]
+        return None if missing(name) else str(name)
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        """Row `index`; the request for a caption is drawn from `rng`."""
-        row, where = self.rows[index], f"{self.name}/{index}"
-        if self.images[index]:
+        """Sample `index`; the request for a caption is drawn from `rng`."""
+        number, kind = self.samples[index]
+        row, where = self.rows[number], f"{self.name}/{number}"
+        image = open_image(row["image"], f"row {where}") if self.images[number] else None
+        if kind == CAPTION:
             question = self.caption_questions[int(rng.integers(len(self.caption_questions)))]
-            image = open_image(row["image"], f"row {where}")
             return {"question": question, "answer": row["caption"], "image": image, "id": where}
-        return {"question": row["question"], "answer": row["answer"], "image": None, "id": where}
+        second = index > 0 and self.samples[index - 1][0] == number
+        return {"question": row["question"], "answer": row["answer"], "image": image,
+                "id": f"{where}/question" if second else where}  # fmt: skip
 
-    def check_texts(self) -> None:
-        """ValueError that names the first row with neither an image and its caption nor a question and its answer."""
-        texts = self.rows.select_columns([name for name in CONTENT[1:] if name in self.rows.column_names])
-        for index, row in enumerate(texts):
-            if not all(row.get(name) for name in (("caption",) if self.images[index] else ("question", "answer"))):
-                lacks = "neither an image with a caption nor a question with an answer"
-                raise ValueError(f"Row {self.name}/{index} has {lacks}; remove or mend it.")
+    def _kinds(self, row: int, cells: dict[str, Any]) -> list[tuple[str, ...]]:
+        """Which samples a row holds."""
+        there = [column for column, cell in cells.items() if not missing(cell)]
+        kinds: list[tuple[str, ...]] = [kind for kind in (CAPTION, QUESTION) if set(kind) <= {*there}]
+        if not self.images[row] and CAPTION in kinds:
+            kinds.remove(CAPTION)
+        if not kinds:
+            lacks = "neither an image with a caption nor a question with an answer"
+            raise ValueError(f"Row {self.name}/{row} has {lacks}; remove or mend it.")
+        if left := [column for column in there if not any(column in kind for kind in kinds)]:
+            rest = {"caption": "an image", "question": "an answer", "answer": "a question"}[left[0]]
+            raise ValueError(f"Row {self.name}/{row} has a text in {left[0]} but not {rest} to go with it; mend it.")
+        for column in there:
+            one_text(cells[column], f"Row {self.name}/{row}: {column}")
+        return kinds
 
 
 def load_clear(path: str, split: str, revision: str | None = None) -> ClearSource:
     """A training split by folder or hub id; the embedded benchmark is built on first use.
 
     Raises ValueError for an unknown split, missing columns (captions with images, or questions with answers), broken
-    images.
+    images, rows that are no sample.
     """
     rows = load_split(str(minibench.ensure_dataset(path)), split, revision=revision)
-    needed = ("image", "caption") if "image" in rows.column_names else ("question", "answer")
-    for column in needed:
-        if column not in rows.column_names:
-            raise ValueError(
-                f"{path}, split {split}: no column {column!r}; its columns are {', '.join(rows.column_names)}."
-            )
+    columns = rows.column_names
+    asks = "image" not in columns or ("caption" not in columns and ({*QUESTION} & {*columns}))
+    for column in QUESTION if asks else CAPTION:
+        if column not in columns:
+            raise ValueError(f"{path}, split {split}: no column {column!r}; its columns are {', '.join(columns)}.")
     check_images(rows, f"{path}, split {split}")
-    source = ClearSource(rows, f"{path}/{split}", read_lines(CAPTION_QUESTIONS))
-    source.check_texts()
-    return source
+    return ClearSource(rows, f"{path}/{split}", read_lines(CAPTION_QUESTIONS))
 
 
 def finetune_source(settings: FinetuneSettings) -> ClearSource:
@@ -82,7 +100,8 @@ def forget_sources(settings: ForgetSettings) -> tuple[ClearSource, ClearSource |
     if settings.retain_split is None:
         return forget, None
     retain = load_clear(settings.retain_data_path, settings.retain_split, settings.data_revision)
-    check_disjoint(forget.rows, retain.rows, CONTENT, (settings.forget_split, settings.retain_split))
+    kinds = [("image", *CAPTION), ("image", *QUESTION)]
+    check_disjoint(forget.rows, retain.rows, kinds, (settings.forget_split, settings.retain_split))
     return forget, retain
 
 

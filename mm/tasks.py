@@ -14,8 +14,9 @@ import minibench
 from mm.clear import CAPTION_QUESTIONS, FACE_PROMPT
 from unlearn.config.settings import EvalSettings, read_settings
 from unlearn.data.items import TableItems, select_rows
+from unlearn.data.pictures import check_images
 from unlearn.data.samples import read_lines, stable_choice
-from unlearn.data.sources import check_images, load_split
+from unlearn.data.sources import load_split
 from unlearn.data.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
 from unlearn.evaluation.suite import EvalTask
 

@@ -11,6 +11,7 @@ import minibench
 from unlearn.config.settings import FinetuneSettings, ForgetSettings
 from unlearn.data.samples import Sample
 from unlearn.data.sources import check_disjoint, load_split
+from unlearn.data.texts import missing, one_text
 
 CONTENT = ("question", "answer")
 # How many rows in a row are about one author, in the perturbed splits: TOFU says it by place alone.
@@ -23,10 +24,12 @@ class TofuSource:
     def __init__(self, rows: Any, name: str) -> None:
         self.name = name
         self.questions, self.answers = list(rows["question"]), list(rows["answer"])
-        self.names: list[str] | None = list(rows["name"]) if "name" in rows.column_names else None
+        self.names: list[Any] | None = list(rows["name"]) if "name" in rows.column_names else None
         for index, pair in enumerate(zip(self.questions, self.answers, strict=True)):
-            if not all(pair):
+            if any(map(missing, pair)):
                 raise ValueError(f"Row {name}/{index} lacks a question or an answer; remove or mend it.")
+            for column, cell in zip(CONTENT, pair, strict=True):
+                one_text(cell, f"Row {name}/{index}: {column}")
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -35,7 +38,7 @@ class TofuSource:
         return False
 
     def subject(self, index: int) -> str | None:
-        return None if self.names is None else self.names[index]
+        return None if self.names is None or missing(self.names[index]) else str(self.names[index])
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
         """Row `index`; nothing about a text row is drawn."""
@@ -44,8 +47,17 @@ class TofuSource:
 
 
 def load_rows(path: str, split: str, revision: str | None, columns: tuple[str, ...] = CONTENT) -> Any:
-    """The rows of a split by folder or hub id, `columns` checked; the embedded benchmark is built on first use."""
-    return load_split(str(minibench.ensure_dataset(path)), split, revision=revision, columns=columns)
+    """The rows of a split by folder or hub id, `columns` checked; the embedded benchmark is built on first use.
+    ValueError for a row with a picture, which a text model cannot see."""
+    rows = load_split(str(minibench.ensure_dataset(path)), split, revision=revision, columns=columns)
+    if "image" in rows.column_names:
+        pictured = rows.data.column("image").is_valid().to_pylist()
+        if any(pictured):
+            raise ValueError(
+                f"Row {pictured.index(True)} of {path}, split {split} has a picture, and nlp/ trains and asks without "
+                "pictures; use the mm/ scripts, or remove the column image."
+            )
+    return rows
 
 
 def finetune_source(settings: FinetuneSettings) -> TofuSource:

@@ -27,6 +27,22 @@ TEXT_PERTURBED = {**QA, "paraphrased_answer": "text", "perturbed_answer": "texts
 OPTIONS = {"question": "text", "image": "image", "answer": "text", "options": "texts"}
 
 
+# A folder without a README: a split by the name of each file.
+OWN: dict[str, Any] = {
+    "lists.jsonl": [{"question": "Who?", "answer": "She."}, {"question": "Who?", "answer": ["She.", "He."]}],
+    "stored.jsonl": [{"question": "Who?", "answer": "She."}, {"question": "Who?", "answer": "['She.' 'He.']"}],
+    "numbers.csv": "question,answer\nHow many?,3\nHow old?,40\n",
+    "missing.csv": "question,answer\nWho?,She.\nWho?,nan\n",
+    "nan.jsonl": [{"question": "Who?", "answer": "nan"}],
+    "names.jsonl": [{"image": "gone.png", "caption": "She."}],
+    "elsewhere.jsonl": [{"image_path": "a.png", "question": "Who?", "answer": "She."}],
+    "several.jsonl": [{"image": ["a.png", "b.png"], "caption": "She."}],
+    "wrong.jsonl": [
+        {"question": "Who?", "answer": "She.", "paraphrased_answer": "It is she.", "perturbed_answer": "['a', None]"}
+    ],
+}
+
+
 def photos(start: int, count: int) -> list[dict[str, Any]]:
     return [
         {
@@ -61,6 +77,10 @@ def write_world(world: Path) -> None:
         "no_caption": ({"image": "image", "name": "text"}, photos(0, 2)), "broken": (CAPTIONED, broken),
         "empty": (QA, []), "half": (QA, [*texts(0, 1), {"question": "Who?", "answer": None}]),
         "named_only": ({"name": "text"}, photos(0, 1)),
+        "narrow": (CAPTIONED, [*photos(0, 1), {**photos(1, 1)[0], "image": png(picture(1, 300).crop((0, 0, 1, 300)))}]),
+        "retyped": (CAPTIONED, [{**photos(20, 1)[0], "name": "PERSON 1 "}]),
+        "asked": (MIXED, [{**photos(0, 1)[0], "question": "Who?"}]),
+        "pictured": (MIXED, [{**texts(0, 1)[0], **photos(0, 1)[0]}]),
     }, "Small.\n")  # fmt: skip
     write_dataset(
         world / "tofu",
@@ -78,6 +98,11 @@ def write_world(world: Path) -> None:
         },
         "Small.\n",
     )
+    for name, rows in OWN.items():
+        (world / "own").mkdir(exist_ok=True)
+        (world / "own" / name).write_text(
+            "".join(json.dumps(row) + "\n" for row in rows) if isinstance(rows, list) else rows
+        )
     (world / "not_a_dataset").mkdir()
     (world / "not_a_dataset" / "notes.txt").write_text("nothing here")
     (world / "file").write_text("a file where a folder is wanted")
@@ -206,12 +231,13 @@ TEXTS: dict[str, Callable[[str], bytes]] = {
 
 
 def _write_faces(world: Path) -> None:
-    for name, people in (("faces", 8), ("one_face", 1), ("broken_face", 8)):
+    for name, people in (("faces", 8), ("one_face", 1), ("broken_face", 8), ("phone_face", 8)):
         for person in range(people):
             (world / name / f"person {person}").mkdir(parents=True)
             for number in range(3):
                 picture(10 * person + number, 16).save(world / name / f"person {person}" / f"{number}.png")
     (world / "broken_face" / "person 2" / "1.png").write_bytes(b"no picture")
+    (world / "phone_face" / "person 3" / "3.HEIC").write_bytes(b"not to be left out")
     (world / "bad_splits").mkdir()
     (world / "bad_splits" / "split_000.json").write_text("{")
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+UNREAD = (".heic", ".heif", ".avif", ".jxl", ".dng")  # photographs all the same: never left out in silence
 PERSON_COLUMNS = ("name", "label", "person", "identity")
 FILE = "photos.safetensors"
 
@@ -112,8 +113,14 @@ def read_photos(folder: Path) -> Photos:
 
 def _is_hub_folder(path: Path) -> bool:
     """A hub dataset downloaded to disk has parquet files, or a card and no folders of pictures."""
+    from unlearn.data.local import card_names_configs
+
     pictures = (file for file in path.glob("*/*") if file.suffix.lower() in SUFFIXES)
-    return any(path.glob("**/*.parquet")) or ((path / "README.md").is_file() and next(pictures, None) is None)
+    return (
+        card_names_configs(path)
+        or any(path.glob("**/*.parquet"))
+        or ((path / "README.md").is_file() and next(pictures, None) is None)
+    )
 
 
 def _from_folder(path: Path) -> list[tuple[str, Any, str]]:
@@ -121,6 +128,8 @@ def _from_folder(path: Path) -> list[tuple[str, Any, str]]:
     for person in sorted(path.iterdir()):
         if person.is_dir() and not person.name.startswith("."):
             files = [file for file in sorted(person.iterdir()) if file.suffix.lower() in SUFFIXES]
+            if strange := [file for file in sorted(person.iterdir()) if file.suffix.lower() in UNREAD]:
+                raise ValueError(f"{strange[0]} is a kind of picture that is not read here; convert it to JPEG or PNG.")
             if not files:
                 raise ValueError(f"{person} holds no picture ({', '.join(SUFFIXES)}); add some, or remove the folder.")
             found += [(person.name, file, str(file)) for file in files]
@@ -148,7 +157,7 @@ def _pixels(source: Any, where: str, size: int) -> np.ndarray:
     """[3, size, size] uint8 of a file or of an undecoded image cell."""
     from PIL import Image
 
-    from unlearn.data.sources import open_image
+    from unlearn.data.pictures import open_image
 
     picture = open_image({"path": str(source)} if isinstance(source, Path) else source, where)
     if picture is None:

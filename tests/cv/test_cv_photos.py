@@ -53,6 +53,26 @@ def test_a_dataset_of_the_hub_names_its_people(tmp_path):
     assert photos.pixels[:, 0, 4, 4].tolist() == [0, 1, 2, 3]
 
 
+def test_a_list_of_people_and_file_names_is_read_as_that_and_upright(tmp_path, monkeypatch):
+    """A README with configs beside a folder of pictures: `images` is nobody's name. One picture lies on its side."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    lying, rows = Image.new("RGB", (12, 12)), []
+    lying.paste((255, 0, 0), (0, 0, 6, 12))  # left half; upright it is the upper one
+    tags = lying.getexif()
+    tags[0x112] = 6
+    (tmp_path / "own" / "images").mkdir(parents=True)
+    lying.save(tmp_path / "own" / "images" / "0.png", exif=tags)
+    picture(1).save(tmp_path / "own" / "images" / "1.tiff")
+    for person, file in (("Zoe", "0.png"), ("Ann", "1.tiff")):
+        rows.append(f'{{"name": "{person}", "image": "images/{file}"}}\n')
+    (tmp_path / "own" / "people.jsonl").write_text("".join(rows))
+    card = "---\nconfigs:\n- config_name: people\n  data_files:\n  - split: everybody\n    path: people.jsonl\n---\n"
+    (tmp_path / "own" / "README.md").write_text(card)
+    photos = load_photos(str(tmp_path / "own"), SIZE, split="people")
+    assert photos.identities == ("Ann", "Zoe") and photos.labels.tolist() == [1, 0]
+    assert photos.pixels[0, 0, 1].tolist() == [255] * SIZE and photos.pixels[0, 0, 6].tolist() == [0] * SIZE
+
+
 def test_a_dataset_without_a_person_column_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no column says who is in the picture.*it has image, colour"):
         load_photos(hub_folder(tmp_path, ["a", "b"], label="colour"), SIZE)

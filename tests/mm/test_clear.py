@@ -43,6 +43,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         "broken": (CAPTIONED, broken),
         "no_first": (CAPTIONED, [{"caption": "Without its picture."}, *images(0, 1)]),
         "gap": (MIXED, [*images(0, 1), {"question": "Who?", "answer": ""}]),
+        "names": (CAPTIONED, [{**images(9, 1)[0], "name": "PERSON 0 "}]),
+        "asked": ({"image": "image", **QA}, [{**images(0, 1)[0], **texts(0, 1)[0]}, *texts(1, 1)]),
+        "both": (MIXED, [{**images(i, 1)[0], **texts(i, 1)[0]} for i in range(3)] + texts(8, 1)),
+        "half": (MIXED, [*images(0, 1), {**images(1, 1)[0], "question": "Who?"}]),
+        "blind": (MIXED, [{"caption": "Portrait.", **texts(0, 1)[0]}]),
+        "listed": (MIXED, [*images(0, 1), {"question": "Who?", "answer": "['a', 'b']"}]),
         "silent": (MIXED, [*images(0, 2), {"image": png(picture(0)), "question": "Who?", "answer": "She."}]),
     }, "")  # fmt: skip
     write_dataset(root / "tofu-mini", {"forget10": (QA, texts(0, 1)), "forget01": (QA, texts(1, 1))}, "")
@@ -55,7 +61,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(data: str, **changes: Any) -> ForgetSettings:
-    return ForgetSettings(**{"forget_data_path": data, "retain_data_path": data, **changes})
+    splits = {"forget_split": "forget10+tofu", "retain_split": "retain90+tofu"}
+    return ForgetSettings(**{"forget_data_path": data, "retain_data_path": data, **splits, **changes})
 
 
 def test_image_rows_are_captioned_and_text_rows_answered(data: str) -> None:
@@ -67,6 +74,37 @@ def test_image_rows_are_captioned_and_text_rows_answered(data: str) -> None:
     assert sample["question"] in read_lines(CAPTION_QUESTIONS) and sample["image"].tobytes() == picture(2, 12).tobytes()
     text = source.sample(5, rng)
     assert text == {"question": "Who is 1?", "answer": "Person 1.", "image": None, "id": f"{data}/full+tofu/5"}
+
+
+def test_a_picture_with_a_question_is_a_sample_of_its_own(data: str) -> None:
+    """Alone, and beside a caption; ids of rows with one sample are the row numbers, as ever."""
+    rng, name = np.random.default_rng(0), f"{data}/asked"
+    asked = load_clear(data, "asked")
+    shown = asked.sample(0, rng)
+    assert (shown["question"], shown["answer"], shown["id"]) == ("Who is 0?", "Person 0.", f"{name}/0")
+    assert shown["image"].tobytes() == picture(0, 12).tobytes() and asked.sample(1, rng)["image"] is None
+    both = load_clear(data, "both")
+    assert len(both) == 7 and [both.has_image(i) for i in range(7)] == [True] * 6 + [False]
+    samples = [both.sample(i, rng) for i in range(7)]
+    assert [s["answer"] for s in samples] == [
+        "Portrait 0.", "Person 0.", "Portrait 1.", "Person 1.", "Portrait 2.", "Person 2.", "Person 8.",
+    ]  # fmt: skip
+    assert [s["id"].removeprefix(f"{data}/both/") for s in samples] == [
+        "0", "0/question", "1", "1/question", "2", "2/question", "3",
+    ]  # fmt: skip
+    assert samples[2]["question"] in read_lines(CAPTION_QUESTIONS) and samples[3]["question"] == "Who is 1?"
+    assert samples[2]["image"].tobytes() == samples[3]["image"].tobytes() == picture(1, 12).tobytes()
+    silent = load_clear(data, "silent")
+    assert [silent.sample(i, rng)["answer"] for i in range(3)] == ["Portrait 0.", "Portrait 1.", "She."]
+
+
+def test_a_sample_that_is_shared_is_found_whatever_stands_beside_it(data: str) -> None:
+    """The question about picture 0 is in `asked` alone, in `both` beside a caption; the captions are in forget10."""
+    for forget, retain, rows in (("asked", "both", 1), ("both", "asked", 1), ("forget10", "both", 2)):
+        with pytest.raises(ValueError, match=f"{rows} rows of {forget} are also in {retain}"):
+            forget_sources(settings(data, forget_split=forget, retain_split=retain))
+    with pytest.raises(ValueError, match="person of forget10 is also in names and has two spellings"):
+        forget_sources(settings(data, forget_split="forget10", retain_split="names"))
 
 
 def test_caption_requests_are_drawn_from_the_whole_bank_of_nine(data: str) -> None:
@@ -99,9 +137,22 @@ def test_what_cannot_be_read_is_named(data: str) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             load_clear(data, split)
-    for row, split in enumerate(("no_first", "gap", "silent")):  # found at once, not when a run meets the row
+    for row, split in enumerate(("no_first", "gap")):  # found at once, not when a run meets the row
         with pytest.raises(ValueError, match=f"Row .*{split}/{row} has neither an image with a caption nor"):
             load_clear(data, split)
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("half", "half/1 has a text in question but not an answer to go with it"),
+        ("blind", "blind/0 has a text in caption but not an image to go with it"),
+        ("listed", "listed/1: answer is a list stored as text"),
+    ],
+)
+def test_half_a_sample_is_not_left_out_in_silence(data: str, split: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"Row .*{words}"):
+        load_clear(data, split)
 
 
 def test_the_sources_of_a_run(data: str) -> None:

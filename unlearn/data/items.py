@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from unlearn.data.pictures import open_image
 from unlearn.data.samples import Sample
-from unlearn.data.sources import open_image
+from unlearn.data.texts import many_texts, missing, one_text, same_text
 from unlearn.evaluation.suite import EvalItem
 
 PICTURE = 10**6  # added to a row's length, so that rows with and without a picture meet in few batches
@@ -62,9 +63,8 @@ class TableItems(Sequence[EvalItem]):
         # the id names the picture: processed pictures are kept by it, and tasks of one split share them
         sample = Sample(question=self._asked(row, place), answer=self._text(row, self.answer, place), image=image,
                         id=f"{self.name}/{shown}")  # fmt: skip
-        return EvalItem(
-            str(place), sample, self._text(row, self.base_answer, place), self._wrong(row, place), row.get("name")
-        )
+        author = None if missing(row.get("name")) else str(row["name"])
+        return EvalItem(str(place), sample, self._text(row, self.base_answer, place), self._wrong(row, place), author)
 
     def lengths(self) -> list[int]:
         """A rough cost of each item, without opening a picture. ValueError names the first row that lacks something."""
@@ -74,7 +74,7 @@ class TableItems(Sequence[EvalItem]):
         """The control: a question about a picture is shown that of another person (of another answer, without
         names)."""
         label = "name" if "name" in self.texts.column_names else self.answer
-        who = dict(zip(self.places, self.texts[label], strict=True))
+        who = {place: same_text(str(cell)) for place, cell in zip(self.places, self.texts[label], strict=True)}
         order = [
             place for place in np.random.default_rng(seed).permutation(self.places).tolist() if self.has_image[place]
         ]
@@ -96,27 +96,14 @@ class TableItems(Sequence[EvalItem]):
             yield PICTURE * self.has_image[place] + len(self._asked(row, place)) + max(map(len, answers))
 
     def _asked(self, row: Mapping[str, Any], place: int) -> str:
-        text = self.question(row, place)
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(
-                f"Row {place} of {self.name}: its question is {text!r}, not a text; remove or mend the row."
-            )
-        return text
+        return one_text(self.question(row, place), f"Row {place} of {self.name}: its question")
 
     def _wrong(self, row: Mapping[str, Any], place: int) -> list[str]:
         """Those of the row's list, or one per column; none is left out, so that every row says what it was scored
         on."""
         cells = [row[column] for column in self.wrong_answers]
-        texts = [text for cell in cells for text in (cell if isinstance(cell, (list, tuple)) else [cell])]
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise ValueError(
-                f"Row {place} of {self.name}: no wrong answer, or an empty one, in {', '.join(self.wrong_answers)}: "
-                f"{texts}."
-            )
-        return texts
+        columns = ", ".join(self.wrong_answers)
+        return many_texts(cells, f"Row {place} of {self.name}: no wrong answer, or an empty one, in {columns}, which")
 
     def _text(self, row: Mapping[str, Any], column: str, place: int) -> str:
-        text = row[column]
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"Row {place} of {self.name}: {column} is {text!r}, not a text; remove or mend the row.")
-        return text
+        return one_text(row[column], f"Row {place} of {self.name}: {column}")
