@@ -25,7 +25,7 @@ from unlearn.leaderboard.table import text_table
 from unlearn.method import Method, defines
 from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
-from unlearn.models.loading import adapter_base, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.models.loading import adapter_base, base_config, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.models.lora import snapshot
 from unlearn.models.options import check_options
 from unlearn.models.processors import load_processor
@@ -130,7 +130,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     if not settings.overwrite and is_finished(settings.save_dir, tasks, run):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
-    collator = load_collator(settings.processor_path or path, family, settings.max_length)
+    collator = load_collator(settings.processor_path or path, family, settings.max_length, model=path)
     collator.check(
         {**item.sample, "answer": [str(item.sample["answer"]), item.base_answer, *item.wrong_answers]}
         for task in tasks
@@ -220,19 +220,30 @@ def choose_method(settings: ForgetSettings) -> Method:
     return method
 
 
-def load_collator(path: str, family: Family, max_length: int) -> Collator:
-    """The processor saved with a model (for an adapter without one, its base model's), as a collator."""
-    path = resolve_path(path)
+def load_collator(path: str, family: Family, max_length: int, model: str | None = None) -> Collator:
+    """The processor saved with a model (for an adapter without one, its base model's), as a collator.
+
+    Args:
+        model: the model that is going to read what it makes, if that is not the one under `path`.
+    Raises:
+        ValueError: a model whose pictures cannot be read, a processor that is not there, is damaged, or does not fit
+            the model.
+    """
+    model, path = model or path, resolve_path(path)
     while is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
         path = adapter_base(path)
     try:
-        processor = load_processor(path)
+        config = base_config(model)
+        processor = load_processor(path, config)
     except (OSError, ValueError) as error:
         raise ValueError(f"The processor or tokenizer of {path} cannot be loaded: {error}") from error
     if family.chat_template and getattr(processor, "chat_template", None) is None:
         processor.chat_template = family.chat_template
     tags = None if has_chat_template(processor) else family.tags
-    return Collator(processor, max_length=max_length, tags=tags)
+    collator = Collator(processor, max_length=max_length, tags=tags)
+    if collator.pictures is not None:
+        collator.pictures.fit(config)
+    return collator
 
 
 def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:

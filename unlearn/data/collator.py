@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unlearn.data.samples import KEY_BYTES, Sample
 from unlearn.data.templates import PromptTemplate, prompt_template
+from unlearn.models.pictures import Picture, PictureReader, join_inputs
 from unlearn.scoring import IGNORE_INDEX
 
 IMAGE_CACHE_BYTES = 256 * 2**20
@@ -18,12 +19,13 @@ IMAGE_CACHE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Prompt:
-    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text) and their
-    digest."""
+    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text), their digest,
+    and what the model wants to know of each token besides (token_type_ids, ...)."""
 
     ids: list[int]
     image_inputs: dict[str, Tensor] = field(default_factory=dict)
     image_key: bytes = b""
+    token_inputs: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Collator:
@@ -46,7 +48,9 @@ class Collator:
         self.template: PromptTemplate = prompt_template(processor, tags)
         self.tokenizer = self.template.tokenizer
         self.image_token_id: int | None = getattr(processor, "image_token_id", None)
-        self._images: OrderedDict[str, tuple[int, dict[str, Tensor], bytes]] = OrderedDict()
+        multimodal = hasattr(processor, "image_processor")
+        self.pictures = PictureReader(processor, self.template.render, self.template.token_ids) if multimodal else None
+        self._images: OrderedDict[str, Picture] = OrderedDict()
         self._image_bytes = 0
         self._tokens_of_size: dict[tuple[int, int], int] = {}
 
@@ -63,34 +67,32 @@ class Collator:
         image = sample["image"]
         text = self.template.render(sample["question"], image is not None)
         if image is None:
-            return Prompt(self.template.token_ids(text))
-        if self.image_token_id is None:
+            ids = self.template.token_ids(text)
+            names = self.pictures.text_types if self.pictures else []
+            return Prompt(ids, token_inputs={name: [0] * len(ids) for name in names})
+        reader, key = self._reader(sample), sample["id"]
+        if key not in self._images:
+            self._remember(key, self._encode_image(image))
+        picture = self._images[key]
+        self._images.move_to_end(key)
+        ids = reader.expand(text, picture)
+        return Prompt(ids, picture.inputs, picture.key, picture.token_inputs(ids))
+
+    def _reader(self, sample: Sample) -> PictureReader:
+        if self.pictures is None:
             raise ValueError(
                 f"Sample {sample['id']} has an image, but this model reads text only; use the mm/ scripts."
             )
-        key = sample["id"]
-        if key not in self._images:
-            self._remember(key, self._encode_image(text, image))
-        count, image_inputs, digest = self._images[key]
-        self._images.move_to_end(key)
-        token = self.processor.image_token
-        return Prompt(self.template.token_ids(text.replace(token, token * count)), image_inputs, digest)
+        return self.pictures
 
-    def _encode_image(self, text: str, image: Any) -> tuple[int, dict[str, Tensor], bytes]:
-        """How many tokens the processor gives this image, its tensors and their digest."""
-        encoded = self.processor(text=[text], images=[image], return_tensors="pt")
-        count = int((encoded["input_ids"] == self.image_token_id).sum())
-        drop = ("input_ids", "attention_mask", "mm_token_type_ids")
-        tensors = {name: value for name, value in encoded.items() if name not in drop}
-        digest = hashlib.blake2b(digest_size=KEY_BYTES)
-        for name, value in sorted(tensors.items()):
-            digest.update(f"{name} {tuple(value.shape)} ".encode() + value.contiguous().numpy().tobytes())
-        return count, tensors, digest.digest()
+    def _encode_image(self, image: Any) -> Picture:
+        assert self.pictures is not None
+        return self.pictures.read(image)
 
-    def _remember(self, key: str, entry: tuple[int, dict[str, Tensor], bytes]) -> None:
+    def _remember(self, key: str, picture: Picture) -> None:
         """Keeps processed images while they fit; a 48-pixel benchmark fits whole, 7B-sized images in part."""
-        self._images[key] = entry
-        self._image_bytes += _size(entry)
+        self._images[key] = picture
+        self._image_bytes += _size(picture)
         while self._image_bytes > IMAGE_CACHE_BYTES and len(self._images) > 1:
             self._image_bytes -= _size(self._images.popitem(last=False)[1])
 
@@ -105,11 +107,10 @@ class Collator:
             image, extra = sample["image"], 0
             text = self.template.render(sample["question"], image is not None)
             if image is not None:
-                if self.image_token_id is None:
-                    self.encode_prompt(sample)  # raises: a text-only model
+                self._reader(sample)  # raises: a text-only model
                 if image.size not in self._tokens_of_size:
-                    self._tokens_of_size[image.size] = self._encode_image(text, image)[0]
-                extra = self._tokens_of_size[image.size] - 1
+                    self._tokens_of_size[image.size] = self._encode_image(image).tokens
+                extra = self._tokens_of_size[image.size]
             answers = [sample["answer"]] if isinstance(sample["answer"], str) else sample["answer"]
             prompt = Prompt(self.template.token_ids(text) + [self.pad_id] * extra)
             for answer in answers:
@@ -165,12 +166,21 @@ class Collator:
             if len(answer):
                 labels[row, length - len(answer) :] = joined[len(prompt.ids) :]
         inputs = {"input_ids": ids, "attention_mask": mask}
+        for name in {name: None for prompt, _ in rows for name in prompt.token_inputs}:
+            inputs[name] = self._token_input(name, rows, length)
         images = [prompt.image_inputs for prompt, _ in rows if prompt.image_inputs]
         if images:
-            inputs |= {name: torch.cat([image[name] for image in images]) for name in images[0]}
-            if "image_grid_thw" in inputs:  # the Qwen-VL families place image tokens on three axes and need to be told
-                inputs["mm_token_type_ids"] = ((ids == self.image_token_id) & (mask == 1)).long()
+            inputs |= {name: join_inputs(name, [image[name] for image in images], length) for name in images[0]}
         return {"inputs": inputs, "labels": labels, "answer_length": max(len(answer) for _, answer in rows)}
+
+    def _token_input(self, name: str, rows: Sequence[tuple[Prompt, Sequence[int]]], length: int) -> Tensor:
+        """A per-token input beside the ids: 0 for padding, the model's value for answers."""
+        values = torch.zeros(len(rows), length, dtype=torch.long)
+        kind = self.pictures.answer_type if self.pictures else 0
+        for row, (prompt, answer) in enumerate(rows):
+            own = [*prompt.token_inputs.get(name, [0] * len(prompt.ids)), *[kind] * len(answer)]
+            values[row, length - len(own) :] = torch.tensor(own)
+        return values
 
 
 def row_key(prompt: Prompt, answer: Sequence[int]) -> bytes:
@@ -179,5 +189,5 @@ def row_key(prompt: Prompt, answer: Sequence[int]) -> bytes:
     return hashlib.blake2b(numbers.encode() + b"|" + prompt.image_key, digest_size=KEY_BYTES).digest()
 
 
-def _size(entry: tuple[int, dict[str, Tensor], bytes]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in entry[1].values())
+def _size(picture: Picture) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in picture.inputs.values())

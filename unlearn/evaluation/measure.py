@@ -18,7 +18,7 @@ import numpy as np
 from unlearn.data.collator import Collator, Prompt
 from unlearn.data.samples import EvalItem
 from unlearn.evaluation.generation import generate_greedy, stop_token_ids
-from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_answers, score_plain
+from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_prompts
 from unlearn.metrics.rouge import rouge_recall
 from unlearn.results import RowMeta, TaskLog
 
@@ -73,10 +73,7 @@ def _run_model(
         8, 2 * len(prompts)
     )  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
     prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
-    if prefix.forkable:
-        scores = score_answers(model, prefix, answers, rows_per_forward=rows)
-    else:
-        scores = score_plain(model, collator, prompts, answers, rows_per_forward=len(prompts))
+    scores = score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=rows)
     stop = stop_token_ids(model, collator)
     return scores, generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop)
 

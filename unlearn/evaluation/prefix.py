@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlearn.data.collator import Collator, Prompt
+from unlearn.models.vision import TESTED, positions
 
 logger = logging.getLogger(__name__)
 Answers = Sequence[Sequence[Sequence[int]]]  # [item][answer] -> token ids, the end token last
@@ -100,15 +101,15 @@ def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
     """Runs the prompts of a collated batch (`Collator.pad` with empty answers), images included, through the model
     once."""
     inputs = to_model(model, inputs)
-    positions = prompt_positions(model, inputs)
-    output = model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
-    last = positions.amax(-1)  # the last prompt token is text: all axes agree on it, and it is the largest
+    places = positions(model, inputs)
+    output = model(**inputs, position_ids=places, use_cache=True, logits_to_keep=1)
+    last = places.amax(-1)  # the last prompt token is text: all axes agree on it, and it is the largest
     return Prefix(
         cache=output.past_key_values,
         mask=inputs["attention_mask"],
-        logits=output.logits[:, -1].to(positions.device),
+        logits=output.logits[:, -1].to(places.device),
         next_position=(last.amax(0) if last.ndim == 2 else last) + 1,
-        axes=3 if positions.ndim == 3 else 1,
+        axes=3 if places.ndim == 3 else 1,
         forkable=_forkable(output.past_key_values),
     )
 
@@ -149,22 +150,49 @@ def score_plain(
         batch = collator.pad([(prompts[item], ids) for item, ids in chunk])
         inputs = to_model(model, batch["inputs"])
         keep = batch["answer_length"]
-        positions = prompt_positions(model, inputs)
-        logits = model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=keep + 1).logits[:, :-1]
+        places = positions(model, inputs)
+        logits = model(**inputs, position_ids=places, use_cache=False, logits_to_keep=keep + 1).logits[:, :-1]
         labels = batch["labels"][:, -keep:].to(logits.device)
         spans = [slice(keep - len(ids), keep) for _, ids in chunk]
         losses |= dict(zip(chunk, _row_losses(logits, labels, spans), strict=True))
     return _arrange(answers, losses)
 
 
+@torch.no_grad()
+def score_prompts(
+    model: Any,
+    collator: Collator,
+    prefix: Prefix,
+    prompts: Sequence[Prompt],
+    answers: Answers,
+    *,
+    rows_per_forward: int,
+) -> list[list[AnswerScore]]:
+    """The scores by the shared prefix where it serves, by plain forwards elsewhere. A family without a test of its own
+    is scored both ways once; if the two differ, the plain form stays, said once."""
+    kind, plain = model.config.model_type, functools.partial(score_plain, model, collator, prompts, answers)
+    if not prefix.forkable or _agrees.get(kind) is False:
+        return plain(rows_per_forward=len(prompts))
+    shared = score_answers(model, prefix, answers, rows_per_forward=rows_per_forward)
+    if collator.pictures is None or kind in TESTED or _agrees.get(kind):
+        return shared
+    whole = plain(rows_per_forward=len(prompts))
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1  # nats per token; half precision rounds in another order
+    pairs = zip(sum(shared, []), sum(whole, []), strict=True)
+    _agrees[kind] = all(abs(one.loss - other.loss) <= tolerance * one.tokens for one, other in pairs)
+    if not _agrees[kind]:
+        logger.warning("%s models score otherwise from a shared prefix: each answer has a forward of its own", kind)
+    return shared if _agrees[kind] else whole
+
+
 def extend(model: Any, prefix: Prefix, cache: Any, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """Logits [r, T, V] of `ids` [r, T], appended to a cache of the prompts `rows`; `mask` [r, S] covers all S >= T
     tokens since the prompt."""
-    positions = prefix.next_position[rows, None] + torch.arange(mask.shape[1], device=rows.device)[-ids.shape[1] :]
+    places = prefix.next_position[rows, None] + torch.arange(mask.shape[1], device=rows.device)[-ids.shape[1] :]
     output = model(
         input_ids=ids,
         attention_mask=torch.cat([prefix.mask[rows], mask], dim=1),
-        position_ids=positions.expand(3, -1, -1) if prefix.axes == 3 else positions,
+        position_ids=places.expand(3, -1, -1) if prefix.axes == 3 else places,
         past_key_values=cache,
         use_cache=True,
     )
@@ -179,21 +207,6 @@ def to_model(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def prompt_positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Positions of left-padded tokens: [n, L], or [3, n, L] where images have a grid (time, height, width; Qwen-VL)."""
-    mask = inputs["attention_mask"]
-    if "image_grid_thw" not in inputs:
-        return (mask.cumsum(1) - 1).clamp(min=0)
-    owner = next(module for module in model.modules() if hasattr(module, "get_rope_index"))
-    positions, _ = owner.get_rope_index(
-        inputs["input_ids"],
-        mm_token_type_ids=inputs["mm_token_type_ids"],
-        image_grid_thw=inputs["image_grid_thw"],
-        attention_mask=mask,
-    )
-    return positions
-
-
 def _forkable(cache: Any) -> bool:
     """True for caches that only ever append keys and values; others stay with the plain form, said once per class."""
     from transformers.cache_utils import DynamicLayer
@@ -203,12 +216,12 @@ def _forkable(cache: Any) -> bool:
         _warned.update(odd)
         logger.warning(
             "The cache of this model (%s) cannot be shared by answers: each answer is scored by a forward of its own, "
-            "which takes several times longer.", ", ".join(sorted(odd)),
-        )  # fmt: skip
+            "which takes several times longer.", ", ".join(sorted(odd)))  # fmt: skip
     return not odd
 
 
 _warned: set[str] = set()
+_agrees: dict[str, bool] = {}  # by model type, of those without a test
 
 
 def _distinct(answers: Answers) -> list[tuple[int, tuple[int, ...]]]:

@@ -1,6 +1,7 @@
-"""Model families (config/model_config.yaml), and where the parts of their models are. None is special-cased by size."""
+"""Model families (config/model_config.yaml, or a checkpoint by itself), and where the parts of their models are."""
 
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from unlearn import ROOT
+from unlearn.models.hub import is_hub_id, split_revision
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,11 @@ class Family:
 
 
 def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.yaml") -> Family:
-    """The entry `name` of model_config.yaml. ValueError: a file that is no list of families, no such family, a wrong
-    entry."""
+    """The entry `name` of model_config.yaml; a hub id or a folder that has no entry there is a family by itself.
+
+    Raises:
+        ValueError: a file that is no list of families, no such family, a wrong entry.
+    """
     import yaml
 
     try:
@@ -52,10 +57,15 @@ def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.
         raise ValueError(f"{config} is no YAML ({error}); correct it.") from None
     if not isinstance(entries, dict):
         raise ValueError(f"{config} must map names of families to their keys; correct it.")
+    if name not in entries and (folder := _checkpoint(name)):
+        return Family(name=name, hf_key=folder, text_only=_text_only(folder))
     if name not in entries:
         near = difflib.get_close_matches(name, list(entries), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown model_family {name!r}.{hint} {config} has: {', '.join(entries)}.")
+        raise ValueError(
+            f"Unknown model_family {name!r}.{hint} {config} has: {', '.join(entries)}. A hub id (user/name) or the "
+            f"folder of a model works too."
+        )
     from unlearn.config.build import build_settings
 
     values = entries[name] if isinstance(entries[name], dict) else {}
@@ -64,33 +74,52 @@ def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.
     return build_settings(Family, {"name": name, **values}, where=f"{name}.")
 
 
+def _checkpoint(name: str) -> str | None:
+    """`name` if it is a model's folder (also relative to the project) or written like a hub id."""
+    folders = [str(folder / name) for folder in (Path(), ROOT) if (folder / name / "config.json").is_file()]
+    return folders[0] if folders else name if is_hub_id(name) else None
+
+
+def _text_only(checkpoint: str) -> bool:
+    """Whether a checkpoint's config.json, where it lies on this machine, has no part for pictures."""
+    from huggingface_hub import try_to_load_from_cache
+
+    local = Path(checkpoint) / "config.json"
+    name, revision = split_revision(checkpoint)
+    file = local if local.is_file() else None if Path(checkpoint).is_dir() else try_to_load_from_cache(
+        name, "config.json", revision=revision
+    )  # fmt: skip
+    if not isinstance(file, (str, Path)):
+        return False
+    return not any(key.startswith(("vision_", "vq_")) for key in json.loads(Path(file).read_text(encoding="utf-8")))
+
+
 def inner_model(model: nn.Module) -> Any:
     """The transformers model without PEFT around it."""
     wrapped: Any = model
     return wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
 
 
+def decoder(model: nn.Module) -> Any:
+    """The module that holds the decoder blocks, without a head (Llama 4 calls the whole language model its decoder)."""
+    found: Any = inner_model(model).get_decoder()
+    while not hasattr(found, "layers") and hasattr(found, "model"):
+        found = found.model
+    return found
+
+
 def language_model_path(model: nn.Module) -> str:
-    """Module path of the decoder: `model.language_model` in vision-language models, `model` in language models."""
-    inner: Any = inner_model(model)
-    decoder: Any = inner.get_decoder()
-    for name, module in inner.named_modules():
-        if module is decoder:
+    """Module path of the decoder: `model.language_model` in most vision-language models, `model` in language models."""
+    wanted = decoder(model)
+    for name, module in inner_model(model).named_modules():
+        if module is wanted:
             return name
     raise ValueError(f"{type(model).__name__}: its decoder is not one of its modules; LoRA targets cannot be found.")
 
 
-def vision_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts that turn pixels into token embeddings' input: the vision tower or Qwen's `visual` (not the
-    projector)."""
-    names = ("vision_tower", "visual", "vision_model")
-    found = {n: m for n, m in inner_model(model).named_modules() if n.rsplit(".", 1)[-1] in names}
-    return {n: m for n, m in found.items() if not any(n.startswith(other + ".") for other in found)}
-
-
 def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     """The language model's decoder blocks, first to last."""
-    return list(inner_model(model).get_decoder().layers)
+    return list(decoder(model).layers)
 
 
 def decoder_layers(model: nn.Module) -> int:

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearn.method import HiddenSpec
+from unlearn.models.compat import unsplit_blocks
 from unlearn.models.families import decoder_layers, inner_model
+from unlearn.models.pictures import join_inputs
 from unlearn.scoring import IGNORE_INDEX, Scored
 
 Rows = dict[str, Any]  # what Collator.pad returns: inputs, labels, answer_length
@@ -38,7 +40,7 @@ class StudentForward(nn.Module):
     def _no_split_modules(self) -> list[str]:
         """Class names of the blocks that a sharding engine gathers one at a time: the inner model's own list."""
         present = {type(module).__name__ for module in self.model.modules()}
-        return sorted(set(inner_model(self.model)._no_split_modules or ()) & present)
+        return sorted(unsplit_blocks(inner_model(self.model)) & present)
 
     def tie_weights(self) -> None:
         """Shared weights become one again; engines that replace weights ask for it."""
@@ -109,12 +111,7 @@ def _state_index(hidden: HiddenSpec, default_layer: int, layers: int) -> int:
 def merge_rows(parts: Sequence[Rows]) -> Rows:
     """Rows of several views as one batch, padded on the left to the longest."""
     length = max(part["labels"].shape[1] for part in parts)
-    inputs: dict[str, Tensor] = {}
-    for name in parts[0]["inputs"]:
-        tensors = [part["inputs"][name] for part in parts]
-        if name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-            tensors = [F.pad(tensor, (length - tensor.shape[1], 0)) for tensor in tensors]
-        inputs[name] = torch.cat(tensors)
+    inputs = {name: join_inputs(name, [part["inputs"][name] for part in parts], length) for name in parts[0]["inputs"]}
     labels = [F.pad(part["labels"], (length - part["labels"].shape[1], 0), value=IGNORE_INDEX) for part in parts]
     return {
         "inputs": inputs,

@@ -13,8 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from unlearn import ROOT
+from unlearn.models.compat import causal_class, supports
 from unlearn.models.families import inner_model
 from unlearn.models.hub import MODEL_FILES, pulled, split_revision
+from unlearn.models.vision import vision_class
 
 logger = logging.getLogger(__name__)
 
@@ -109,10 +111,10 @@ def load_model(
         model = _with_adapter(base, path, below)
         return model.eval() if quantization else _called(model.merge_and_unload().eval(), name)
     config = AutoConfig.from_pretrained(path)
-    vision = type(config) in AutoModelForImageTextToText._model_mapping
+    vision = vision_class(config)
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    model_class = auto._model_mapping[type(config)]
-    attention = choose_attention(attn_implementation, model_class, dtype)
+    model_class = vision or causal_class(config)
+    attention = choose_attention(attn_implementation, model_class, dtype, config)
     options = quantization_options(quantization, dtype)
     try:
         model = auto.from_pretrained(path, dtype=dtype, use_safetensors=True, attn_implementation=attention, **options)
@@ -176,16 +178,16 @@ def quantization_options(quantization: str | None, dtype: torch.dtype) -> dict[s
     return {"quantization_config": config, **place}
 
 
-def choose_attention(name: str, model_class: Any, dtype: torch.dtype) -> str:
+def choose_attention(name: str, model_class: Any, dtype: torch.dtype, config: Any = None) -> str:
     """`auto` is FlashAttention-2 where it works (a GPU from Ampere on, the package, half precision, the model's
     support), else torch's own fused attention where the model has it, else the plain form. Logged."""
     if name == "auto":
         gpu = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
         half = dtype in (torch.bfloat16, torch.float16)
-        if gpu and half and installed("flash_attn") and getattr(model_class, "_supports_flash_attn", False):
+        if gpu and half and installed("flash_attn") and supports(model_class, "flash_attn", config):
             name = "flash_attention_2"
         else:
-            name = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+            name = "sdpa" if supports(model_class, "sdpa", config) else "eager"
     logger.info("attention: %s", name)
     return name
 
@@ -195,14 +197,22 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def decoder_count(path: str) -> int:
-    """Number of decoder blocks of the model under `path`, from its config alone."""
+def base_config(path: str) -> Any:
+    """The config of the model under `path`; of its base, where that is an adapter. ValueError: a folder without one."""
     from transformers import AutoConfig
 
     path = resolve_path(path)
     while is_adapter(path):
         path = adapter_base(path)
-    config = AutoConfig.from_pretrained(path)
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path!r} holds no config.json: not a saved model.")
+    return AutoConfig.from_pretrained(path)
+
+
+def decoder_count(path: str) -> int:
+    """Number of decoder blocks of the model under `path`, from its config alone. ValueError: no model that can run."""
+    config = base_config(path)
+    vision_class(config)
     return int(config.get_text_config().num_hidden_layers)
 
 

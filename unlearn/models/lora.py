@@ -8,7 +8,8 @@ from torch import nn
 
 from unlearn.config.settings import LoraSettings
 from unlearn.method import LoraPair, Trained
-from unlearn.models.families import inner_model, language_model_path, vision_modules
+from unlearn.models.families import inner_model, language_model_path
+from unlearn.models.vision import vision_modules
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def lora_targets(model: nn.Module, targets: str = "language") -> list[str]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
+    # subclasses are no plain matrix product: routers of experts, the output of torch's fused attention
+    return type(module) is nn.Linear or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
 
 
 def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, seed: int = 0) -> Any:

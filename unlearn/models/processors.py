@@ -1,52 +1,90 @@
 """One way to get the processor (or tokenizer) that belongs to a checkpoint, on machines with and without torchvision.
 
-`AutoProcessor` cannot serve Qwen2-VL without torchvision: the stock class insists on a video processor, which needs it.
-The pipeline shows single images only, so an image-only subclass stands in there. It keeps the official class name, so
-what it saves reads like any other Qwen folder.
+Video processors need torchvision, and the official classes of the Qwen families, InternVL, LLaVA-OneVision and SmolVLM
+insist on one. The pipeline shows single pictures only, so an image-only form of the class stands in there
+(compat.image_only).
 """
 
 import importlib.util
 import json
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-QWEN_CLASSES = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}
+from unlearn.models import compat
+from unlearn.models.vision import TEMPLATES, complete_processor, vision_class
+
+QWEN_CLASSES = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
 
 
-def load_processor(path: str | Path, **hub: Any) -> Any:
+def load_processor(path: str | Path, config: Any = None, **hub: Any) -> Any:
     """The processor of the vision-language checkpoint at `path`, or the tokenizer of a text-only one.
 
-    `path` is a local folder or a hub id; `hub` takes `revision` and `cache_dir`. A folder of LoRA adapters has no
-    config.json; the class named in its processor_config.json decides then. Padding side and chat template stay as
-    saved.
+    `path` is a local folder or a hub id; `hub` takes `revision` and `cache_dir`. `config` is the model's, where `path`
+    is another folder than the model's; a folder of LoRA adapters has none, and the class named in its files decides.
+    Padding side and chat template stay as saved.
 
-    Raises ValueError if a local-looking path does not exist or holds neither a model nor a processor nor a tokenizer.
+    Raises:
+        ValueError: a local-looking path that does not exist or holds neither a model nor a processor nor a tokenizer;
+            a model whose pictures this project cannot read; a processor that this machine cannot build.
     """
     source = str(path)
     if not Path(source).is_dir() and (Path(source).is_absolute() or source.startswith(".") or source.count("/") > 1):
         raise ValueError(f"No model folder at {source!r}: give a folder that holds a saved processor, or a hub id.")
-    model_type = _model_type(source, **hub)
-    if model_type == "llava":
-        from transformers import AutoProcessor
+    config = config if config is not None else _config(source, **hub)
+    # without a config only a processor's own files count: tokenizers of language models name a processor, too
+    files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+    saved = _saved_class(source, files if config is not None else files[:2], **hub)
+    if config is None:
+        multimodal = saved is not None
+    else:
+        multimodal = vision_class(config) is not None
+        saved = saved or compat.processor_class_name(config.model_type)
+    if not multimodal:
+        from transformers import AutoTokenizer
 
-        return AutoProcessor.from_pretrained(source, **hub)
-    if model_type in QWEN_CLASSES:
-        return qwen_processor_class(model_type, image_only=not _has_video_processor(source)).from_pretrained(
-            source, **hub
+        return AutoTokenizer.from_pretrained(source, **hub)
+    if saved is None:
+        raise ValueError(f"{source!r}: no file names its processor class, and transformers lists none for its type.")
+    processor = _load(saved, source, **hub)
+    if config is not None:
+        complete_processor(processor, config)
+    if (
+        getattr(processor, "chat_template", None) is None
+        and getattr(processor.tokenizer, "chat_template", None) is None
+    ):
+        processor.chat_template = TEMPLATES.get(saved)
+    return processor
+
+
+def _load(name: str, source: str, **hub: Any) -> Any:
+    """The processor `name` of `source`; its image-only form where no video processor can be built."""
+    import transformers
+
+    official = getattr(transformers, name, None)
+    if official is None:
+        raise ValueError(
+            f"{source!r} names a processor class {name}, which this transformers does not have; update it."
         )
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(source, **hub)
+    try:
+        if "video_processor" in official.get_attributes() and not (
+            torchvision_present() and _has_video_processor(source)
+        ):
+            official = compat.image_only(official)
+        return official.from_pretrained(source, **hub)
+    except ImportError as error:  # of torchvision (Pixtral, Llama 4) or num2words (SmolVLM)
+        raise ValueError(
+            f"the processor {name} of {source!r} needs a package that is missing ({' '.join(str(error).split())[:160]})"
+        ) from error
 
 
 def torchvision_present() -> bool:
-    """Whether the official Qwen processors, which build a video processor, can be used on this machine."""
+    """Whether the official processors that build a video processor can be used on this machine."""
     return importlib.util.find_spec("torchvision") is not None
 
 
 def qwen_processor_class(model_type: str, image_only: bool | None = None) -> Any:
-    """The processor class of `qwen2_vl` or `qwen2_5_vl`: the official one, or without torchvision its image-only form.
+    """The processor class of a Qwen-VL model type: the official one, or without torchvision its image-only form.
 
     `image_only=True` asks for that form anyway: it is the only one that reads folders without a video processor.
     Raises ValueError for another model type.
@@ -56,44 +94,33 @@ def qwen_processor_class(model_type: str, image_only: bool | None = None) -> Any
     import transformers
 
     official = getattr(transformers, QWEN_CLASSES[model_type])
-    return _image_only(official) if image_only or not torchvision_present() else official
+    return compat.image_only(official) if image_only or not torchvision_present() else official
 
 
-@cache
-def _image_only(official: Any) -> Any:
-    """A subclass of `official` whose constructor has no `video_processor`, which is how transformers decides what to
-    load."""
-    from transformers import ProcessorMixin
-
-    def __init__(self: Any, image_processor=None, tokenizer=None, chat_template=None, **kwargs):  # type: ignore[no-untyped-def]
-        for kind in ("image", "video"):
-            token = getattr(tokenizer, f"{kind}_token", None) or f"<|{kind}_pad|>"
-            setattr(self, f"{kind}_token", token)
-            setattr(self, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(token))
-        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
-
-    return type(official.__name__, (official,), {"__init__": __init__, "__module__": official.__module__})
-
-
-def _model_type(source: str, **hub: Any) -> str:
-    """`model_type` of config.json (hub ids included); without one, what processor_config.json's class implies, else
-    ""."""
+def _config(source: str, **hub: Any) -> Any:
+    """The config of a folder or hub id; None where a local folder has none."""
     folder = Path(source)
     if not folder.is_dir() or (folder / "config.json").is_file():
         from transformers import AutoConfig
 
-        return str(AutoConfig.from_pretrained(source, **hub).model_type)
+        return AutoConfig.from_pretrained(source, **hub)
     if not any((folder / name).is_file() for name in ("processor_config.json", "tokenizer_config.json")):
         raise ValueError(
             f"{source!r} holds no config.json, processor_config.json or tokenizer_config.json: not a saved model."
         )
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            saved = json.loads((folder / name).read_text(encoding="utf-8")).get("processor_class", "")
-            return {"LlavaProcessor": "llava"}.get(saved) or next(
-                (k for k, v in QWEN_CLASSES.items() if v == saved), ""
-            )
-    return ""
+    return None
+
+
+def _saved_class(source: str, files: Sequence[str], **hub: Any) -> str | None:
+    """The processor class that one of the `files` of a folder or hub id names, None if none does."""
+    from transformers.utils import cached_file
+
+    for name in files:
+        file = cached_file(source, name, _raise_exceptions_for_missing_entries=False,
+                           _raise_exceptions_for_connection_errors=False, **hub)  # fmt: skip
+        if file is not None and (saved := json.loads(Path(file).read_text(encoding="utf-8")).get("processor_class")):
+            return str(saved)
+    return None
 
 
 def _has_video_processor(source: str) -> bool:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from tests.models import picture, tiny_llama, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
 from unlearn.data.collator import Collator
+from unlearn.evaluation import prefix as engine
 from unlearn.evaluation.generation import generate_greedy, stop_token_ids
-from unlearn.evaluation.prefix import read_prefix, score_answers, score_plain
+from unlearn.evaluation.prefix import read_prefix, score_answers, score_plain, score_prompts
 
 ANSWERS = [  # ragged: other lengths, other numbers of answers, repeats of the exact one
     ["Ana Lima", "Ana Lima", "Jaime Vásquez of Santiago", "The quick brown fox", "x"],
@@ -240,3 +241,32 @@ def test_half_precision_logits_are_scored_in_fp32():
     scores = score_plain(half, collator, prompts[:1], answers[:1], rows_per_forward=1)
     for score, ids in zip(scores[0], answers[0], strict=True):
         assert score.loss == pytest.approx(one_forward(half, prompts[0], ids), abs=1e-4)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_family_without_a_test_is_scored_both_ways_once_and_falls_back_if_they_differ(right, monkeypatch, caplog):
+    monkeypatch.setattr(engine, "_agrees", {})
+    calls = {"plain": 0, "shared": 0}
+
+    def counted(name, off, real):
+        def scored(*given, **options):
+            calls[name] += 1
+            return [[engine.AnswerScore(s.loss + off, s.tokens) for s in own] for own in real(*given, **options)]
+
+        return scored
+
+    monkeypatch.setattr(engine, "score_plain", counted("plain", 0.0, score_plain))
+    monkeypatch.setattr(engine, "score_answers", counted("shared", 0.0 if right else 0.5, score_answers))
+    model, collator, prompts, answers = build(tiny_llava, (True, True, False))
+    prefix = prefix_of(model, collator, prompts)
+    score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=8)
+    assert calls == {"plain": 0, "shared": 1}  # LLaVA has a test
+    model = copy.copy(model)
+    model.config = copy.copy(model.config)
+    monkeypatch.setattr(type(model.config), "model_type", "new")
+    results = [score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=8) for _ in range(3)]
+    assert calls == ({"plain": 1, "shared": 4} if right else {"plain": 3, "shared": 2})
+    assert ("new models score otherwise" in caplog.text) is not right
+    truth = [score.loss for own in score_plain(model, collator, prompts, answers, rows_per_forward=3) for score in own]
+    for result in results:
+        assert [score.loss for own in result for score in own] == pytest.approx(truth, abs=1e-3)

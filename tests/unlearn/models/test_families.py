@@ -1,17 +1,21 @@
 """Model families by name, and models by folder, adapter or hub id."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.hub_cache import add_to_hub, fake_hub
 from tests.models import tiny_llama, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
+from unlearn import ROOT
 from unlearn.config.settings import LoraSettings
-from unlearn.models.families import decoder_layers, language_model_path, load_family, vision_modules
+from unlearn.models.families import decoder_layers, language_model_path, load_family
 from unlearn.models.loading import adapter_base, choose_attention, decoder_count, is_adapter, load_model, resolve_path
 from unlearn.models.lora import prepare_trainable
+from unlearn.models.vision import vision_modules
 
 IDS = torch.tensor([[7, 30, 41, 9]])
 
@@ -32,6 +36,24 @@ def test_the_published_families_are_there() -> None:
 def test_an_unknown_family_names_the_nearest_and_the_list() -> None:
     with pytest.raises(ValueError, match=r"Unknown model_family 'lava'. Did you mean 'llava'\? .*qwen-vl2-2b"):
         load_family("lava")
+
+
+def test_a_hub_id_or_a_folder_is_a_family_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OpenGVLab/InternVL3-1B-hf", "OpenGVLab/InternVL3-1B-hf@main"):
+        family = load_family(name)
+        assert (family.name, family.hf_key, family.text_only, family.tags) == (name, name, False, None)
+    assert load_family("minibench/weights/llama-mini").text_only
+    assert not load_family("minibench/weights/qwen2vl-mini").text_only
+    assert load_family("llava-mini").rmu_layer == 1  # an entry comes before a folder of its name
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "minibench" / "weights" / "llama-mini", tmp_path / "llava-mini")
+    assert load_family("llava-mini").rmu_layer == 1 and load_family(str(tmp_path / "llava-mini")).text_only
+    for name in ("models/nothing/here", "./nothing", "", "nothing"):
+        with pytest.raises(ValueError, match="Unknown model_family.*A hub id .* folder of a model works too"):
+            load_family(name)
+    fake_hub(monkeypatch, tmp_path / "cache")
+    add_to_hub(tmp_path / "cache", "someone/text", tmp_path / "llava-mini")
+    assert load_family("someone/text").text_only and not load_family("someone/unknown").text_only
 
 
 def test_an_entry_is_checked_like_any_setting(tmp_path: Path) -> None:

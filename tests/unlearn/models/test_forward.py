@@ -236,8 +236,8 @@ def test_no_graph_is_built_through_a_frozen_vision_tower(tiny: Any, checkpointin
     """A picture's activations would be kept for nothing: with checkpointing, transformers hooks the tower's
     embeddings too."""
     from unlearn.config.settings import LoraSettings
-    from unlearn.models.families import vision_modules
     from unlearn.models.lora import prepare_trainable
+    from unlearn.models.vision import vision_modules
 
     model = prepare_trainable(copy.deepcopy(tiny()[0]), LoraSettings(r=lora), freeze_vision=True)
     student = StudentForward(model).train()

@@ -12,9 +12,10 @@ import torch
 from tests.models import tiny_llava, tiny_qwen2vl
 from unlearn.config.settings import LoraSettings
 from unlearn.method import HiddenSpec
-from unlearn.models.families import decoder_layers, inner_model, language_model_path, load_family, vision_modules
+from unlearn.models.families import decoder_layers, inner_model, language_model_path, load_family
 from unlearn.models.forward import StudentForward
 from unlearn.models.lora import all_finite, lora_targets, prepare_trainable, snapshot, trained_view
+from unlearn.models.vision import vision_modules
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

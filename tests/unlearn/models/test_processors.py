@@ -6,10 +6,12 @@ import shutil
 import pytest
 import torch
 
-from tests.models import picture, tiny_llama, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
-from unlearn.models.processors import load_processor, qwen_processor_class
+from tests import vision_models
+from tests.models import picture, tiny_llama
+from unlearn.models.processors import load_processor, qwen_processor_class, torchvision_present
 
-FAMILIES = {"llava": tiny_llava, "qwen2_vl": tiny_qwen2vl, "qwen2_5_vl": tiny_qwen25vl}
+WITH_TORCHVISION = ("llama4", "mistral3", "pixtral")  # a part of their processor exists with it only
+FAMILIES = {name: make for name, make in vision_models.FAMILIES.items() if name not in WITH_TORCHVISION}
 MESSAGES = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who is in the picture?"}]}]
 
 
@@ -32,7 +34,8 @@ def test_saved_and_loaded_again_gives_identical_inputs_twice(family, tmp_path):
     once.save_pretrained(tmp_path / "two")
     shutil.copy(tmp_path / "one" / "config.json", tmp_path / "two")
     expected = encode(processor)
-    assert int((expected["input_ids"] == processor.image_token_id).sum()) > 1  # the image token has been expanded
+    text = processor.apply_chat_template(MESSAGES, add_generation_prompt=True, tokenize=False)
+    assert expected["input_ids"].shape[1] > len(processor.tokenizer(text)["input_ids"]) + 3  # the token is expanded
     for loaded in (once, load_processor(str(tmp_path / "two"))):
         actual = encode(loaded)
         assert set(actual) == set(expected)
@@ -71,3 +74,21 @@ def test_a_folder_that_is_missing_or_empty_is_named(tmp_path):
         load_processor(tmp_path)
     with pytest.raises(ValueError, match="qwen2_vl, qwen2_5_vl"):
         qwen_processor_class("idefics")
+
+
+def test_a_processor_that_needs_torchvision_says_so(tmp_path):
+    make = vision_models.FAMILIES["mistral3"]
+    save(make, tmp_path)
+    if not torchvision_present():
+        with pytest.raises(ValueError, match="PixtralProcessor of .* needs a package that is missing .*Torchvision"):
+            load_processor(tmp_path)
+
+
+def test_a_language_model_whose_tokenizer_names_a_processor_gets_its_tokenizer(tmp_path):
+    """As the text-only Gemma 3 does; with its config and, in an adapter's folder, without."""
+    tokenizer = save(tiny_llama, tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "processor_class": "Gemma3Processor"}))
+    for _ in range(2):
+        assert load_processor(tmp_path)("Where?")["input_ids"] == tokenizer("Where?")["input_ids"]
+        (tmp_path / "config.json").unlink(missing_ok=True)
