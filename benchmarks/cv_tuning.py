@@ -47,13 +47,13 @@ DEMO = {
 }
 TEST = {
     "finetune": {"lr": [0.1, 0.2], "num_epochs": [24]},
-    "neggrad": {"batch_size": [8], "lr": [0.01, 0.02, 0.05], "num_epochs": [4, 8]},
+    "neggrad": {"batch_size": [8], "lr": [0.01, 0.02], "num_epochs": [4, 8]},
     "scrub": {"batch_size": [16], "lr": [0.02, 0.05], "num_epochs": [4, 8]},
     "scrub_bio": {"lr": [0.2, 0.4], "num_epochs": [5]},
-    "dpo": {"lr": [0.05, 0.1], "num_epochs": [4, 10]},
-    "llmu": {"lr": [0.1, 0.2], "num_epochs": [5]},
+    "dpo": {"lr": [0.05, 0.1], "num_epochs": [5, 10]},
+    "llmu": {"lr": [0.1, 0.2], "num_epochs": [5, 10]},
     "rmu": {"batchnorm": ["eval"], "num_epochs": [20], "options.alpha": [4], "options.c": [4], "lr": [0.2, 0.5]},
-    "twins": {"batchnorm": ["eval"], "lr": [1.0], "num_epochs": [20]},
+    "twins": {"batchnorm": ["eval"], "lr": [0.5, 1.0], "num_epochs": [20]},
     "sparsity": {"lr": [0.1, 0.2], "num_epochs": [20], "options.lambda": [1e-4, 3e-4]},
 }
 # people, photos, celebrities, photos of each; overrides of pretraining, finetuning and unlearning; candidates
@@ -62,7 +62,7 @@ STUDIES = {
     "test": (
         (20, 10, 12, 10),
         ["test_persons=2", "num_epochs=2", "batch_size=32"],
-        ["batch_size=32"],
+        ["batch_size=32", "num_epochs=16"],
         ["batch_size=32"],
         TEST,
     ),

@@ -45,26 +45,31 @@ ALONE = Fleet(ComputeSettings(device="cpu", processes=1))
 PEOPLE, PHOTOS = 20, 10  # of 20 people, each model trains on 10 and two are forgotten
 
 # From the candidates of `python benchmarks/cv_tuning.py --study test`, which tries them on other faces and other
-# models; some were looked for again after neggrad and scrub had failed on an earlier set of test faces. The faces below
-# (seed 2) are a third set, on which nothing was tried before. (The published settings are for 3,700 photos: here they
-# would hardly take a step.)
+# models. (The published settings are for 3,700 photos: here they would hardly take a step.) The models are finetuned
+# for as long as it takes to know their people and no longer: once a photo is learned by heart, ascent has next to no
+# gradient left, and rounding, which differs between CPUs, decides at which step it runs off. Each recipe forgot in
+# eight of eight studies whose pretrained weights were off by a part in a million, which stands for other CPUs.
 RECIPES = {
     "retrain": [],
     "finetune": ["lr=0.2", "num_epochs=24"],
-    "neggrad": ["batch_size=8", "lr=0.02"],
-    "scrub": ["batch_size=16", "lr=0.05"],
+    "neggrad": ["batch_size=8", "lr=0.01", "num_epochs=8"],
+    "scrub": ["batch_size=16", "lr=0.05", "num_epochs=4"],
     "scrub_bio": ["lr=0.4", "num_epochs=5"],
-    "dpo": ["lr=0.05", "num_epochs=10"],
-    "llmu": ["lr=0.1", "num_epochs=5"],
+    "dpo": ["lr=0.05", "num_epochs=5"],
+    "llmu": ["lr=0.1", "num_epochs=10"],
     "rmu": ["batchnorm=eval", "num_epochs=20", "options.alpha=4", "options.c=4", "lr=0.2"],
-    "twins": ["batchnorm=eval", "lr=1.0", "num_epochs=20"],
+    "twins": ["batchnorm=eval", "lr=0.5", "num_epochs=20"],
     "sparsity": ["lr=0.2", "num_epochs=20", "options.lambda=1e-4"],
 }
 
-STOPS = {
-    "neggrad": [{"num_epochs": epochs} for epochs in (8, 7, 6, 5)],
-    "scrub": [{"num_epochs": 4}, {"num_epochs": 8}],
-}
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in one order, however many cores this machine has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +113,7 @@ def build_study(root: Path) -> None:
 
 def finetuning(root: Path, **changes) -> FinetuneSettings:
     settings = FinetuneSettings(
-        lr=0.1, num_epochs=30, batch_size=32, lr_scheduler="cosine", warmup=0.125, model_path=str(root / "pretrained"),
+        lr=0.1, num_epochs=16, batch_size=32, lr_scheduler="cosine", warmup=0.125, model_path=str(root / "pretrained"),
         splits=str(root / "splits"), save_dir=str(root / "original"),
     )  # fmt: skip
     return dataclasses.replace(settings, **changes)
@@ -145,22 +150,14 @@ def shares(root: Path, folder: Path, model: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("method", NAMES)
 def test_each_method_forgets_and_keeps_better_than_it_forgets(study, tmp_path, method):
-    """Mean over a model of each group: twenty photos, of which a network that never saw these people knows a fifth.
-
-    Ascent without a bound stands still for some steps and then runs off, at another step for every network, so where
-    STOPS names several lengths, one of them must do.
-    """
+    """Mean over a model of each group: twenty photos, of which a network that never saw these people knows a fifth."""
     before = mean_shares(study, study / "original")
     assert before["forget"] >= 0.9 and before["retain"] >= 0.9
-    tried = []
-    for place, changes in enumerate(STOPS.get(method, [{}])):
-        settings = forgetting(study, method, save_dir=str(tmp_path / str(place)), **changes)
-        for model in (0, 4):
-            train_group([model], "cpu", forget_job(settings))
-        tried.append(after := mean_shares(study, tmp_path / str(place)))
-        if after["forget"] < before["forget"] - 0.15 and after["retain"] > after["forget"] + 0.15:
-            return
-    pytest.fail(f"before: {before}; after: {tried}")
+    settings = forgetting(study, method, save_dir=str(tmp_path))
+    for model in (0, 4):
+        train_group([model], "cpu", forget_job(settings))
+    after = mean_shares(study, tmp_path)
+    assert after["forget"] <= before["forget"] - 0.15 and after["retain"] >= after["forget"] + 0.15
 
 
 def mean_shares(root: Path, folder: Path) -> dict[str, float]:
@@ -170,7 +167,7 @@ def mean_shares(root: Path, folder: Path) -> dict[str, float]:
 
 def test_scores_and_attacks_tell_trained_people_from_others(study):
     score = score_models(ScoreSettings(model_path=str(study / "original"), splits=str(study / "splits")), ALONE)
-    assert score["mean"]["forget"] > 90 > 75 > score["mean"]["holdout"]
+    assert score["mean"]["forget"] >= 80 and score["mean"]["holdout"] <= 50  # 92 and 15, give or take 5 (80 photos)
     assert score["interval"]["holdout"] is None, "two people a group say nothing of others"
     assert score["models"][5]["forget"] == pytest.approx(100 * shares(study, study / "original", 5)["forget"])
     common = {"model_path": str(study / "original"), "splits": str(study / "splits"), "draws": 50}
@@ -203,7 +200,7 @@ def test_checkpoints_of_another_recipe_are_not_taken_over(study, tmp_path):
     folder = tmp_path / "original"
     shutil.copytree(study / "original", folder)
     changed = finetuning(study, save_dir=str(folder), num_epochs=1)
-    with pytest.raises(ValueError, match="num_epochs: 30 there, 1 here"):
+    with pytest.raises(ValueError, match="num_epochs: 16 there, 1 here"):
         train_models(changed, finetune_job(changed), ALONE)
     before = read_header(model_file(folder, 0))["made_by"]
     changed = dataclasses.replace(changed, overwrite_dir=True)
