@@ -16,7 +16,7 @@ class Padder(Collator):
     """A collator for prompts that are ids already: padding is all that is asked of it."""
 
     def __init__(self) -> None:
-        self.tokenizer = SimpleNamespace(pad_token_id=0)
+        self.tokenizer, self.vocabulary = SimpleNamespace(pad_token_id=0), None
         self.image_token_id = IMAGE_ID
 
 

@@ -122,6 +122,8 @@ def _write_models(world: Path) -> None:
     (world / "no_weights" / "model.safetensors").unlink()
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (world / "no_tokenizer" / file).unlink()
+    (world / "mamba").mkdir()
+    (world / "mamba" / "config.json").write_text('{"model_type": "mamba"}')
     (world / "no_model").mkdir()
     (world / "no_model" / "notes.txt").write_text("no model")
     from peft import LoraConfig, get_peft_model

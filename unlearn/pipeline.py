@@ -25,7 +25,15 @@ from unlearn.leaderboard.table import text_table
 from unlearn.method import Method, defines
 from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
-from unlearn.models.loading import adapter_base, base_config, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.models.loading import (
+    adapter_base,
+    base_config,
+    decoder_count,
+    is_adapter,
+    load_model,
+    refuse_recurrent,
+    resolve_path,
+)
 from unlearn.models.lora import snapshot
 from unlearn.models.options import check_options
 from unlearn.models.processors import load_processor
@@ -237,10 +245,12 @@ def load_collator(path: str, family: Family, max_length: int, model: str | None 
         processor = load_processor(path, config)
     except (OSError, ValueError) as error:
         raise ValueError(f"The processor or tokenizer of {path} cannot be loaded: {error}") from error
+    refuse_recurrent(config, model)
     if family.chat_template and getattr(processor, "chat_template", None) is None:
         processor.chat_template = family.chat_template
     tags = None if has_chat_template(processor) else family.tags
-    collator = Collator(processor, max_length=max_length, tags=tags)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    collator = Collator(processor, max_length=max_length, tags=tags, vocabulary=vocabulary)
     if collator.pictures is not None:
         collator.pictures.fit(config)
     return collator

@@ -40,11 +40,22 @@ class Collator:
 
     Rows are padded on the left, masks come from lengths (never from `ids != pad`), labels are IGNORE_INDEX outside the
     answer and its end token. A sample with K answers becomes K rows, answer-major: all items with answer 0, then 1, ...
+
+    `vocabulary` is the number of the model's embeddings: a token id beyond them is an error that names it; None asks
+    nothing.
     """
 
-    def __init__(self, processor: Any, *, max_length: int = 2048, tags: tuple[str, str, str] | None = None) -> None:
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        max_length: int = 2048,
+        tags: tuple[str, str, str] | None = None,
+        vocabulary: int | None = None,
+    ) -> None:
         self.processor = processor
         self.max_length = max_length
+        self.vocabulary = vocabulary
         self.template: PromptTemplate = prompt_template(processor, tags)
         self.tokenizer = self.template.tokenizer
         self.image_token_id: int | None = getattr(processor, "image_token_id", None)
@@ -56,9 +67,11 @@ class Collator:
 
     @property
     def pad_id(self) -> int:
-        """Any id does for padding, since masks come from lengths; some tokenizers have no pad token."""
-        tokenizer = self.tokenizer
-        return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        """Any id does for padding, since masks come from lengths; some tokenizers have no pad token, others one that
+        was added without a row of the embeddings."""
+        pad = self.tokenizer.pad_token_id
+        outside = pad is None or (self.vocabulary is not None and pad >= self.vocabulary)
+        return self.template.end_id if outside else pad
 
     # ---- one sample -------------------------------------------------------------------------------------------------
 
@@ -67,7 +80,7 @@ class Collator:
         image = sample["image"]
         text = self.template.render(sample["question"], image is not None)
         if image is None:
-            ids = self.template.token_ids(text)
+            ids = self._inside(self.template.token_ids(text), sample["question"])
             names = self.pictures.text_types if self.pictures else []
             return Prompt(ids, token_inputs={name: [0] * len(ids) for name in names})
         reader, key = self._reader(sample), sample["id"]
@@ -98,7 +111,18 @@ class Collator:
 
     def encode_answer(self, answer: str) -> list[int]:
         """Ids of an answer, its end token last."""
-        return self.template.answer_ids(answer)
+        return self._inside(self.template.answer_ids(answer), answer)
+
+    def _inside(self, ids: list[int], text: str) -> list[int]:
+        """`ids`, unless one of them has no embedding."""
+        if self.vocabulary is not None and max(ids) >= self.vocabulary:
+            wrong = next(token for token in ids if token >= self.vocabulary)
+            raise ValueError(
+                f"{text[:80]!r} holds the token {self.tokenizer.convert_ids_to_tokens(wrong)!r} (id {wrong}), and the "
+                f"model has embeddings for ids below {self.vocabulary}: use the tokenizer that belongs to the model "
+                "(processor_path), or one without added tokens."
+            )
+        return ids
 
     def check(self, samples: Iterable[Sample]) -> None:
         """ValueError for the first sample that will not fit max_length: found before a model loads. Nothing is kept but
@@ -112,7 +136,8 @@ class Collator:
                     self._tokens_of_size[image.size] = self._encode_image(image).tokens
                 extra = self._tokens_of_size[image.size]
             answers = [sample["answer"]] if isinstance(sample["answer"], str) else sample["answer"]
-            prompt = Prompt(self.template.token_ids(text) + [self.pad_id] * extra)
+            ids = self.template.token_ids(text)
+            prompt = Prompt((ids if extra else self._inside(ids, sample["question"])) + [self.pad_id] * extra)
             for answer in answers:
                 self._fit(sample, prompt, self.encode_answer(answer))
 

@@ -1,32 +1,60 @@
 """How a question becomes a prompt, and where the answer starts and ends after it."""
 
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 PROBE_ANSWER = "Lisbon"
-DATE = "26 Jul 2024"  # some templates write the day into the prompt: a run must not depend on when it was started
+DAY = datetime(
+    2024, 7, 26
+)  # some templates write the day into the prompt: a run must not depend on when it was started
+DATE = DAY.strftime("%d %b %Y")
+# `strftime_now` of a template, for DAY alone: its codes are spelled out, since only plain data reaches a template.
+_CODES = ("%-d", "%-m", *(f"%{code}" for code in "aAbBdmYyHIMSpjuw"))
+_SPELLED = "".join(f"|replace('{code}', '{DAY.strftime(code)}')" for code in _CODES)
+FIXED_DAY = "{%- macro strftime_now(format) -%}{{ format" + _SPELLED + " }}{%- endmacro -%}"
+_THINKS = re.compile(r"(?i)[<\[|]\W*(think|reason)")  # a generation prompt that opens a thought
 
 
 @dataclass(frozen=True)
 class PromptTemplate:
     """A chat template, or plain tags around the question, with what separates and ends the answer.
 
+    Prompt and answer are what a whole rendered conversation says, thinking switched off: text between the generation
+    prompt and the answer (an empty think block, a channel, the header of templates without a generation prompt) is
+    `lead`, part of the prompt; a thought that only the generation prompt opens is `cut` from it. Only white space moves
+    into the answer.
+
     `answer_prefix` is what the tokenizer wants in front of an answer so that ids(prompt) + ids(prefix + answer) equals
     ids(prompt + separator + answer): a space for byte-level BPE, nothing for SentencePiece, which adds its own.
+    `closing` is the white space between an answer and its end token (Llama-2's space), `trims` whether the template
+    strips answers. `special` are the tokenizer's own marks, which are spelled with a space inside where they stand in
+    a question or answer ("<image>" -> "< image>"): a row's text can neither show a picture nor end a turn.
     """
 
     processor: Any
     tags: tuple[str, str, str] | None
     answer_prefix: str
     end_id: int
+    lead: str = ""
+    cut: str = ""
+    closing: str = ""
+    trims: bool = False
+    special: re.Pattern[str] | None = None
 
     @property
     def tokenizer(self) -> Any:
         return getattr(self.processor, "tokenizer", self.processor)
 
+    def plain(self, text: str) -> str:
+        """A row's own text without a mark that the tokenizer or processor would act on."""
+        return self.special.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text) if self.special else text
+
     def render(self, question: str, has_image: bool) -> str:
         """The prompt up to the point where the answer begins, without trailing spaces (they belong to the answer)."""
-        return _render(self.processor, self.tags, question, has_image).rstrip(" ")
+        text = _render(self.processor, self.tags, self.plain(question), has_image)
+        return (text.removesuffix(self.cut) + self.lead).rstrip(" ")
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of a prompt, with the tokenizer's own start token unless the template has already written it."""
@@ -35,7 +63,9 @@ class PromptTemplate:
 
     def answer_ids(self, answer: str) -> list[int]:
         """Ids of one answer with its end token; the template's newline after it is not part of the answer."""
-        return self.tokenizer(self.answer_prefix + answer, add_special_tokens=False)["input_ids"] + [self.end_id]
+        text = self.plain(answer.strip() if self.trims else answer)
+        ids = self.tokenizer(self.answer_prefix + text + self.closing, add_special_tokens=False)["input_ids"]
+        return ids + [self.end_id]
 
 
 def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) -> PromptTemplate:
@@ -51,14 +81,19 @@ def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) ->
             "add question_start_tag, question_end_tag and answer_tag to its entry in config/model_config.yaml."
         )
     raw = _render(processor, tags, "Where?", False)
-    prompt = raw.rstrip(" ")
-    separator, tail = _around_answer(processor, tags, raw, prompt)
-    end_id = _end_token(tokenizer, tail)
+    cut, lead, tail = _around_answer(processor, tags, raw)
+    whole = raw.removesuffix(cut) + lead
+    prompt = whole.rstrip(" ")
+    separator = whole[len(prompt) :]
+    end_id, closing = _end_token(tokenizer, tail)
+    trims = tags is None and "  Lisbon  " not in _conversation(processor, "  Lisbon  ")
     # SentencePiece cannot join "[/INST]" and an answer without a space: Llama-2's own format has one there.
     for between, prefix in dict.fromkeys((sep, pre) for sep in (separator, " ") for pre in (sep, "", " ")):
-        template = PromptTemplate(processor, tags, prefix, end_id)
+        template = PromptTemplate(
+            processor, tags, prefix, end_id, lead, cut, closing, trims, _special_marks(processor, tokenizer)
+        )
         joined = template.token_ids(prompt) + template.answer_ids(PROBE_ANSWER)[:-1]
-        if joined == template.token_ids(prompt + between + PROBE_ANSWER):
+        if joined == template.token_ids(prompt + between + PROBE_ANSWER + closing):
             return template
     raise ValueError(
         f"{tokenizer.name_or_path}: prompt and answer cannot be tokenised apart (their ids do not join up at "
@@ -92,31 +127,60 @@ def _render(processor: Any, tags: tuple[str, str, str] | None, question: str, ha
     return _apply(processor, _messages(processor, question, has_image), add_generation_prompt=True)
 
 
+def _conversation(processor: Any, answer: str) -> str:
+    return _apply(processor, _messages(processor, "Where?", False, answer))
+
+
 def _apply(processor: Any, messages: list[dict[str, Any]], **options: Any) -> str:
-    """A conversation as text. Only language models' templates ask for the day."""
-    if processor is getattr(processor, "tokenizer", processor):
-        options["date_string"] = DATE
-    return processor.apply_chat_template(messages, tokenize=False, **options)
+    """A conversation as text, of a fixed day and without a thought."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    chat = getattr(processor, "chat_template", None) or tokenizer.chat_template
+    if isinstance(chat, dict):  # several by name, of which this is the one for conversations
+        chat = chat["default"]
+    if "strftime_now" in chat:
+        chat = FIXED_DAY + chat
+    options |= {"date_string": DATE, "enable_thinking": False}
+    return tokenizer.apply_chat_template(messages, chat_template=chat, tokenize=False, **options)
 
 
-def _around_answer(processor: Any, tags: tuple[str, str, str] | None, raw: str, prompt: str) -> tuple[str, str]:
-    """What stands between prompt and answer, and what follows the answer, in a whole rendered conversation."""
+def _around_answer(processor: Any, tags: tuple[str, str, str] | None, raw: str) -> tuple[str, str, str]:
+    """What a whole rendered conversation shows of the generation prompt `raw`: (what to take off its end, what to add
+    up to the answer, what follows the answer)."""
     if tags is not None:
-        return raw[len(prompt) :], ""
-    messages = _messages(processor, "Where?", False, PROBE_ANSWER)
-    whole = _apply(processor, messages)
+        return "", "", ""
+    whole = _conversation(processor, PROBE_ANSWER)
     start = whole.rfind(PROBE_ANSWER)
-    if not whole.startswith(prompt) or start < len(prompt):
-        return raw[len(prompt) :], ""  # templates that add text only for generation: the answer follows it directly
-    return whole[len(prompt) : start], whole[start + len(PROBE_ANSWER) :]
+    if start < 0:
+        return "", "", ""
+    head, tail = whole[:start], whole[start + len(PROBE_ANSWER) :]
+    if head.startswith(raw.rstrip(" ")):
+        stem = raw if head.startswith(raw) else raw.rstrip(" ")
+        return raw[len(stem) :], head[len(stem) :], tail
+    stem = head.rstrip()
+    opened = raw[len(stem) :]
+    if raw.startswith(stem) and _THINKS.search(opened):
+        return opened, head[len(stem) :], tail
+    return "", "", tail  # text that is written for generation only: the answer follows it directly
 
 
-def _end_token(tokenizer: Any, tail: str) -> int:
-    """The special token that the template writes after an answer, else the end-of-sequence token."""
+def _end_token(tokenizer: Any, tail: str) -> tuple[int, str]:
+    """The special token that the template writes after an answer, else the end-of-sequence token, and the spaces
+    before it."""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for token in tokenizer(tail.strip(), add_special_tokens=False)["input_ids"] if tail.strip() else []:
         if token in special:
-            return token
+            before = tail.partition(tokenizer.convert_ids_to_tokens(token))[0]
+            return token, "" if before.strip() else before
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{tokenizer.name_or_path}: no end-of-sequence token; set eos_token in its tokenizer config.")
-    return tokenizer.eos_token_id
+    return tokenizer.eos_token_id, ""
+
+
+def _special_marks(processor: Any, tokenizer: Any) -> re.Pattern[str] | None:
+    """Whatever the tokenizer, or the processor, takes for more than text."""
+    added = tokenizer.added_tokens_decoder.values()
+    marks = {token.content for token in added if token.special or token.content[:1] in "<[|"}
+    marks |= {str(token) for token in tokenizer.all_special_tokens}
+    marks |= {str(getattr(processor, f"{kind}_token", None) or "") for kind in ("image", "video", "audio")}
+    longest = sorted((mark for mark in marks if len(mark.strip()) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest))) if longest else None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlearn.method import HiddenSpec
 from unlearn.models.compat import unsplit_blocks
-from unlearn.models.families import decoder_layers, inner_model
+from unlearn.models.families import counts_positions, decoder_layers, inner_model, padded_positions
 from unlearn.models.pictures import join_inputs
 from unlearn.scoring import IGNORE_INDEX, Scored
 
@@ -27,6 +27,7 @@ class StudentForward(nn.Module):
         super().__init__()
         self.model = model
         self.hidden = hidden
+        self.counts_positions = counts_positions(model)
         config = inner_model(model).config
         self.image_token_id = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
         self.layer = None if hidden is None else _state_index(hidden, default_layer, decoder_layers(model))
@@ -74,8 +75,11 @@ class StudentForward(nn.Module):
         # The position before an answer predicts its first token. Indices rather than a count: the last position's
         # logits would be cut off again, and the gradient of a cut is a copy of all the others.
         predicting = torch.arange(length - answer - 1, length - 1, device=rows["labels"].device)
+        inputs = rows["inputs"]
+        if self.counts_positions:
+            inputs = {**inputs, "position_ids": padded_positions(inputs["attention_mask"])}
         output = self.model(
-            **rows["inputs"], logits_to_keep=predicting, use_cache=False, output_hidden_states=self.layer is not None
+            **inputs, logits_to_keep=predicting, use_cache=False, output_hidden_states=self.layer is not None
         )
         scored = {"logits": output.logits, "labels": rows["labels"][:, -answer:]}
         if self.layer is not None:

@@ -213,7 +213,18 @@ def decoder_count(path: str) -> int:
     """Number of decoder blocks of the model under `path`, from its config alone. ValueError: no model that can run."""
     config = base_config(path)
     vision_class(config)
+    refuse_recurrent(config, path)
     return int(config.get_text_config().num_hidden_layers)
+
+
+def refuse_recurrent(config: Any, path: str) -> None:
+    """ValueError for a model with a recurrent state (Mamba, RWKV, hybrids), which padding on the left would change and
+    answers cannot share."""
+    if getattr(causal_class(config), "_is_stateful", False):
+        raise ValueError(
+            f"{path} is a {config.model_type}: it keeps a recurrent state, which left padding changes and the answers "
+            "to one question cannot share; use a model that only attends (Llama, Qwen, GPT-2, ...)."
+        )
 
 
 def load_weights(model: Any, folder: str | Path) -> None:

@@ -30,13 +30,15 @@ def lora_targets(model: nn.Module, targets: str = "language") -> list[str]:
         for name, module in inner.named_modules()
         if name.startswith(prefix) and _is_linear(module) and module is not spared
     ]
-    assert names, f"no linear layer under {prefix!r}"
+    if not names:
+        raise ValueError(f"{type(inner).__name__} has no linear layer under {prefix!r} to adapt; set LoRA.r=0.")
     return names
 
 
 def _is_linear(module: nn.Module) -> bool:
+    # Conv1D is GPT-2's linear, its weight transposed, which PEFT knows;
     # subclasses are no plain matrix product: routers of experts, the output of torch's fused attention
-    return type(module) is nn.Linear or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
+    return type(module) is nn.Linear or type(module).__name__ in ("Conv1D", "Linear4bit", "Linear8bitLt")
 
 
 def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, seed: int = 0) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unlearn.models import compat
+from unlearn.models.families import padded_positions
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def positions(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     mask = inputs["attention_mask"]
     owner: Any = next((module for module in model.modules() if hasattr(module, "get_rope_index")), None)
     if owner is None or "image_grid_thw" not in inputs:
-        return (mask.cumsum(1) - 1).clamp(min=0)
+        return padded_positions(mask)
     taken = compat.arguments(owner.get_rope_index)
     found, _ = owner.get_rope_index(**{name: value for name, value in inputs.items() if name in taken})
     return found
