@@ -124,9 +124,12 @@ class AttackSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """`cv/run.py`. `overrides` are Hydra overrides of the scripts it runs, by stage or method."""
+    """`cv/run.py`. `overrides` are Hydra overrides of the scripts it runs, by stage or method; `data_path` and `forget`
+    are prepare's, null where it decides."""
 
     root: str = "models/cv"
+    data_path: str | None = None
+    forget: list[str] | None = None
     methods: list[str] = field(default_factory=list)
     forget_size: str = choice("10", "05", "01")
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -71,12 +72,16 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     forgetting = {name: _forget_settings(study, name) for name in settings.methods}  # wrong options fail here
     splits, pretrained, original = f"splits={root}/splits", f"{root}/pretrained", f"{root}/original"
     dealing = study.read(PrepareSettings, "prepare", [f"save_dir={root}/splits"], "prepare")
+    if settings.data_path is not None or settings.forget is not None:
+        people = settings.forget if settings.forget is not None else dealing.forget
+        dealing = dataclasses.replace(dealing, data_path=settings.data_path or dealing.data_path, forget=people)
     if dealing.models < 8:
         raise ValueError(
             f"models={dealing.models}: an attack needs two shadow models on each side, so a study has 8 or more."
         )
     _timed("prepare", lambda: prepare(dealing))
     start = study.read(PretrainSettings, "pretrain", [f"save_dir={pretrained}"], "pretrain")
+    _say_who_is_pretrained_on(dealing, start)
     _timed("pretrain", lambda: pretrain(start, fleet.device))
     finetuning = study.read(
         FinetuneSettings, "finetune", [splits, f"model_path={pretrained}", f"save_dir={original}"], "finetune_models"
@@ -123,6 +128,16 @@ def draw(study: Study, rows: list[dict[str, Any]]) -> None:
 def _curve(folder: Path) -> tuple[list[float], list[float]]:
     fpr, tpr = json.loads((folder / "attack_ulira.json").read_text(encoding="utf-8"))["ulira"]["roc"]
     return fpr, tpr
+
+
+def _say_who_is_pretrained_on(dealing: PrepareSettings, start: PretrainSettings) -> None:
+    drawn = PretrainSettings().data_path
+    if start.data_path == drawn and dealing.data_path != PrepareSettings().data_path:
+        logger.warning(
+            "the network is pretrained on drawn celebrities (%s), which says little about the photos in %s; name a "
+            "folder of other people's photos: \"overrides.pretrain=['data_path=other_people']\"",
+            drawn, dealing.data_path,
+        )  # fmt: skip
 
 
 def _forget_settings(study: Study, method: str) -> ForgetSettings:

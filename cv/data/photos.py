@@ -179,15 +179,40 @@ def published_forget(data_path: str, revision: str | None) -> list[str] | None:
 
 
 def find_people(photos: Photos, names: Sequence[str], what: str) -> list[str]:
-    """`names` as the photos spell them: letter case and accents do not count. ValueError if one of them is nobody
-    there."""
-    known = {_folded(name): name for name in reversed(photos.identities)}
-    unknown = [name for name in names if _folded(name) not in known]
-    if unknown:
-        raise ValueError(
-            f"{what}: {unknown[0]!r} is nobody in the photos, who are {', '.join(photos.identities[:3])}, ..."
-        )
-    return [name if name in photos.identities else known[_folded(name)] for name in names]
+    """`names` as the photos spell them: letter case and accents do not count, unless a name is spelled exactly.
+
+    Raises:
+        ValueError: a name that is nobody's there, or that several people have.
+    """
+    known: dict[str, list[str]] = {}
+    for name in photos.identities:
+        known.setdefault(_folded(name), []).append(name)
+    found = []
+    for name in names:
+        meant = [name] if name in photos.identities else known.get(_folded(name), [])
+        if not meant:
+            raise ValueError(
+                f"{what}: {name!r} is nobody in the photos, who are {', '.join(photos.identities[:3])}, ..."
+            )
+        if len(meant) > 1:
+            raise ValueError(
+                f"{what}: {name!r} may be {' or '.join(map(ascii, meant))}; spell the one you mean exactly."
+            )
+        found += meant
+    return found
+
+
+def check_spellings(identities: Sequence[str]) -> None:
+    """ValueError for one person under two names that differ by case or by how an accent is stored: forgotten under one,
+    they would be kept under the other."""
+    seen: dict[str, str] = {}
+    for name in identities:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            raise ValueError(
+                f"{ascii(other)} and {ascii(name)} are two spellings of one name; put their pictures under one of "
+                "them, or tell two people apart by their names."
+            )
 
 
 def _folded(name: str) -> str:

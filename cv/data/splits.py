@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cv.data.photos import Photos, find_people
+from cv.data.photos import Photos, check_spellings, find_people
 from unlearn.atomic import write_json
 
 SIZES = ("01", "05", "10")  # percent of the identities
@@ -63,30 +63,41 @@ def make_splits(
 
     Args:
         models: a multiple of 4, as either group has targets and shadows.
-        forget, holdout: people in the order in which smaller sizes are cut from the front; None draws them by `seed`.
+        forget, holdout: exactly these people, in the order in which smaller sizes are cut from the front; None draws
+            them by `seed`, as many as the other list has or 10 % of all. A list's `10` is the whole list, `05` half of
+            it, `01` a tenth.
 
     Raises:
-        ValueError: unknown, repeated or overlapping people, too few people, or another number of models.
+        ValueError: unknown, repeated or overlapping people, a name that several have, lists of different lengths, too
+            few people, or another number of models.
     """
     if models < 4 or models % 4:
         raise ValueError(f"models={models} must be a multiple of 4: two groups, each of targets and shadows.")
-    people, counts = photos.identities, group_sizes(len(photos.identities))
+    people = photos.identities
+    check_spellings(people)
     rng = np.random.default_rng(seed)
     forget, holdout = find_people(photos, forget or (), "forget"), find_people(photos, holdout or (), "holdout")
     check_groups(forget, holdout)
+    if forget and holdout and len(forget) != len(holdout):
+        raise ValueError(
+            f"forget names {len(forget)} people and holdout {len(holdout)}: each model sees one of the two lists, so "
+            "name as many in both, or leave one null."
+        )
+    wanted = len(forget) or len(holdout) or group_sizes(len(people))["10"]
+    counts = {size: max(1, round(wanted * int(size) / 10)) for size in SIZES}
     for chosen in (forget, holdout):
         free = [name for name in people if name not in {*forget, *holdout}]
-        missing = max(0, counts["10"] - len(chosen))
+        missing = wanted - len(chosen)
         if missing > len(free):
             raise ValueError(
-                f"{len(people)} people are too few for a forget and a holdout set of {counts['10']}; add people."
+                f"{len(people)} people are too few for a forget and a holdout set of {wanted}; add people."
             )
         chosen += [free[i] for i in rng.permutation(len(free))[:missing]]
     nested = {
         side: {size: tuple(names[: counts[size]]) for size in SIZES} for side, names in (("A", forget), ("B", holdout))
     }
     others = [name for name in people if name not in {*nested["A"]["10"], *nested["B"]["10"]}]
-    share = len(people) // 2 - counts["10"]
+    share = len(people) // 2 - wanted
     if share < 1 or share > len(others):
         raise ValueError(f"{len(people)} people are too few: half of them must hold forget_10 and others; add people.")
     splits = []

@@ -13,6 +13,7 @@ from cv.leaderboard import SHOWN
 from cv.methods import NAMES, face_method
 from cv.settings import (
     AttackSettings,
+    ComputeSettings,
     FinetuneSettings,
     ForgetSettings,
     PrepareSettings,
@@ -46,6 +47,10 @@ def settings_of(script: str, *overrides: str):
     return read(SCRIPTS[script], OmegaConf.to_container(compose(script, list(overrides)), resolve=True))[0]
 
 
+def composed(script: str, overrides: list[str]):
+    return OmegaConf.to_container(compose(script, overrides), resolve=True)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_yaml_and_dataclass_agree(script):
     config = OmegaConf.to_container(compose(script), resolve=True)
@@ -57,7 +62,7 @@ def test_yaml_and_dataclass_agree(script):
 @pytest.mark.parametrize("method", NAMES)
 def test_methods_have_the_published_hyper_parameters(method):
     settings = settings_of("forget", f"method={method}")
-    assert settings.method == method and settings.save_dir == f"models/cv/{method}"
+    assert settings.method == method and settings.save_dir == f"models/cv/alone/{method}"
     got = (settings.num_epochs, settings.lr, settings.batch_size, settings.oversample, settings.batchnorm)
     assert got == PUBLISHED[method]
     face_method(settings.method, settings.options)
@@ -102,6 +107,63 @@ def test_the_papers_run_prepares_the_papers_data():
         5e-4,
     )
     assert (pretrain.num_epochs, pretrain.batch_size, pretrain.test_persons) == (100, 256, 200)
+
+
+PRESET = {  # epochs, rate, schedule, batch, passes over F, batch norm, options: the released code's defaults
+    "retrain": (20, 0.1, "cosine", 256, 1, "train", {}),
+    "finetune": (5, 0.01, "constant", 256, 1, "train", {}),
+    "neggrad": (2, 0.1, "constant", 256, 1, "eval", {}),
+    "scrub_bio": (4, 0.2, "constant", 256, 5, "train", {}),
+    "scrub": (5, 0.01, "cosine", 256, 10, "eval", {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}),
+    "llmu": (5, 0.01, "cosine", 256, 10, "eval", {"w_f": 0.02, "w_r": 0.01, "w_n": 1.0, "answers": "random", "k": 1}),
+    "dpo": (4, 0.01, "cosine", 256, 10, "eval", {"beta": 1.0}),
+    "rmu": (3, 0.2, "constant", 256, 10, "train", {"c": 2.0, "alpha": 1.0, "seed": 0}),
+    "twins": (5, 0.4, "constant", 128, 10, "train", {"distance": "mse"}),
+    "sparsity": (4, 0.01, "constant", 32, 1, "train", {"lambda": 1e-4, "reduction": "sum"}),
+}
+
+
+@pytest.mark.parametrize("method", PRESET)
+def test_the_papers_run_forgets_with_the_published_values(method):
+    overrides = settings_of("run", "+experiment=clear").overrides
+    chosen = settings_of("forget", f"method={method}", *overrides[method])
+    found = (chosen.num_epochs, chosen.lr, chosen.lr_scheduler, chosen.batch_size, chosen.oversample, chosen.batchnorm)
+    assert (*found, dict(chosen.options)) == PRESET[method]
+    assert (chosen.momentum, chosen.weight_decay) == (0.9, 5e-5)
+
+
+def test_no_stage_of_the_papers_run_keeps_a_value_of_the_demo():
+    demo, paper = settings_of("run").overrides, settings_of("run", "+experiment=clear").overrides
+    assert {stage for stage, words in paper.items() if words} == {"prepare", "pretrain"}
+    assert set(demo) == set(paper) >= set(PRESET)
+    finetune = settings_of("finetune", *paper["finetune_models"])
+    assert (finetune.num_epochs, finetune.lr, finetune.batch_size, finetune.lr_scheduler) == (20, 0.1, 256, "cosine")
+
+
+def test_own_photos_and_names_reach_the_study_and_drawn_celebrities_are_announced(tmp_path, caplog):
+    from cv.study import run_study
+    from cv.training.fleet import Fleet
+    from tests.models import picture
+
+    for person in range(8):
+        (tmp_path / "mine" / f"p{person}").mkdir(parents=True)
+        for number in range(3):
+            picture(10 * person + number, 16).save(tmp_path / "mine" / f"p{person}" / f"{number}.png")
+    words = [f"data_path={tmp_path}/mine", "forget=[P3]", f"root={tmp_path}/study", "methods=[]"]
+    words += ["overrides.prepare=['models=8','num_enroll=1','size=16']", "overrides.pretrain=['num_epochs=nothing']"]
+    with pytest.raises(ValueError, match="num_epochs"):  # the people are dealt by then, and nothing has trained
+        run_study(settings_of("run", *words), Fleet(ComputeSettings(device="cpu", processes=1)), composed)
+    split = json.loads((tmp_path / "study" / "splits" / "split_000.json").read_text())
+    assert split["forget_10"] == ["p3"] and len(split["holdout_10"]) == 1
+    words[-1] = "overrides.pretrain=['test_persons=10000','size=16']"
+    with pytest.raises(ValueError, match="fewer than two"), caplog.at_level("WARNING"):
+        run_study(settings_of("run", *words), Fleet(ComputeSettings(device="cpu", processes=1)), composed)
+    assert "drawn celebrities" in caplog.text and "overrides.pretrain" in caplog.text
+
+
+def test_forgetting_by_hand_does_not_meet_the_folders_of_a_study():
+    study = settings_of("run")
+    assert settings_of("forget", "method=scrub").save_dir not in {f"{study.root}/{name}" for name in study.methods}
 
 
 def test_the_real_command_runs_a_study_to_its_table(tmp_path):

@@ -102,6 +102,7 @@ def test_a_missing_split_is_noticed(tmp_path):
         ({"forget": ["person 001"], "holdout": ["Person 001"]}, "person 001 is in forget and in holdout"),
         ({"forget": ["person 001", "person 001"]}, "names somebody twice"),
         ({"holdout": ["Nobody"]}, "holdout: 'Nobody' is nobody in the photos"),
+        ({"forget": ["person 001"], "holdout": ["person 002", "person 003"]}, "forget names 1 people and holdout 2"),
         ({"models": 6}, "models=6 must be a multiple of 4"),
     ],
 )
@@ -110,10 +111,40 @@ def test_wrong_lists_are_refused(options, message):
         make_splits(photos(40), **({"models": 4, "seed": 0} | options))
 
 
-def test_given_people_lead_and_the_rest_is_drawn():
-    split = make_splits(photos(40), models=4, seed=0, forget=["person 007"], holdout=["PERSON 003"])[0]
-    assert split.forget["01"] == ("person 007",) and split.holdout["01"] == ("person 003",)
-    assert len(split.forget["10"]) == 4
+def test_exactly_the_given_people_are_forgotten_and_as_many_held_out():
+    names = [f"person {i:03d}" for i in range(6)]
+    for given in (names[:1], names[:2], names):  # 10 % would be four
+        split = make_splits(photos(40), models=4, seed=0, forget=[name.upper() for name in given])[0]
+        assert split.forget["10"] == tuple(given) and len(split.holdout["10"]) == len(given)
+        assert split.forget["01"] == tuple(given[:1])
+        assert len(split.train) == 20 and set(given) <= set(split.train)
+    held = make_splits(photos(40), models=4, seed=0, forget=names[:1], holdout=["PERSON 030"])[0]
+    assert held.forget["10"] == ("person 000",) and held.holdout["10"] == ("person 030",)
+    assert len(make_splits(photos(40), models=4, seed=0)[0].forget["10"]) == 4
+
+
+JOSE = ("Jos\u00e9", "Jose\u0301", "jos\u00e9", "Jose")  # composed, decomposed, lower case, without an accent
+
+
+@pytest.mark.parametrize(
+    ("names", "forget", "message"),
+    [
+        (JOSE[:2], None, "are two spellings of one name; put their pictures under one"),
+        ((JOSE[0], JOSE[2]), ["Lee"], "are two spellings of one name"),
+        ((JOSE[0], JOSE[3]), ["jose"], "'jose' may be .* or 'Jose'; spell the one you mean exactly"),
+    ],
+)
+def test_one_person_under_two_spellings_is_refused(names, forget, message):
+    base = photos(40)
+    data = Photos(base.pixels, base.labels, (*names, "Lee", *base.identities[3:]))
+    with pytest.raises(ValueError, match=message):
+        make_splits(data, models=4, seed=0, forget=forget)
+
+
+def test_two_people_who_differ_by_an_accent_can_be_named():
+    base = photos(40)
+    data = Photos(base.pixels, base.labels, (JOSE[0], JOSE[3], *base.identities[2:]))
+    assert make_splits(data, models=4, seed=0, forget=["Jose"])[0].forget["10"] == ("Jose",)
 
 
 def test_accents_do_not_keep_a_person_from_being_found():
