@@ -128,8 +128,14 @@ def test_the_chat_template_comes_before_the_tags(tmp_path: Path):
         "inst", str(tmp_path), text_only=True, question_start_tag="Q: ", question_end_tag="\n", answer_tag="A: "
     )
     llama_tokenizer(MISTRAL).save_pretrained(tmp_path)
-    assert load_collator(str(tmp_path), family, 64).template.render("Who?", False) == "<s>[INST] Who?[/INST]"
+    assert (
+        load_collator(str(tmp_path), family, 64, "minibench/weights/llama-mini").template.render("Who?", False)
+        == "<s>[INST] Who?[/INST]"
+    )
     llama_tokenizer(None).save_pretrained(tmp_path / "bare")
-    assert load_collator(str(tmp_path / "bare"), family, 64).template.render("Who?", False) == "Q: Who?\nA:"
+    assert (
+        load_collator(str(tmp_path / "bare"), family, 64, "minibench/weights/llama-mini").template.render("Who?", False)
+        == "Q: Who?\nA:"
+    )
     with pytest.raises(ValueError, match="no chat template.*question_start_tag"):
-        load_collator(str(tmp_path / "bare"), Family("none", str(tmp_path)), 64)
+        load_collator(str(tmp_path / "bare"), Family("none", str(tmp_path)), 64, "minibench/weights/llama-mini")
