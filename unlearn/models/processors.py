@@ -30,14 +30,14 @@ def load_processor(path: str | Path, **hub: Any) -> Any:
     if model_type == "llava":
         from transformers import AutoProcessor
 
-        return AutoProcessor.from_pretrained(source, **hub)
+        return AutoProcessor.from_pretrained(source, trust_remote_code=False, **hub)
     if model_type in QWEN_CLASSES:
         return qwen_processor_class(model_type, image_only=not _has_video_processor(source)).from_pretrained(
-            source, **hub
+            source, trust_remote_code=False, **hub
         )
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(source, **hub)
+    return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **hub)
 
 
 def torchvision_present() -> bool:
@@ -82,7 +82,7 @@ def _model_type(source: str, **hub: Any) -> str:
     if not folder.is_dir() or (folder / "config.json").is_file():
         from transformers import AutoConfig
 
-        return str(AutoConfig.from_pretrained(source, **hub).model_type)
+        return str(AutoConfig.from_pretrained(source, trust_remote_code=False, **hub).model_type)
     if not any((folder / name).is_file() for name in ("processor_config.json", "tokenizer_config.json")):
         raise ValueError(
             f"{source!r} holds no config.json, processor_config.json or tokenizer_config.json: not a saved model."
