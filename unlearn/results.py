@@ -282,9 +282,6 @@ def row_order(row: str) -> tuple[int, int, str]:
     return (0, int(row), row) if row.isdecimal() and len(row) < 20 else (1, 0, row)
 
 
-RECORD: dict[str, type] = {"kind": str, "status": str, "settings": dict, "made_from": dict, "files": dict}
-
-
 def read_record(folder: Path) -> dict[str, Any] | None:
     """`run.json` of a folder, or None. ValueError if it is damaged, or JSON that is no record of a run."""
     file = folder / "run.json"
@@ -297,7 +294,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{file} is damaged ({error}); {remedy}.") from None
     if not isinstance(record, dict):
         raise ValueError(f"{file} is no record of a run (it holds a {type(record).__name__}); {remedy}.")
-    for key, kind in RECORD.items():
+    for key, kind in (("kind", str), ("status", str), ("settings", dict), ("made_from", dict), ("files", dict)):
         if not isinstance(record.get(key, kind()), kind):
             raise ValueError(f"{file} is no record of a run ({key} is {record[key]!r}); {remedy}.")
     return record
