@@ -53,6 +53,8 @@ def forget(start: str | Path, folder: Path, **changes: Any) -> Path:
         "method_args": {"npo": {"beta": 0.3}},
         "forget_data_path": "therem/CLEAR",
         "retain_data_path": "therem/CLEAR",
+        "forget_split": "forget10+tofu",
+        "retain_split": "retain90+tofu",
     }
     settings = ForgetSettings(**{**defaults, **SMALL, **changes})
     sources = ListSource(2, 2, "forget"), ListSource(2, 2, "retain", offset=50)
@@ -66,7 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     model, processor = tiny_llava()
     model.save_pretrained(root / "pretrained")
     processor.save_pretrained(root / "pretrained")
-    settings = FinetuneSettings(save_dir=str(root / "base"), data_path="therem/CLEAR", **SMALL)
+    settings = FinetuneSettings(save_dir=str(root / "base"), data_path="therem/CLEAR", split="full+tofu", **SMALL)
     pipeline.finetune(settings, Family("llava", str(root / "pretrained")), lambda: ListSource(3, 3, "full"))
     forget(root / "base", root / "adapter")
     log, gold = make_log(seed=1, rows=20, forget=0.6), make_log(seed=2, rows=20, forget=0.2)
