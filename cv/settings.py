@@ -37,7 +37,7 @@ class PrepareSettings:
     num_enroll: int = at_least(5, 1)
     forget: list[str] | None = None  # who is forgotten; null: CLEAR's own list, or drawn by seed
     holdout: list[str] | None = None
-    seed: int = at_least(42, 0)
+    seed: int = at_least(42, 0, 2**32 - 1)
     save_dir: str = "models/cv/splits"
     overwrite_dir: bool = False
 
@@ -49,12 +49,12 @@ class TrainingSettings:
     lr: float = at_least(0.1, 0)
     momentum: float = at_least(0.9, 0)
     weight_decay: float = at_least(5e-5, 0)
-    num_epochs: int = at_least(20, 1)
-    batch_size: int = at_least(256, 1)
+    num_epochs: int = at_least(20, 1, 10**6)
+    batch_size: int = at_least(256, 1, 10**6)
     lr_scheduler: str = choice("constant", "linear", "cosine")
     warmup: float = at_least(0.0, 0)  # share of the steps
     batchnorm: str = choice("train", "eval")
-    seed: int = at_least(0, 0)
+    seed: int = at_least(0, 0, 2**32 - 1)
     save_dir: str = ""
     overwrite_dir: bool = False
 
@@ -119,7 +119,7 @@ class AttackSettings:
     include_enrolment: bool = False  # true: the published code's choice
     num_enroll: int = at_least(5, 1)
     draws: int = at_least(1000, 10)  # resamples of models and people
-    seed: int = at_least(0, 0)
+    seed: int = at_least(0, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from minibench.faces import PLACES, SIZE, Face, draw_face, random_face
+from unlearn.atomic import umask
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILY = 5  # people who look alike
@@ -69,7 +70,7 @@ def build_faces(folder: str | Path, name: str, seed: int = 7) -> Path:
         rng = Random(f"{seed}/{name}/{index}")
         for number in range(pictures):
             photograph(face, rng).save(person / f"{number:02d}.png")
-    staging.chmod(0o755)
+    staging.chmod(0o777 & ~umask())
     try:
         staging.rename(folder)
     except OSError:  # another process was first

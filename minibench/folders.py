@@ -1,5 +1,6 @@
 """Where the embedded datasets live, and how they are built on first use."""
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,6 +11,7 @@ _CARD = """# {name}
 A generated dataset: {what}. Names, faces and facts are drawn from seed {seed}; none is of a real person.
 Made by `python -m minibench.build --seed {seed}`; described in data/README.md of the project. MIT licence.
 """
+_PART = re.compile(r"[\w+]+/train-\d+-of-\d+\.parquet")
 _WHAT = {
     "clear-mini": "sixty fictitious authors in eight drawn portraits each, in the configs and columns of CLEAR",
     "tofu-mini": "questions and answers about the sixty authors of clear-mini, in the configs and columns of TOFU",
@@ -19,10 +21,11 @@ _WHAT = {
 def build(name: str, folder: str | Path, seed: int | None = None) -> Path:
     """Writes the dataset `name` ("clear-mini" or "tofu-mini") as `folder`, whole or not at all; returns `folder`.
 
-    Raises ValueError for another name.
+    Raises ValueError for another name, or where `folder` holds anything that this function did not make.
     """
     if name not in DATASETS:
         raise ValueError(f"No embedded dataset {name!r}; there are {' and '.join(DATASETS)}.")
+    check_own(Path(folder))
     from minibench.clear import clear_configs
     from minibench.people import SEED
     from minibench.tables import write_dataset
@@ -32,6 +35,23 @@ def build(name: str, folder: str | Path, seed: int | None = None) -> Path:
     configs = clear_configs(seed) if name == "clear-mini" else tofu_configs(seed)
     write_dataset(Path(folder), configs, _CARD.format(name=name, what=_WHAT[name], seed=seed))
     return Path(folder)
+
+
+def check_own(folder: Path) -> None:
+    """ValueError if an existing `folder` is not, file by file, an embedded dataset: it would be replaced."""
+    if not folder.exists():
+        return
+    files = [file for file in folder.rglob("*") if not file.is_dir()] if folder.is_dir() else [folder]
+    card = folder / "README.md"
+    made = card.is_file() and "Made by `python -m minibench.build" in card.read_text(encoding="utf-8", errors="replace")
+    other = [
+        file for file in files if file != card and not (made and _PART.fullmatch(file.relative_to(folder).as_posix()))
+    ]
+    if other or (files and not made):
+        raise ValueError(
+            f"{folder} holds what minibench did not make ({min(other or files).name}); move it away, or build into "
+            "another folder (--out)."
+        )
 
 
 def ensure_dataset(path: str | Path) -> Path | str:

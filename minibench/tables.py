@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from unlearn.atomic import umask
+
 Rows = Sequence[Mapping[str, Any]]
 
 _STRING = {"dtype": "string", "_type": "Value"}
@@ -31,10 +33,11 @@ def write_dataset(folder: Path, configs: Mapping[str, tuple[Mapping[str, str], R
         then
     renamed. An existing `folder` is replaced; another process that got there first is left alone.
     """
+    folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        temporary.chmod(0o755)
+        temporary.chmod(0o777 & ~umask())  # mkdtemp makes private folders
         for name, (columns, rows) in configs.items():
             (temporary / name).mkdir()
             _write_parquet(temporary / name / "train-00000-of-00001.parquet", columns, rows)

@@ -29,6 +29,7 @@ class ClearSource:
 
     def __init__(self, rows: Any, name: str, caption_questions: list[str]) -> None:
         self.rows, self.name, self.caption_questions = rows, name, caption_questions
+        self.word_lists = {"caption questions": caption_questions}
         columns = rows.column_names
         self.images = rows.data.column("image").is_valid().to_pylist() if "image" in columns else [False] * len(rows)
         self.names = rows["name"] if "name" in columns else None

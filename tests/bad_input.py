@@ -124,6 +124,7 @@ def _write_models(world: Path) -> None:
         (world / "no_tokenizer" / file).unlink()
     (world / "mamba").mkdir()
     (world / "mamba" / "config.json").write_text('{"model_type": "mamba"}')
+    _write_untrusted(good, world)
     (world / "no_model").mkdir()
     (world / "no_model" / "notes.txt").write_text("no model")
     from peft import LoraConfig, get_peft_model
@@ -141,17 +142,58 @@ def _write_models(world: Path) -> None:
     for name, base in bases.items():
         model.peft_config["default"].base_model_name_or_path = base
         model.save_pretrained(world / f"adapter_{name}")
+    shutil.copytree(world / "adapter_sizes", world / "adapter_pickle")
+    (world / "adapter_pickle" / "adapter_model.safetensors").rename(world / "adapter_pickle" / "adapter_model.bin")
     _cut(world / "adapter_cut" / "adapter_model.safetensors")
     _edit(world / "adapter_sizes" / "adapter_config.json", r=8)
     (world / "adapter_config" / "adapter_config.json").write_text("{")
 
 
+def _write_untrusted(good: Path, world: Path) -> None:
+    """Weights that are not there, not numbers, or in a form that can run code; code in a model's folder."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(good / "model.safetensors")
+    layer = {name for name in tensors if ".layers.1." in name and "vision" not in name}
+    changed = {
+        "lacking": {name: t for name, t in tensors.items() if name not in layer},
+        "more": tensors | {name.replace(".layers.1.", ".layers.7."): tensors[name].clone() for name in layer},
+        "nan": tensors | {min(layer): torch.full_like(tensors[min(layer)], torch.nan)},
+    }
+    for name, kept in changed.items():
+        shutil.copytree(good, world / f"weights_{name}")
+        save_file(kept, world / f"weights_{name}" / "model.safetensors", {"format": "pt"})
+    for name in ("pytorch_model.bin", "model.Q4_K_M.gguf"):
+        folder = world / f"weights_{name.rsplit('.', 1)[1]}"
+        shutil.copytree(good, folder)
+        (folder / "model.safetensors").rename(folder / name)
+    for name, config, kind in (("code", "config.json", "AutoConfig"), ("code_processor", "processor_config.json", "")):
+        folder = world / f"weights_{name}"
+        shutil.copytree(good, folder)
+        (folder / "evil.py").write_text(f"open({str(world / 'PWNED')!r}, 'w')\nclass Evil: pass\n")
+        key = {"model_type": "evil"} if kind else {"processor_class": "Evil"}
+        _edit(folder / config, auto_map={kind or "AutoProcessor": "evil.Evil"}, **key)
+    (world / "adapter_self").mkdir()
+    (world / "adapter_self" / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(world / "adapter_self")})
+    )
+
+
 def _write_runs(world: Path) -> None:
     """Folders of other runs, and checkpoints one cannot go on from."""
     other = json.dumps({"kind": "finetune", "status": "finished", "settings": {}})
-    for name, text in (("other_run", other), ("bad_run", '{"ki')):
-        (world / name).mkdir()
-        (world / name / "run.json").write_text(text)
+    records = {
+        "other": other,
+        "bad": '{"ki',
+        "text": '"x"',
+        "list": "[1]",
+        "odd": '{"status": 3}',
+        "latin": '{"k": "\xe9"}',
+    }
+    for name, text in records.items():
+        (world / f"{name}_run").mkdir()
+        (world / f"{name}_run" / "run.json").write_text(text, encoding="latin-1")
     for name, processes in (("cut_run/checkpoint-4", 1), ("two_run/checkpoint-4", 2)):
         folder = world / name
         folder.mkdir(parents=True)

@@ -4,13 +4,15 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
-import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+INCOMPLETE = ".incomplete"
 REMEDY = "make room or choose a folder that can be written, and run the same command again: what is finished is kept"
 
 
@@ -25,28 +27,47 @@ def finite(value: Any) -> Any:
     return value
 
 
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path`, with the mode that the user's umask gives; when the block ends it takes the place
+    of `path` by one rename. A killed process leaves the old file or the new one. Of a link, the target is replaced.
+
+    The folder is created. Its name begins with `.incomplete-`, and ends like that of `path`.
+    """
+    target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{INCOMPLETE}-{os.getpid()}-{threading.get_ident()}-{target.name}")
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~umask())  # some libraries write files that only their owner may read
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def umask() -> int:
+    """The permissions that new files of this process go without."""
+    try:  # reading it by setting it would be seen by other threads
+        return int(re.search(r"^Umask:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)[1], 8)  # type: ignore[index]
+    except (OSError, TypeError):
+        os.umask(mask := os.umask(0o077))
+        return mask
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Replaces `path` by `text` in one step; creates the folder. A killed process leaves the old file or the new one.
+    """Replaces `path` by `text` in one step; creates the folder.
 
     Raises:
         OSError: it cannot be written (a full disk, a folder without permission), naming the file.
     """
-    path, temporary = Path(path), None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".incomplete-{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are meant to be shared
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise type(error)(error.errno, f"{path} could not be written ({error.strerror}); {REMEDY}") from error
-        raise
+    except OSError as error:
+        raise type(error)(error.errno, f"{path} could not be written ({error.strerror}); {REMEDY}") from error
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -76,12 +97,11 @@ def read_json(path: Path, remedy: str = "The file may be cut off or damaged. Wri
         raise ValueError(f"{path}: not valid JSON ({error}). {remedy}") from None
 
 
-INCOMPLETE = ".incomplete"
-
-
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `path` by one rename when the block ends, replacing an older one."""
+    """A folder to write into that becomes `path` by one rename when the block ends, replacing an older one (of a link,
+    its target)."""
+    path = path.resolve() if path.is_symlink() else path
     staging = path.parent / f"{INCOMPLETE}-{path.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -93,8 +113,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
     replace_folder(staging, path)
 
 
+def open_up(folder: Path) -> None:
+    """Gives every file under `folder` the mode that the umask gives."""
+    mode = 0o666 & ~umask()
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(mode)
+
+
 def replace_folder(staging: Path, path: Path) -> None:
-    """`staging` under the name `path`. The old folder goes first: for a moment there is none, never half of one."""
+    """`staging` under the name `path`. The old folder goes first: for a moment there is none, never half of one.
+
+    Its files get the mode that the umask gives: safetensors writes such that only their owner may read."""
+    open_up(staging)
     if path.exists():
         old = path.parent / f"{INCOMPLETE}-old-{path.name}"
         shutil.rmtree(old, ignore_errors=True)

@@ -4,43 +4,39 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from unlearn.atomic import write_json
-from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings
+from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings, TrainSettings
 from unlearn.data.collator import Collator
-from unlearn.data.samples import Sample, SampleSource, draw, part_of
+from unlearn.data.content import item_contents, lists_of, processor_contents, source_contents, start_contents
+from unlearn.data.samples import SampleSource, part_of
 from unlearn.data.templates import has_chat_template
 from unlearn.data.views import ForgetRetainDataset
 from unlearn.distributed.processes import is_main
 from unlearn.distributed.signals import deferred
-from unlearn.evaluation.finished import is_finished, made_from
+from unlearn.evaluation.finished import is_finished, seen
 from unlearn.evaluation.suite import EvalTask, evaluate_suite
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import text_table
 from unlearn.method import Method, defines
 from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
-from unlearn.models.loading import (
-    adapter_base,
-    base_config,
-    decoder_count,
-    is_adapter,
-    load_model,
-    refuse_recurrent,
-    resolve_path,
-)
+from unlearn.models.loading import load_model
 from unlearn.models.lora import snapshot
 from unlearn.models.options import check_options
 from unlearn.models.processors import load_processor
+from unlearn.models.start import Start, adapters_and_base, processor_of
 from unlearn.registry import build_method, options_of
 from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
-from unlearn.runs.record import check_start, git_commit, start_run, versions
+from unlearn.runs.made_from import MadeFrom, local_folders, stamps, word_lists
+from unlearn.runs.record import Run, check_start, find_run, git_commit, known_digests, versions
 from unlearn.training.build import build_trainer, check_training, finish, train
 from unlearn.training.saving import apply_finalize, save_trained
 from unlearn.training.watch import Watch, check_watch
@@ -55,21 +51,21 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     Returns the folder. A finished run of the same settings is left alone; an unfinished one goes on.
     """
     quiet()
-    start = settings.model_path or family.hf_key
+    start = Start.of(settings.model_path or family.hf_key)
     check_options(settings, start)
-    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
-    if run.finished:
-        return run.folder
+    run = find_run(settings, kind="finetune", overwrite=settings.overwrite_dir)  # writes nothing yet
     method = build_method("retain_ft")
     source = part_of(load_source(), settings.data_fraction, settings.seed)  # a mistake in the data must leave no record
     dataset = ForgetRetainDataset(
         method.student_views, forget=None, retain=source, seed=settings.seed, epoch_over="retain"
     )
     collator = load_collator(start, family, settings.max_length)
-    collator.check(samples_of(source))
+    note_contents(run, settings, start, collator, {"training": source})
+    if run.finished:
+        return run.folder
     check_training(settings, start)
-    run = start_run(settings, kind="finetune", overwrite=settings.overwrite_dir, main=is_main())
     trainer = build_trainer(settings, family, start, method, dataset, collator)
+    run.begin(main=is_main())
     with deferred() as stop:
         ending = train(trainer, settings, stop)
         save_trained(trainer, run.folder, collator, merge=True)
@@ -86,13 +82,10 @@ def forget(
     the folder."""
     quiet()
     method = choose_method(settings)
-    resolve_path(settings.model_path)
-    check_options(settings, settings.model_path)
-    layers = decoder_count(settings.model_path)
-    check_layer(method.hidden, family.rmu_layer, layers)
-    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=False)  # asks; writes nothing yet
-    if run.finished:
-        return run.folder
+    start = Start.of(settings.model_path)
+    check_options(settings, start)
+    check_layer(method.hidden, family.rmu_layer, start.layers)
+    run = find_run(settings, kind="forget", overwrite=settings.overwrite_dir)  # writes nothing yet
     forget_source, retain_source = load_sources()
     dataset = ForgetRetainDataset(
         tuple({view.name: view for view in (*method.student_views, *method.teacher_views)}.values()),
@@ -104,11 +97,14 @@ def forget(
         retain_partner=settings.retain_partner,
         fixed_prompts=settings.fixed_prompts,
     )
-    collator = load_collator(settings.model_path, family, settings.max_length)
-    collator.check(samples_of(forget_source, retain_source))
-    check_training(settings, settings.model_path)
-    run = start_run(settings, kind="forget", overwrite=settings.overwrite_dir, main=is_main())
-    trainer = build_trainer(settings, family, settings.model_path, method, dataset, collator)
+    collator = load_collator(start, family, settings.max_length)
+    sources = {"forget": forget_source, "retain": retain_source}
+    note_contents(run, settings, start, collator, sources, {"refusals": refusals}, method.reference_path)
+    if run.finished:
+        return run.folder
+    check_training(settings, start)
+    trainer = build_trainer(settings, family, start, method, dataset, collator)
+    run.begin(main=is_main())
     watch = Watch(trainer, collator, settings) if settings.eval_while_train else None
     original = snapshot(trainer.student.model) if defines(method, "finalize") else {}
     with deferred() as stop:
@@ -131,23 +127,22 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         read_log(settings.retain_result)  # a wrong path is found now, not after the last row
     check_writable(Path(settings.save_dir))
     tasks = load_tasks()
-    path = resolve_path(settings.model_path or family.hf_key)
-    if is_adapter(path):
-        check_start(path)
-    run = {**describe_run(settings, path), "made_from": made_from(settings, path)}
+    start = Start.of(settings.model_path or family.hf_key)
+    digests = known_digests(start.chain)
+    start.check()
+    check_start(start, digests)
+    run = {**describe_run(settings, start.path), "seen": seen(settings, start)}
     if not settings.overwrite and is_finished(settings.save_dir, tasks, run):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
-    collator = load_collator(settings.processor_path or path, family, settings.max_length, model=path)
-    collator.check(
-        {**item.sample, "answer": [str(item.sample["answer"]), item.base_answer, *item.wrong_answers]}
-        for task in tasks
-        for item in (task.items[place] for place in range(len(task.items)))
-    )
+    processor = processor_of(adapters_and_base(settings.processor_path)) if settings.processor_path else start.processor
+    collator = load_collator(start, family, settings.max_length, processor)
+    tasks = [replace(task, content=item_contents(task.items, collator.check)) for task in tasks]
+    made_from = {"model": start.weights(digests), "processor": processor_contents(processor, collator, digests)}
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
-        path,
+        start,
         dtype=torch.bfloat16 if half else torch.float32,
         attn_implementation=settings.attn_implementation,
         quantization=settings.quantization,
@@ -163,6 +158,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         max_new_tokens=settings.generation.max_new_tokens,
         overwrite=settings.overwrite,
         run=run,
+        made_from=made_from,
     )
 
 
@@ -195,12 +191,32 @@ def quiet() -> None:
         transformers.utils.logging.disable_progress_bar()
 
 
-def samples_of(*sources: SampleSource | None) -> Iterator[Sample]:
-    """Every row of the splits that are there, once."""
-    for source in sources:
-        for index in range(len(source) if source is not None else 0):
-            assert source is not None
-            yield source.sample(index, draw(0, index))
+def note_contents(
+    run: Run,
+    settings: TrainSettings,
+    start: Start,
+    collator: Collator,
+    sources: Mapping[str, SampleSource | None],
+    lists: Mapping[str, Sequence[str]] | None = None,
+    reference: str | None = None,
+) -> None:
+    """Notes in the run what it is made from, and checks that every row fits. Data whose files have the sizes and times
+    that a run of this folder has noted are not looked at again.
+
+    Raises:
+        ValueError: a row that does not fit max_length; a folder whose run was made from something else.
+    """
+    digests = known_digests(start.chain, run)
+    known = run.same_data(data := stamps(settings))
+    made_from: MadeFrom = {
+        "data": run.record["made_from"]["data"] if known else {
+            name: source_contents(source, collator.check) for name, source in sources.items() if source is not None
+        },
+        "start": start_contents(start, collator, digests, reference),
+        "word lists": word_lists({**(lists or {}), **{k: v for s in sources.values() for k, v in lists_of(s).items()}}),
+    }  # fmt: skip
+    looked_at = {"data": data, "files": digests.seen, "folders": local_folders(settings)}
+    run.confirm(made_from, looked_at, main=is_main())
 
 
 def choose_method(settings: ForgetSettings) -> Method:
@@ -224,28 +240,21 @@ def choose_method(settings: ForgetSettings) -> Method:
             f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null."
         )
     if reference := method.reference_path:
-        resolve_path(reference)
+        adapters_and_base(reference)
     return method
 
 
-def load_collator(path: str, family: Family, max_length: int, model: str | None = None) -> Collator:
-    """The processor saved with a model (for an adapter without one, its base model's), as a collator.
+def load_collator(start: Start, family: Family, max_length: int, processor_path: str | None = None) -> Collator:
+    """The model's processor, or the one saved under `processor_path`, as a collator.
 
-    Args:
-        model: the model that is going to read what it makes, if that is not the one under `path`.
     Raises:
-        ValueError: a model whose pictures cannot be read, a processor that is not there, is damaged, or does not fit
-            the model.
+        ValueError: a processor that is not there, is damaged, cannot read pictures or does not fit the model.
     """
-    model, path = model or path, resolve_path(path)
-    while is_adapter(path) and not (Path(path) / "tokenizer_config.json").is_file():
-        path = adapter_base(path)
+    path, config = processor_path or start.processor, start.config
     try:
-        config = base_config(model)
         processor = load_processor(path, config)
     except (OSError, ValueError) as error:
         raise ValueError(f"The processor or tokenizer of {path} cannot be loaded: {error}") from error
-    refuse_recurrent(config, model)
     if family.chat_template and getattr(processor, "chat_template", None) is None:
         processor.chat_template = family.chat_template
     tags = None if has_chat_template(processor) else family.tags

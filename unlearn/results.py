@@ -283,11 +283,18 @@ def row_order(row: str) -> tuple[int, int, str]:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """`run.json` of a folder, or None. ValueError if it is damaged."""
+    """`run.json` of a folder, or None. ValueError if it is damaged, or JSON that is no record of a run."""
     file = folder / "run.json"
     if not file.is_file():
         return None
+    remedy = "remove it or choose another save_dir"
     try:
-        return read_json(file, "")
+        record = read_json(file, "")
     except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); remove it or choose another save_dir.") from None
+        raise ValueError(f"{file} is damaged ({error}); {remedy}.") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{file} is no record of a run (it holds a {type(record).__name__}); {remedy}.")
+    for key, kind in (("kind", str), ("status", str), ("settings", dict), ("made_from", dict), ("files", dict)):
+        if not isinstance(record.get(key, kind()), kind):
+            raise ValueError(f"{file} is no record of a run ({key} is {record[key]!r}); {remedy}.")
+    return record

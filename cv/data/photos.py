@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from unlearn.atomic import replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 UNREAD = (".heic", ".heif", ".avif", ".jxl", ".dng")  # photographs all the same: never left out in silence
@@ -89,14 +90,10 @@ def save_photos(photos: Photos, folder: Path) -> None:
     """Writes `photos.safetensors` into `folder`, whole or not at all."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".photos.", dir=folder)
-    os.close(handle)
-    save_file(
-        {"pixels": photos.pixels, "labels": photos.labels}, temporary, {"identities": json.dumps(photos.identities)}
-    )
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, folder / FILE)
+    with replacing(folder / FILE) as temporary:
+        save_file(
+            {"pixels": photos.pixels, "labels": photos.labels}, temporary, {"identities": json.dumps(photos.identities)}
+        )
 
 
 def read_photos(folder: Path) -> Photos:

@@ -4,8 +4,6 @@ sees."""
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from cv.network.weights import check_weights, load_weights, model_file, read_hea
 from cv.settings import ScoreSettings
 from cv.training.fleet import Fleet
 from cv.training.models import prepared
-from unlearn.atomic import write_json
+from unlearn.atomic import replacing, write_json
 from unlearn.metrics.intervals import interval
 
 GROUPS = ("forget", "holdout", "retain")
@@ -142,8 +140,5 @@ def read_logits(folder: Path, settings: Any) -> Tensor:
 def _save_logits(folder: Path, logits: Tensor, key: str) -> None:
     from safetensors.torch import save_file
 
-    handle, temporary = tempfile.mkstemp(prefix=".logits.", dir=folder)
-    os.close(handle)
-    save_file({"logits": logits}, temporary, {"made_by": key})
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, folder / "logits.safetensors")
+    with replacing(folder / "logits.safetensors") as temporary:
+        save_file({"logits": logits}, temporary, {"made_by": key})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from cv.network.stack import NetworkSpec
+from unlearn.atomic import replacing
 
 SINGLE = "model.safetensors"  # the pretrained network, which every model starts from
 
@@ -22,20 +22,12 @@ def save_weights(file: Path, tensors: Mapping[str, Tensor], spec: NetworkSpec, m
     """Writes one model, whole or not at all. `made_by` identifies run and split; a resumed run only trusts its own."""
     from safetensors.torch import save_file
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    os.close(handle)
-    try:
+    with replacing(file) as temporary:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
             temporary,
             spec.to_dict() | {"made_by": made_by},
         )
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_header(file: Path) -> dict[str, str] | None:
@@ -53,7 +45,8 @@ def load_weights(file: Path) -> tuple[dict[str, Tensor], NetworkSpec]:
     """The weights in one checkpoint.
 
     Raises:
-        ValueError: it is not there (with what to do), or it is damaged or not of this project.
+        ValueError: it is not there (with what to do), it is damaged or not of this project, or holds NaN or infinity
+            (such a model answers nothing and would look perfectly forgotten).
     """
     from safetensors.torch import load_file
 
@@ -61,7 +54,11 @@ def load_weights(file: Path) -> tuple[dict[str, Tensor], NetworkSpec]:
     header = read_header(file)
     if not header or "architecture" not in header:
         raise ValueError(f"{file} is damaged or no recogniser of this project; remove it and make it again.")
-    return load_file(file), NetworkSpec.from_dict(header)
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, torch.aminmax(tensor))):
+            raise ValueError(f"{file}: {name} holds NaN or infinity; train this model again, with a lower lr.")
+    return tensors, NetworkSpec.from_dict(header)
 
 
 def check_weights(file: Path) -> None:

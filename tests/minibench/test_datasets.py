@@ -149,3 +149,22 @@ def test_the_command_writes_both_datasets_for_its_seed(tmp_path, monkeypatch, ca
     assert "clear-mini" in capsys.readouterr().out
     card = (tmp_path / "tofu-mini" / "README.md").read_text()
     assert "seed 7" in card and card.startswith("---\nconfigs:")
+
+
+def test_a_folder_that_minibench_did_not_make_is_not_replaced(tmp_path):
+    from minibench.folders import build
+
+    mine = tmp_path / "clear-mini"
+    mine.mkdir()
+    (mine / "photo.jpg").write_text("mine")
+    with pytest.raises(ValueError, match=r"clear-mini holds what minibench did not make .photo.jpg.; move it away"):
+        build("clear-mini", mine)
+    (mine / "README.md").write_text("Made by `python -m minibench.build --seed 1`")
+    with pytest.raises(ValueError, match="did not make .photo.jpg"):
+        build("clear-mini", mine)
+    assert (mine / "photo.jpg").read_text() == "mine"
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for _ in range(2):  # what it made itself it replaces; of a link, the target
+        build("tofu-mini", tmp_path / "link")
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "README.md").is_file()

@@ -9,9 +9,11 @@ import pytest
 from tests.models import train_tokenizer
 from unlearn.data.collator import Collator
 from unlearn.models.families import Family, load_family
+from unlearn.models.start import Start
 from unlearn.pipeline import load_collator
 from unlearn.scoring import IGNORE_INDEX
 
+MINI = Start.of("minibench/weights/llama-mini")
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + '[/INST]' }}"
     "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
@@ -128,14 +130,15 @@ def test_the_chat_template_comes_before_the_tags(tmp_path: Path):
         "inst", str(tmp_path), text_only=True, question_start_tag="Q: ", question_end_tag="\n", answer_tag="A: "
     )
     llama_tokenizer(MISTRAL).save_pretrained(tmp_path)
-    assert (
-        load_collator(str(tmp_path), family, 64, "minibench/weights/llama-mini").template.render("Who?", False)
-        == "<s>[INST] Who?[/INST]"
-    )
+    assert load_collator(MINI, family, 64, str(tmp_path)).template.render("Who?", False) == "<s>[INST] Who?[/INST]"
     llama_tokenizer(None).save_pretrained(tmp_path / "bare")
     assert (
-        load_collator(str(tmp_path / "bare"), family, 64, "minibench/weights/llama-mini").template.render("Who?", False)
+        load_collator(
+            str(tmp_path / "bare"), family, 64, Start.of("minibench/weights/llama-mini").config
+        ).template.render("Who?", False)
         == "Q: Who?\nA:"
     )
     with pytest.raises(ValueError, match="no chat template.*question_start_tag"):
-        load_collator(str(tmp_path / "bare"), Family("none", str(tmp_path)), 64, "minibench/weights/llama-mini")
+        load_collator(
+            str(tmp_path / "bare"), Family("none", str(tmp_path)), 64, Start.of("minibench/weights/llama-mini").config
+        )

@@ -18,9 +18,11 @@ from tests.models import tiny_llava, tiny_qwen2vl
 from tests.training import make_trainer, trained_weights
 from unlearn.atomic import whole_folder, write_json
 from unlearn.config.settings import FinetuneSettings, ForgetSettings, LoraSettings
+from unlearn.contents import Digests
 from unlearn.distributed.signals import Stop
 from unlearn.models.loading import load_model, load_weights
 from unlearn.models.lora import prepare_trainable
+from unlearn.models.start import Start
 from unlearn.registry import build_method
 from unlearn.runs import checkpoints
 from unlearn.runs.checkpoints import fault, newest_usable, seal
@@ -199,10 +201,52 @@ def test_an_adapter_in_part_is_never_taken_for_a_whole_one(tmp_path: Path) -> No
         load_model(str(folder))
 
 
+def test_an_adapter_with_the_names_of_an_older_library_is_loaded_right_or_refused(tmp_path: Path) -> None:
+    """Before transformers 4.52 a LLaVA's layers were `language_model.model.layers`; PEFT skips names that it lacks."""
+    from safetensors.torch import load_file, save_file
+
+    folder = adapter(tmp_path / "adapter", tmp_path / "base")
+    file = folder / "adapter_model.safetensors"
+    tensors = {name: torch.randn_like(tensor) for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    today = dict(load_model(str(folder)).named_parameters())
+    new, old = "base_model.model.model.language_model.", "base_model.model.language_model.model."
+    assert all(name.startswith(new) for name in tensors)
+    save_file({name.replace(new, old): tensor for name, tensor in tensors.items()}, file)
+    assert all(torch.equal(p, today[name]) for name, p in load_model(str(folder)).named_parameters())
+    save_file({**tensors, min(tensors).replace(".layers.0.", ".layers.9."): tensors[min(tensors)].clone()}, file)
+    with pytest.raises(ValueError, match=r"does not fit the model it names.*layers\.9\..*is no layer of that model"):
+        load_model(str(folder))
+    save_file({name: tensor * torch.inf for name, tensor in tensors.items()}, file)
+    with pytest.raises(ValueError, match=f"{folder} holds NaN or infinity"):
+        load_model(str(folder))
+
+
+def test_adapters_of_one_another_end(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        edited = json.dumps({"base_model_name_or_path": str(tmp_path / base)})
+        (tmp_path / name / "adapter_config.json").write_text(edited)
+    with pytest.raises(ValueError, match=f"b is an adapter of {tmp_path / 'a'}, which is an adapter of it"):
+        Start.of(str(tmp_path / "a"))
+
+
+def test_a_face_model_of_nan_is_no_model(tmp_path: Path) -> None:
+    """It answers nothing, and would be scored as perfect forgetting."""
+    from safetensors.torch import save_file
+
+    from cv.network.weights import load_weights
+
+    file = tmp_path / "000.safetensors"
+    save_file({"w": torch.tensor([1.0, torch.nan])}, file, {"architecture": "resnet-mini", "made_by": "x"})
+    with pytest.raises(ValueError, match="000.safetensors: w holds NaN or infinity; train this model again"):
+        load_weights(file)
+
+
 def test_a_model_that_was_copied_in_part_is_named(tmp_path: Path) -> None:
     tiny_llava()[0].save_pretrained(tmp_path)
     cut(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=f"weights in {tmp_path} cannot be read"):
+    with pytest.raises(ValueError, match=f"weights in {tmp_path}/model.safetensors cannot be read"):
         load_model(str(tmp_path))
 
 
@@ -228,17 +272,18 @@ def test_a_checkpoint_of_another_model_or_adapter_is_refused(tmp_path: Path, sav
 def test_an_adapter_whose_base_was_made_anew_is_refused(tmp_path: Path) -> None:
     base = FinetuneSettings(save_dir=str(tmp_path / "base"))
     start_run(base, kind="finetune", overwrite=False, main=True).finish()
-    folder = adapter(tmp_path / "run", tmp_path / "base")
-    chosen = ForgetSettings(save_dir=str(folder), model_path=str(tmp_path / "base"))
+    chosen = ForgetSettings(save_dir=str(tmp_path / "run"), model_path=str(tmp_path / "base"))
     start_run(chosen, kind="forget", overwrite=False, main=True).finish()
-    check_start(str(folder))
+    folder = adapter(tmp_path / "run", tmp_path / "base")
+    start = Start.of(str(folder))
+    check_start(start, Digests())
     start_run(
         FinetuneSettings(save_dir=str(tmp_path / "base"), seed=1), kind="finetune", overwrite=True, main=True
     ).finish()
     with pytest.raises(
         ValueError, match=f"{folder} is an adapter of {tmp_path / 'base'} as run .* has replaced that model"
     ):
-        check_start(str(folder))
+        check_start(start, Digests())
 
 
 # ---- one run at a time ----------------------------------------------------------------------------------------------

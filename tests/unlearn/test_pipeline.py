@@ -17,6 +17,7 @@ from unlearn import pipeline
 from unlearn.config.settings import FinetuneSettings, ForgetSettings, LoraSettings
 from unlearn.models.families import Family
 from unlearn.models.loading import load_model
+from unlearn.models.start import Start
 from unlearn.training import build as training
 
 SMALL: dict[str, Any] = {"batch_size": 2, "num_epochs": 1, "logging_steps": 1, "lr": 1e-2, "save_steps": 1}
@@ -95,7 +96,7 @@ def test_forgetting_with_lora_saves_an_adapter_of_the_start_model(bases: Any, tm
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == str(bases[name])
     assert not (folder / "model.safetensors").exists() and (folder / "tokenizer_config.json").exists()
     assert distance(load_model(str(folder)), load_model(str(bases[name]))) > 1e-3
-    assert pipeline.load_collator(str(folder), Family(name, "x"), 64).encode_answer("x")
+    assert pipeline.load_collator(Start.of(str(folder)), Family(name, "x"), 64).encode_answer("x")
 
 
 def test_full_forgetting_saves_a_whole_model(bases: Any, tmp_path: Path) -> None:

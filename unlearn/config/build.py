@@ -20,9 +20,9 @@ def choice(default: Any, *options: Any) -> Any:
     return field(default=default, metadata={"options": (default, *options)})
 
 
-def at_least(default: Any, minimum: float) -> Any:
-    """A numeric field with a lower bound."""
-    return field(default=default, metadata={"minimum": minimum})
+def at_least(default: Any, minimum: float, at_most: float = math.inf) -> Any:
+    """A numeric field with a lower bound, and where libraries give up or wait forever with an upper one."""
+    return field(default=default, metadata={"minimum": minimum, "maximum": at_most})
 
 
 def inert(default: Any, why: str) -> Any:
@@ -57,6 +57,8 @@ def _value(name: str, value: Any, hint: Any, item: Any) -> Any:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, meta['options']))}.")
     if "minimum" in meta and value is not None and value < meta["minimum"]:
         raise ValueError(f"{name}={value} is too small; it must be at least {meta['minimum']}.")
+    if "maximum" in meta and value is not None and value > meta["maximum"]:
+        raise ValueError(f"{name}={value} is too large; it must be at most {meta['maximum']}.")
     if "inert" in meta and value != item.default:
         raise ValueError(
             f"{name}={value!r} has no effect here ({meta['inert']}); remove it or set it to {item.default}."

@@ -16,11 +16,13 @@ class LoraSettings:
     """`r: 0` is full finetuning. `targets`: linears of the language model without the head, or `all` (the published
     code's)."""
 
-    r: int = at_least(8, 0)
-    alpha: float = at_least(32, 0)
-    dropout: float = at_least(0.0, 0)
+    r: int = at_least(8, 0, 65_536)
+    alpha: float = at_least(32, 0, 1e6)
+    dropout: float = at_least(0.0, 0, 0.99)
     targets: str = choice("language", "all")
-    init_noise: float = at_least(0.0, 0)  # std of a seeded start for B; moves losses that are stationary at the teacher
+    init_noise: float = at_least(
+        0.0, 0, 1e3
+    )  # std of a seeded start for B; moves losses that are stationary at the teacher
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,15 @@ class TrainSettings:
 
     model_family: str = "llava-mini"
     LoRA: LoraSettings = field(default_factory=LoraSettings)
-    lr: float = at_least(1e-5, 0)
-    weight_decay: float = at_least(0.01, 0)
-    num_epochs: float = at_least(3, 0)
-    max_steps: int | None = at_least(None, 1)  # stop earlier than num_epochs would
-    batch_size: int = at_least(4, 1)  # per device
-    gradient_accumulation_steps: int = at_least(1, 1)
-    global_batch_size: int | None = at_least(None, 1)  # of one step over all devices: accumulation follows from it
-    max_length: int = at_least(2048, 1)
-    warmup_epochs: float = at_least(1.0, 0)
+    lr: float = at_least(1e-5, 0, 1e3)
+    weight_decay: float = at_least(0.01, 0, 1e3)
+    num_epochs: float = at_least(3, 0, 1e4)
+    max_steps: int | None = at_least(None, 1, 10**9)  # stop earlier than num_epochs would
+    batch_size: int = at_least(4, 1, 10**6)  # per device
+    gradient_accumulation_steps: int = at_least(1, 1, 10**6)
+    global_batch_size: int | None = at_least(None, 1, 10**9)  # of one step over all devices: accumulation follows
+    max_length: int = at_least(2048, 1, 10**7)
+    warmup_epochs: float = at_least(1.0, 0, 1e4)
     lr_scheduler: str = choice("linear", "cosine", "constant", "constant_with_warmup")
     max_grad_norm: float = at_least(1.0, 0)
     optim: str = "adamw_torch"  # any name of transformers, e.g. adamw_bnb_8bit
@@ -48,11 +50,11 @@ class TrainSettings:
     liger: bool = False  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU; needs a GPU
     compile: bool = False  # torch.compile of each decoder block
     quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes
-    num_workers: int = at_least(0, 0)
-    seed: int = at_least(42, 0)
+    num_workers: int = at_least(0, 0, 256)
+    seed: int = at_least(42, 0, 2**32 - 1)
     data_revision: str | None = None
-    logging_steps: int = at_least(10, 1)
-    save_steps: int | None = at_least(None, 0)  # steps between checkpoints; null: one an epoch; 0: none
+    logging_steps: int = at_least(10, 1, 10**9)
+    save_steps: int | None = at_least(None, 0, 10**9)  # steps between checkpoints; null: one an epoch; 0: none
     resume_from_checkpoint: bool | str = (
         "auto"  # auto (or true): the newest in save_dir that is whole; a path; false: none
     )
@@ -132,7 +134,7 @@ class ForgetSettings(TrainSettings):
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    max_new_tokens: int = at_least(300, 1)
+    max_new_tokens: int = at_least(300, 1, 10**6)
 
 
 @dataclass(frozen=True)
@@ -146,17 +148,17 @@ class EvalSettings:
     save_dir: str = ""
     tasks: list[Any] = field(default_factory=list)
     eval_task_ids: list[int] | None = None
-    max_length: int = at_least(4096, 1)
+    max_length: int = at_least(4096, 1, 10**7)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     ds_size: int | None = at_least(None, 1)
     selection: str = choice("first", "random")
     overwrite: bool = True
-    batch_size: int = at_least(8, 1)
+    batch_size: int = at_least(8, 1, 10**6)
     retain_result: str | None = None
     quantization: str | None = choice(None, "4bit", "8bit")
     precision: str = choice("auto", "bf16", "fp32")
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
-    seed: int = at_least(42, 0)
+    seed: int = at_least(42, 0, 2**32 - 1)
     data_revision: str | None = None
     method_name: str | None = None
     submitted_by: str = ""

@@ -44,6 +44,7 @@ class PartOfSource:
         self.source = source
         shuffled = np.random.default_rng(seed).permutation(len(source))
         self.rows = sorted(int(row) for row in shuffled[: round(fraction * len(source))])
+        self.word_lists = getattr(source, "word_lists", {})
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -9,7 +9,7 @@ how many there were. Each finished batch is appended to a partial file; the same
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ from unlearn.results import (
     write_meta,
     write_task,
 )
+from unlearn.runs.cleaning import remove_thumbnails
 from unlearn.runs.locks import hold
+from unlearn.runs.made_from import changed
 
 __all__ = ["EvalItem", "EvalTask", "evaluate_suite", "process_state", "weights_fingerprint"]
 logger = logging.getLogger(__name__)
@@ -46,14 +48,16 @@ class EvalTask:
     """A named list of items. `items` may be lazy: an item is made, and its picture opened, only when its turn comes.
 
     `lengths` is a rough cost of each item (say, characters, plus a large constant for a picture), by which like is
-    batched with like; None asks the items themselves, once, which opens every picture. `identity`: an earlier result is
-    kept or continued only if it has the same (which rows, questions and pictures these are).
+    batched with like; None asks the items themselves, once, which opens every picture. An earlier result is kept or
+    continued only if it has the same `identity` (which rows of what are asked for) and the same `content` (what these
+    rows, questions and pictures are).
     """
 
     name: str
     items: Sequence[EvalItem]
     lengths: Sequence[int] | None = None
     identity: str = ""
+    content: str = ""
 
 
 def items_of(task: EvalTask) -> str:
@@ -71,6 +75,7 @@ def evaluate_suite(
     max_new_tokens: int,
     overwrite: bool = True,
     run: Mapping[str, Any] | None = None,
+    made_from: Mapping[str, str] | None = None,
 ) -> Path:
     """Evaluates `model` on `tasks` and returns the path of `eval_log_aggregated.json`.
 
@@ -79,6 +84,7 @@ def evaluate_suite(
 
     Args:
         run: what identifies the model (results.EvalMeta); the fingerprint of the weights is added.
+        made_from: digests of the model's files and of its processor with the chat template (runs/made_from.py).
     Raises:
         ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and
             whatever measure_batch refuses.
@@ -92,6 +98,7 @@ def evaluate_suite(
     meta = EvalMeta(schema_version=META_VERSION, run=facts, tasks={})
     kept: list[str] = []
     if state.is_main_process:
+        facts["made_from"] = _made_from(folder, tasks, made_from or {})
         facts["items"] = _known_items(folder) | {task.name: items_of(task) for task in tasks}
         meta["tasks"] = _earlier_tasks(folder, facts, tasks, overwrite)
         kept = [] if overwrite else list(meta["tasks"])
@@ -102,23 +109,32 @@ def evaluate_suite(
         if task.name in kept:
             logger.info("%s: kept (overwrite=false)", task.name)
             continue
-        rows, task_meta = _evaluate_task(model, collator, task, folder, batch_size, max_new_tokens, facts["weights"])
+        key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values())
+        rows, task_meta = _evaluate_task(model, collator, task, folder, batch_size, max_new_tokens, key)
         if state.is_main_process:
             write_task(folder, task.name, task_log(task.name, rows))
             meta["tasks"][task.name] = task_meta
             write_meta(folder, meta)
     model.train(was_training)
     if state.is_main_process:
-        write_aggregate(folder, list(meta["tasks"]))
-        shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        _close(folder, meta)
     state.wait_for_everyone()
     if lock is not None:
         lock.release()
     return folder / AGGREGATE
 
 
+def _close(folder: Path, meta: EvalMeta) -> None:
+    """Joins the tasks, and removes what no result names any more: rows in part, and faces of results that are gone."""
+    write_meta(folder, meta)  # also where all are kept: what they are of may be known only now
+    write_aggregate(folder, list(meta["tasks"]))
+    pictures = [row["thumbnail"] for task in meta["tasks"].values() for row in task["rows"].values()]
+    remove_thumbnails(folder, [name for name in pictures if name is not None])
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+
+
 def _evaluate_task(
-    model: Any, collator: Collator, task: EvalTask, folder: Path, batch_size: int, max_new_tokens: int, weights: str
+    model: Any, collator: Collator, task: EvalTask, folder: Path, batch_size: int, max_new_tokens: int, model_key: str
 ) -> tuple[list[Row], TaskMeta]:
     """All rows of a task in the order of its items (on every process), and what they cost."""
     from accelerate.utils import gather_object
@@ -126,7 +142,7 @@ def _evaluate_task(
     state = process_state()
     places = range(len(task.items))  # asked by number: a lazy sequence need not know where to stop
     lengths = [_length(task.items[place]) for place in places] if task.lengths is None else list(task.lengths)
-    key = content_hash(task.name, task.identity, weights, json.dumps([max_new_tokens, lengths]))
+    key = content_hash(task.name, task.identity, task.content, model_key, json.dumps(lengths))
     partial = PartialRows(folder / PARTIAL, task.name, key)
     earlier: dict[int, Row] = partial.collect() if state.is_main_process else {}
     done = set(from_main(list(earlier)))
@@ -181,26 +197,59 @@ def _earlier_tasks(
     known = old["tasks"] if old else {}
     fresh = not any((folder / name).exists() for name in [AGGREGATE, *(f"{task}.json" for task in names | set(known))])
     same = old is not None and all(old["run"].get(key) == facts[key] for key in ("weights", "max_new_tokens"))
-    if same:
-        before = _known_items(folder)
-        other = [name for name in sorted(names & known.keys()) if before.get(name) != facts["items"][name]]
-        if other and not overwrite:
-            raise ValueError(
-                f"{folder}: {other[0]} was evaluated on other rows, questions or pictures ({before.get(other[0])}, "
-                f"now {facts['items'][other[0]]}); set overwrite=true or another save_dir."
-            )
+    noted = _noted(old)
+    other_model = changed({"": noted}, {"": {key: value for key, value in facts["made_from"].items() if key != "data"}})
+    if same and not other_model:
+        if not overwrite:
+            _check_kept(folder, noted, facts, names & known.keys())
         return {name: task for name, task in known.items() if (folder / f"{name}.json").exists()}
     if fresh or (folder / PARTIAL).exists():
         return {}
     if not overwrite:
+        why = f"made with something else: {', '.join(other_model)} changed since" if same else (
+            f"of another model or of other generation settings, or of a program that wrote no {META}"
+        )  # fmt: skip
         raise ValueError(
-            f"{folder} holds results of another model or of other generation settings, or of a program that wrote no "
-            f"{META}; "
-            "set overwrite=true to replace them, or choose another save_dir."
+            f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir."
         )
     for name in [*(f"{task}.json" for task in known), AGGREGATE, META]:
         (folder / name).unlink(missing_ok=True)
     return {}
+
+
+def _check_kept(folder: Path, noted: Mapping[str, Any], facts: Mapping[str, Any], names: Set[str]) -> None:
+    """ValueError if results that are to be kept are of other rows, by what was asked for or by what was found there."""
+    before, content = _known_items(folder), noted.get("data", {})
+    for name in sorted(names):
+        if before.get(name) != facts["items"][name]:
+            raise ValueError(
+                f"{folder}: {name} was evaluated on other rows, questions or pictures ({before.get(name)}, "
+                f"now {facts['items'][name]}); set overwrite=true or another save_dir."
+            )
+        if content.get(name) not in (None, facts["made_from"]["data"].get(name)):
+            raise ValueError(
+                f"{folder}: the data of {name} changed since it was evaluated (rows, questions or pictures are others "
+                "under the same names); set overwrite=true or another save_dir."
+            )
+    if names and not noted:
+        logger.warning(
+            "%s: evaluated before the content of data and processor was noted; taken to be the same, and noted now.",
+            folder,
+        )
+
+
+def _noted(old: EvalMeta | None) -> Mapping[str, Any]:
+    """What earlier results were made from; empty where that was not noted."""
+    noted = old["run"].get("made_from") if old else None
+    return noted if isinstance(noted, dict) else {}
+
+
+def _made_from(folder: Path, tasks: Sequence[EvalTask], model: Mapping[str, str]) -> dict[str, Any]:
+    """What the results in `folder` are made from, with those of earlier tasks: the model's digests, and by task its
+    data's."""
+    old = read_meta(folder)
+    before = _noted(old)
+    return {**model, "data": {**before.get("data", {}), **{task.name: task.content for task in tasks if task.content}}}
 
 
 def _known_items(folder: Path) -> dict[str, str]:

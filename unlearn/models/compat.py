@@ -14,7 +14,7 @@ TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_
            "_load_optimizer_and_scheduler", "_load_from_checkpoint", "_prepare_inputs", "compute_loss", "log",
            "get_train_dataloader", "save_model")  # fmt: skip
 # Class attributes of transformers.PreTrainedModel that are read (a class without one is taken to lack the feature).
-MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn")
+MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_stateful")
 # Modules and what is taken from them, where that is not their library's documented surface.
 NAMES = {
     "transformers.cache_utils": ("DynamicLayer",),
@@ -76,6 +76,11 @@ def supports(model_class: Any, attention: str, config: Any = None) -> bool:
     parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
     classes = [model_class, *(found for part in parts if part is not None and (found := _mapped(AutoModel, part)))]
     return all(getattr(each, f"_supports_{attention}", False) for each in classes)
+
+
+def keeps_state(config: Any) -> bool:
+    """Whether the language model of `config` carries a recurrent state from token to token."""
+    return bool(getattr(causal_class(config), "_is_stateful", False))
 
 
 def unsplit_blocks(model: Any) -> set[str]:

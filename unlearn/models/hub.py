@@ -78,6 +78,23 @@ def pulled(path: str) -> str:
         raise ValueError(f"model_path={path} is neither a folder nor a hub id ({error}).") from error
 
 
+def commit_of(path: str, kind: str = "model") -> str | None:
+    """The commit of a hub id (the one that the local cache has for its branch or tag) or of a snapshot's folder; None
+    for any other folder, or where nothing is cached."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(path)
+    if folder.is_dir():
+        snapshot = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith(f"{kind}s--")
+        return folder.name if snapshot else None
+    name, revision = split_revision(path)
+    place = Path(HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"
+    if revision and (place / "snapshots" / revision).is_dir():
+        return revision
+    ref = place / "refs" / (revision or "main")
+    return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
+
+
 def check_repo(repo: str) -> None:
     """ValueError unless `repo` can be the id of a model on the hub."""
     from huggingface_hub.errors import HFValidationError

@@ -5,93 +5,33 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import warnings
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from torch import Tensor
 
-from unlearn import ROOT
 from unlearn.models.compat import causal_class, supports
 from unlearn.models.families import inner_model
-from unlearn.models.hub import MODEL_FILES, pulled, split_revision
+from unlearn.models.start import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Start, first_line, local_folder
 from unlearn.models.vision import vision_class
 
 logger = logging.getLogger(__name__)
-
-
-def resolve_path(path: str) -> str:
-    """A folder given relative to the working directory or to the project; a hub id passes through, that of an adapter
-    or of a pinned revision (`user/name@v1`) as its snapshot in the hub's cache.
-
-    Raises ValueError for what can be neither: an absolute or deeper path that does not exist.
-    """
-    if (folder := _local_folder(path)) is not None:
-        return folder
-    if split_revision(path)[0].count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
-        raise ValueError(
-            f"model_path={path!r} does not exist. Run the step that makes it (mm/finetune.py writes "
-            f"models/<family>/ft_<split>), "
-            "or give a folder or a hub id such as llava-hf/llava-1.5-7b-hf."
-        )
-    return pulled(path)
-
-
-def _local_folder(path: str) -> str | None:
-    for candidate in (Path(path), ROOT / path):
-        made = any(
-            (candidate / name).is_file() for name in MODEL_FILES
-        )  # results of a hub model lie in a folder of its name
-        if path and candidate.is_dir() and (made or path.count("/") != 1):
-            return str(candidate)
-    return None
-
-
-def is_adapter(path: str) -> bool:
-    return (Path(path) / "adapter_config.json").is_file()
-
-
-def adapter_base(path: str) -> str:
-    """The model that an adapter folder was trained on. ValueError if that model is not there."""
-    file = Path(path) / "adapter_config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        base, revision = config["base_model_name_or_path"] or "", config.get("revision")
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file} is damaged ({type(error).__name__}: {error}); copy it or train the adapter again."
-        ) from None
-    try:
-        return resolve_path(f"{base}@{revision}" if revision and _local_folder(base) is None else base)
-    except ValueError as error:
-        raise ValueError(f"{path} is an adapter of a model that is missing: {error}") from None
-
-
-def check_weights(path: str) -> None:
-    """ValueError for a folder without weights or with a file copied in part, by its header; a hub id is taken at its
-    word."""
-    folder = Path(resolve_path(path))
-    if not folder.is_dir():
-        return
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(
-            f"{folder} holds no weights (*.safetensors); copy or make the model again, or use another model_path."
-        )
-    for file in files:
-        try:
-            safe_open(file, framework="pt").__exit__(None, None, None)
-        except SafetensorError as error:
-            raise ValueError(
-                f"The weights in {file} cannot be read ({first_line(error)}); copy or make them again."
-            ) from error
-    if is_adapter(str(folder)):
-        check_weights(adapter_base(str(folder)))
+# Where parts of vision-language models lay before transformers 4.52, and where they lie now; the longest first.
+OLD_NAMES = (
+    ("language_model.model.", "model.language_model."), ("language_model.lm_head", "lm_head"),
+    ("vision_tower.", "model.vision_tower."), ("multi_modal_projector.", "model.multi_modal_projector."),
+    ("visual.", "model.visual."), ("model.layers.", "model.language_model.layers."),
+    ("model.embed_tokens", "model.language_model.embed_tokens"),
+)  # fmt: skip
 
 
 def load_model(
-    path: str,
+    path: str | Start,
     *,
     dtype: torch.dtype = torch.float32,
     attn_implementation: str = "auto",
@@ -99,32 +39,85 @@ def load_model(
 ) -> Any:
     """The model under `path` (folder, adapter folder or hub id) on the CPU, in eval mode; an adapter is merged in.
 
-    Weights come from safetensors only. With `quantization` (4bit, 8bit; bitsandbytes) an adapter stays unmerged.
+    Weights come from safetensors only, and no code of a model's folder is ever run. With `quantization` (4bit, 8bit;
+    bitsandbytes) an adapter stays unmerged.
+
+    Raises:
+        ValueError: weights that are missing, of another model, not finite, or in another form.
     """
+    start = path if isinstance(path, Start) else Start.of(path)
+    start.check()
+    model = _load_whole(start.base, dtype, attn_implementation, quantization)
+    for adapter, below in reversed(list(zip(start.chain, start.chain[1:], strict=False))):
+        model = _with_adapter(model, adapter, below)
+        check_finite(model, adapter, only="lora_")
+        model = model.eval() if quantization else model.merge_and_unload().eval()
+    # what an adapter trained on this model will call it
+    return model if quantization and start.adapter else _called(model, local_folder(start.name) or start.name)
+
+
+def _load_whole(path: str, dtype: torch.dtype, attn_implementation: str, quantization: str | None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    name = _local_folder(path) or path  # what an adapter trained on this model will call it
-    path = resolve_path(path)
-    if is_adapter(path):
-        below = adapter_base(path)
-        base = load_model(below, dtype=dtype, attn_implementation=attn_implementation, quantization=quantization)
-        model = _with_adapter(base, path, below)
-        return model.eval() if quantization else _called(model.merge_and_unload().eval(), name)
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     vision = vision_class(config)
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     model_class = vision or causal_class(config)
     attention = choose_attention(attn_implementation, model_class, dtype, config)
     options = quantization_options(quantization, dtype)
     try:
-        model = auto.from_pretrained(path, dtype=dtype, use_safetensors=True, attn_implementation=attention, **options)
+        loaded: Any = auto.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, attn_implementation=attention, trust_remote_code=False,
+            output_loading_info=True, **options,
+        )  # fmt: skip
     except torch.OutOfMemoryError:
         raise
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, OSError) as error:
         raise ValueError(
             f"The weights in {path} cannot be read ({first_line(error)}); copy or make them again."
         ) from error
-    return _called(model.eval(), name)
+    model, info = loaded
+    check_complete(path, info["missing_keys"], info["unexpected_keys"])
+    check_finite(model, path)
+    return model.eval()
+
+
+def check_complete(path: str, missing: Collection[str], unexpected: Collection[str]) -> None:
+    """ValueError for a checkpoint without all of its model's tensors (transformers would fill them at random, and the
+    model would look perfectly forgotten), or with blocks that its config does not know. What a model class ties or
+    makes itself is not among `missing`; other names too many (an old buffer, a second head) are a warning."""
+    if missing:
+        raise ValueError(
+            f"The weights in {path} lack {len(missing)} tensors of the model, e.g. {min(missing)}; they would be "
+            "random numbers. Copy or make the model again."
+        )
+    if blocks := sorted(name for name in unexpected if re.search(r"\.(layers|blocks|h)\.\d+\.", name)):
+        raise ValueError(
+            f"The weights in {path} have {len(blocks)} tensors of blocks that its config.json does not know, e.g. "
+            f"{blocks[0]}; they are of another model. Copy the model's own config.json, or make the model again."
+        )
+    if unexpected:
+        logger.warning("%s: %d tensors are not part of the model, e.g. %s", path, len(unexpected), min(unexpected))
+
+
+def check_finite(model: Any, path: str, only: str = "") -> None:
+    """ValueError that names the first parameter (with `only` in its name) that holds a NaN or an infinity."""
+    named = ((name, p) for name, p in model.named_parameters() if only in name)
+    if (name := not_finite(named)) is not None:
+        raise ValueError(
+            f"{name} of {path} holds NaN or infinity: the training that made it went wrong, or the file is damaged. "
+            "Make the model again."
+        )
+
+
+def not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor with a NaN or an infinity, by its smallest and largest value; 14 GB take about a
+    second."""
+    for name, tensor in named:
+        looked_at = tensor.is_floating_point() and tensor.numel() and tensor.element_size() > 1 and not tensor.is_meta
+        if looked_at and not all(torch.isfinite(end) for end in torch.aminmax(tensor.detach())):
+            return name
+    return None
 
 
 def _called(model: Any, name: str) -> Any:
@@ -139,14 +132,14 @@ def _with_adapter(base: Any, path: str, below: str) -> Any:
     other."""
     from peft import PeftModel
 
-    config = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((Path(path) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     trained_on = (config.get("auto_mapping") or {}).get("base_model_class", type(base).__name__)
     try:
         if trained_on != type(base).__name__:
             raise ValueError(f"trained on a {trained_on}, that is a {type(base).__name__}")
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            return PeftModel.from_pretrained(base, path)
+            return PeftModel.from_pretrained(base, path, key_mapping=_renamed(base, path))
     except SafetensorError as error:
         raise ValueError(f"The adapter {path} cannot be read ({first_line(error)}); copy or make it again.") from error
     except (RuntimeError, ValueError, UserWarning) as error:
@@ -156,12 +149,29 @@ def _with_adapter(base: Any, path: str, below: str) -> Any:
         ) from error
 
 
-def first_line(error: BaseException) -> str:
-    """Of torch's list of every tensor that does not fit, the first; of any other error its first line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if "size mismatch" in line), lines[0] if lines else type(error).__name__
-    ).rstrip(".")
+def _renamed(model: Any, adapter: str) -> dict[str, str] | None:
+    """PEFT's key_mapping for an adapter whose tensors have the names of an older transformers, in which a model's parts
+    lay elsewhere (`language_model.model.layers` for `model.language_model.layers`); None where the names are today's.
+
+    A name that fits no layer under any of its spellings is an error: PEFT would leave it out without a word.
+    """
+    from safetensors import safe_open
+
+    with safe_open(Path(adapter) / ADAPTER_WEIGHTS, framework="pt") as file:
+        saved = {re.sub(r"\.(lora_\w+|base_layer|weight|bias)\b.*", "", name) for name in file.offset_keys()}
+    modules = {name for name, _ in model.named_modules()}
+    mapping: dict[str, str] = {}
+    for name in sorted(key.removeprefix("base_model.model.") for key in saved):
+        if name in modules:
+            continue
+        old, new = next(
+            ((old, new) for old, new in OLD_NAMES if name.startswith(old) and new + name.removeprefix(old) in modules),
+            (None, None),
+        )
+        if old is None or new is None:
+            raise ValueError(f"it has weights for {name}, which is no layer of that model")
+        mapping["^" + re.escape(old)] = new
+    return mapping or None
 
 
 def quantization_options(quantization: str | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -197,36 +207,6 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def base_config(path: str) -> Any:
-    """The config of the model under `path`; of its base, where that is an adapter. ValueError: a folder without one."""
-    from transformers import AutoConfig
-
-    path = resolve_path(path)
-    while is_adapter(path):
-        path = adapter_base(path)
-    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"{path!r} holds no config.json: not a saved model.")
-    return AutoConfig.from_pretrained(path)
-
-
-def decoder_count(path: str) -> int:
-    """Number of decoder blocks of the model under `path`, from its config alone. ValueError: no model that can run."""
-    config = base_config(path)
-    vision_class(config)
-    refuse_recurrent(config, path)
-    return int(config.get_text_config().num_hidden_layers)
-
-
-def refuse_recurrent(config: Any, path: str) -> None:
-    """ValueError for a model with a recurrent state (Mamba, RWKV, hybrids), which padding on the left would change and
-    answers cannot share."""
-    if getattr(causal_class(config), "_is_stateful", False):
-        raise ValueError(
-            f"{path} is a {config.model_type}: it keeps a recurrent state, which left padding changes and the answers "
-            "to one question cannot share; use a model that only attends (Llama, Qwen, GPT-2, ...)."
-        )
-
-
 def load_weights(model: Any, folder: str | Path) -> None:
     """The weights saved in `folder` into `model`: an adapter's matrices, or the whole model through its own class.
 
@@ -237,7 +217,10 @@ def load_weights(model: Any, folder: str | Path) -> None:
         if hasattr(model, "disable_adapter"):
             _load_adapter(model, Path(folder))
         else:
-            saved = type(inner_model(model)).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+            saved, info = type(inner_model(model)).from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+            check_complete(str(folder), info["missing_keys"], info["unexpected_keys"])
             model.load_state_dict(saved.state_dict())
     except (RuntimeError, OSError) as error:  # the first: sizes differ; the second: no such file
         raise ValueError(f"The weights in {folder} do not fit this run's model: {first_line(error)}.") from error
@@ -247,13 +230,13 @@ def _load_adapter(model: Any, folder: Path) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     base = model.peft_config["default"].base_model_name_or_path
     if saved and base and Path(saved).resolve() != Path(base).resolve():
         raise ValueError(
             f"{folder} holds an adapter of {saved}, but this run starts from {base}; use the same model_path."
         )
-    loaded: Any = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    loaded: Any = set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS))
     lost = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if ".lora_" in name)]
     if lost:
         raise ValueError(

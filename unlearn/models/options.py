@@ -11,12 +11,13 @@ from torch import nn
 
 from unlearn.config.settings import TrainSettings
 from unlearn.models.families import decoder_blocks
-from unlearn.models.loading import installed, is_adapter, resolve_path
+from unlearn.models.loading import installed
+from unlearn.models.start import Start
 
 logger = logging.getLogger(__name__)
 
 
-def check_options(settings: TrainSettings, start: str) -> None:
+def check_options(settings: TrainSettings, start: Start) -> None:
     """ValueError for an option that this machine cannot run, or that does not go with another one.
 
     Args:
@@ -42,8 +43,8 @@ def check_options(settings: TrainSettings, start: str) -> None:
         _need(settings.LoRA.targets == "language" or settings.freeze_vision_module,
               "quantization trains adapters of the language model only", "set freeze_vision_module=true")  # fmt: skip
         _need(
-            not is_adapter(resolve_path(start)),
-            f"quantization={settings.quantization} needs a whole model to start from, and {start} is an adapter",
+            not start.adapter,
+            f"quantization={settings.quantization} needs a whole model to start from, and {start.name} is an adapter",
             "merge it into its base first, or set quantization=null",
         )
 

@@ -43,10 +43,10 @@ def load_processor(path: str | Path, config: Any = None, **hub: Any) -> Any:
     if not multimodal:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(source, **hub)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **hub)
     if saved is None:
         raise ValueError(f"{source!r}: no file names its processor class, and transformers lists none for its type.")
-    processor = _load(saved, source, **hub)
+    processor = _load(saved, source, trust_remote_code=False, **hub)
     if config is not None:
         complete_processor(processor, config)
     if (
@@ -103,7 +103,7 @@ def _config(source: str, **hub: Any) -> Any:
     if not folder.is_dir() or (folder / "config.json").is_file():
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(source, **hub)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False, **hub)
     if not any((folder / name).is_file() for name in ("processor_config.json", "tokenizer_config.json")):
         raise ValueError(
             f"{source!r} holds no config.json, processor_config.json or tokenizer_config.json: not a saved model."

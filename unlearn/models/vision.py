@@ -54,6 +54,16 @@ def vision_class(config: Any) -> Any:
     return found
 
 
+def check_kind(config: Any, path: str) -> None:
+    """ValueError for a model whose pictures cannot be read, or with a recurrent state (Mamba, RWKV, hybrids), which
+    padding on the left would change and answers cannot share."""
+    if vision_class(config) is None and compat.keeps_state(config):
+        raise ValueError(
+            f"{path} is a {config.model_type}: it keeps a recurrent state, which left padding changes and the answers "
+            "to one question cannot share; use a model that only attends (Llama, Qwen, GPT-2, ...)."
+        )
+
+
 def _unsupported(config: Any, why: str) -> ValueError:
     return ValueError(
         f"model type {config.model_type!r} is not supported: {why}. Supported are {', '.join(TESTED)}, and any other "

@@ -19,14 +19,17 @@ from unlearn.atomic import whole_folder, write_json, write_text
 from unlearn.config.build import choice
 from unlearn.models.families import load_family
 from unlearn.models.hub import check_repo, is_hub_id, push, split_revision
-from unlearn.models.loading import adapter_base, is_adapter, load_model, resolve_path
+from unlearn.models.loading import load_model
 from unlearn.models.processors import load_processor
+from unlearn.models.start import Start, is_adapter
 from unlearn.publish.card import Card, model_card
 from unlearn.registry import options_of
 from unlearn.results import read_record
-from unlearn.runs.record import CHOOSES, NOT_IDENTITY
+from unlearn.runs.identity import CHOOSES, NOT_IDENTITY
+from unlearn.runs.record import check_start, known_digests
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+EMBEDDED = ("data/clear-mini", "data/tofu-mini")
 # What goes along of run.json; the command line and the folders stay here.
 PUBLIC = (
     "kind",
@@ -67,25 +70,27 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
     """
     if settings.repo is not None:
         check_repo(settings.repo)
-    source = Path(resolve_path(settings.model_path))
+    start = Start.of(settings.model_path)
+    source = Path(start.path)
     record = finished_record(source)
     base = check_form(source, settings)
+    start.check()
+    check_start(start, known_digests(start.chain))
     folder = Path(settings.export) if settings.export else source / "export"
-    earlier = read_record(folder)
-    if folder.exists() and not (earlier or {}).get("exported") and any(folder.iterdir()):
-        raise ValueError(f"export={folder} holds something else than an earlier export; choose another folder.")
+    check_export(folder)
     public = public_record(record)
     with whole_folder(folder) as staging:
-        write_weights(source, staging, settings, base)
-        own = (source / "tokenizer_config.json").is_file()
-        load_processor(source if own else adapter_base(str(source))).save_pretrained(staging)
+        write_weights(start, staging, settings, base)
+        load_processor(start.processor).save_pretrained(staging)
         write_json(staging / "run.json", public)
-        name = settings.repo or folder.resolve().name
+        name = settings.repo or folder.absolute().name
         card = Card(public, name, base or origin(source), rows_of(source), adapter=is_adapter(str(staging)),
                     merged=settings.merge, license=settings.license)  # fmt: skip
         write_text(staging / "README.md", model_card(card))
+        names = sorted(file.name for file in staging.iterdir())
+        write_json(staging / "run.json", {**public, "exported": names})
         try:
-            check_private(staging, source)
+            check_private(staging, source, record["settings"])
         except ValueError:
             shutil.rmtree(staging)
             raise
@@ -93,6 +98,19 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
         return folder, None
     message = f"{public['settings'].get('forget_loss') or record['kind']}, settings {record['settings_hash']}"
     return folder, push(folder, settings.repo, private=settings.private, message=message)
+
+
+def check_export(folder: Path) -> None:
+    """ValueError unless `folder` is new, empty or an earlier export to which nothing was added: it will be replaced."""
+    if not folder.exists():
+        return
+    there = {file.name for file in folder.iterdir()} if folder.is_dir() else {folder.name}
+    earlier = (read_record(folder) or {}).get("exported")
+    made = there if earlier is True else set(earlier or ())  # exports of before named no files
+    if other := sorted(there - made):
+        raise ValueError(
+            f"export={folder} holds something else than an earlier export ({other[0]}); choose another folder."
+        )
 
 
 def rows_of(source: Path) -> list[dict[str, Any]]:
@@ -141,14 +159,15 @@ def check_form(source: Path, settings: PublishSettings) -> str | None:
     return f"{named}@{revision}" if revision else named
 
 
-def write_weights(source: Path, staging: Path, settings: PublishSettings, base: str | None) -> None:
+def write_weights(start: Start, staging: Path, settings: PublishSettings, base: str | None) -> None:
     """The adapter with its base by hub id, the merged model, or the whole model as it is."""
+    source = Path(start.path)
     if settings.merge:
         half = {"bf16": torch.bfloat16, "fp32": torch.float32}
-        dtype = half[settings.precision] if settings.precision != "auto" else stored_dtype(source)
-        load_model(str(source)).to(dtype).save_pretrained(staging)  # merged in fp32, rounded once
+        dtype = half[settings.precision] if settings.precision != "auto" else getattr(torch, start.dtype or "float32")
+        load_model(start).to(dtype).save_pretrained(staging)  # merged in fp32, rounded once
         return
-    if is_adapter(str(source)):
+    if start.adapter:
         assert base is not None
         shutil.copyfile(source / "adapter_model.safetensors", staging / "adapter_model.safetensors")
         config = json.loads((source / "adapter_config.json").read_text("utf-8"))
@@ -157,16 +176,6 @@ def write_weights(source: Path, staging: Path, settings: PublishSettings, base: 
         return
     for file in sorted({file for pattern in WEIGHTS for file in source.glob(pattern)}):
         shutil.copyfile(file, staging / file.name)
-
-
-def stored_dtype(path: str | Path) -> torch.dtype:
-    """The type that the whole model under an adapter is stored in."""
-    from transformers import AutoConfig
-
-    folder = str(path)
-    while is_adapter(folder):
-        folder = adapter_base(folder)
-    return AutoConfig.from_pretrained(folder).dtype or torch.float32
 
 
 def origin(source: Path) -> str | None:
@@ -191,24 +200,34 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     settings = {key: value for key, value in settings.items() if key not in NOT_IDENTITY - chooses}
     if method := settings.get("forget_loss"):
         settings["method_args"] = {method: options_of(method, settings["method_args"])}
+    folders = set((record.get("seen") or {}).get("folders", ()))
+    settings = {k: LOCAL if k in folders and v not in EMBEDDED else v for k, v in settings.items()}
     facts = {key: record[key] for key in PUBLIC if key in record}
     return {**facts, "settings": _without_folders(settings), "exported": True}
 
 
-def _without_folders(value: Any) -> Any:
-    """Texts that are paths outside the project as their last part only."""
+LOCAL = "(a local folder)"
+
+
+def _without_folders(value: Any, key: str = "") -> Any:
+    """Texts that are, or can be, paths of this machine as `LOCAL`: the last part of one may be a person's name. Models
+    and datasets of the hub keep theirs, and the embedded benchmark."""
     if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
+        return {name: _without_folders(item, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    outside = isinstance(value, str) and "/" in value and (Path(value).is_absolute() or value.startswith(("~", ".")))
-    return Path(value).name if outside else value
+        return [_without_folders(item, key) for item in value]
+    if not isinstance(value, str) or not value or value in EMBEDDED:
+        return value
+    path = key.endswith(("path", "dir")) or "/" in value or Path(value).is_absolute()
+    return LOCAL if path and (not is_hub_id(value) or Path(value).exists() or (ROOT / value).exists()) else value
 
 
-def check_private(folder: Path, source: Path) -> None:
+def check_private(folder: Path, source: Path, settings: Mapping[str, Any]) -> None:
     """ValueError if a file to be published names a folder of this machine: the guard behind all of the above."""
     places = {str(place.resolve()) for place in (source, source.parent, ROOT, Path.home())}
     places = {place for place in places if place.count("/") > 1}  # "/root" or "/app" may be a word of a tokenizer
+    paths = [value for key, value in settings.items() if key.endswith(("_path", "_dir")) and isinstance(value, str)]
+    places |= {path for path in paths if "/" in path and _without_folders(path, "path") == LOCAL}
     for file in sorted(folder.iterdir()):
         if file.suffix in (".json", ".md", ".jinja", ".txt"):
             text = file.read_text("utf-8")

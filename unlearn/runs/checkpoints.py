@@ -14,12 +14,19 @@ BEST = "best"  # best-<step>: the best weights so far (watch.py)
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of what training wrote, whole or damaged, fewest steps first; not what only is called so."""
+    found = [(CHECKPOINT.fullmatch(entry.name), entry) for entry in folder.glob("checkpoint-*")]
+    return sorted(
+        (int(match[1]), entry)
+        for match, entry in found
+        if match and ((entry / SEAL).is_file() or (entry / "trainer_state.json").is_file())
+    )
+
+
 def _whole_checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints under `folder`, fewest steps first."""
-    found = [
-        (int(match[1]), entry) for entry in folder.glob("checkpoint-*") if (match := CHECKPOINT.fullmatch(entry.name))
-    ]
-    return [entry for _, entry in sorted(found) if (entry / "trainer_state.json").is_file()]
+    return [entry for _, entry in _checkpoints(folder) if (entry / "trainer_state.json").is_file()]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -89,15 +96,24 @@ def drop_later(folder: Path, start: Path | None) -> None:
     """Removes checkpoints of more steps than `start` (None: all): damaged ones, or those of a run that begins anew.
     They would be taken for the newest, and those of this run for the old ones."""
     kept = int(start.name.removeprefix("checkpoint-")) if start and CHECKPOINT.fullmatch(start.name) else 0
-    for match, entry in [(CHECKPOINT.fullmatch(entry.name), entry) for entry in folder.glob("checkpoint-*")]:
-        if match and int(match[1]) > kept:
+    for step, entry in _checkpoints(folder):
+        if step > kept:
             shutil.rmtree(entry)
 
 
+def best_folders(folder: Path) -> list[Path]:
+    """The `best-<step>` folders of a run; a model or anything else that somebody called best-... is not among them."""
+    return [
+        entry
+        for entry in folder.glob(f"{BEST}-*")
+        if entry.name.removeprefix(f"{BEST}-").isdecimal() and entry.is_dir() and not (entry / "run.json").exists()
+    ]
+
+
 def remove_checkpoints(folder: Path) -> None:
-    """Checkpoints and half-written folders of a finished run."""
-    for entry in [*folder.glob("checkpoint-*"), *folder.glob(f"{BEST}-*"), *folder.glob(f"{INCOMPLETE}*")]:
-        entry.unlink() if entry.is_file() else shutil.rmtree(entry)
+    """Checkpoints and half-written folders of a finished run; whatever else lies there, by whatever name, stays."""
+    for entry in [*(entry for _, entry in _checkpoints(folder)), *best_folders(folder), *folder.glob(f"{INCOMPLETE}*")]:
+        entry.unlink() if entry.is_file() or entry.is_symlink() else shutil.rmtree(entry)
 
 
 def not_written(folder: Path, step: int, error: Exception) -> str:

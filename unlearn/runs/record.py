@@ -2,72 +2,101 @@
 to."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import logging
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unlearn import ROOT
 from unlearn.atomic import write_json
-from unlearn.distributed.processes import world_size
-from unlearn.models.loading import adapter_base
-from unlearn.registry import options_of
+from unlearn.contents import Digests
+from unlearn.models.start import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS, Start
 from unlearn.results import read_record
 from unlearn.runs.checkpoints import remove_checkpoints
-from unlearn.runs.locks import FolderLock, hold
+from unlearn.runs.cleaning import remove_results
+from unlearn.runs.identity import difference, settings_hash, start_hash, step_batch
+from unlearn.runs.locks import FolderLock, check_writable, hold
+from unlearn.runs.made_from import MadeFrom, changed
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
-# What does not change the result: two runs that differ only here are the same run.
-NOT_IDENTITY = {
-    "save_dir",
-    "overwrite_dir",
-    "overwrite",
-    "resume_from_checkpoint",
-    "report_to",
-    "logging_steps",
-    "save_steps",
-    "save_ckpts",
-    "num_workers",
-    "log_grad_norms",
-    "eval_while_train",
-    "eval_while_train_items",
-    "keep_retain",
-    "forget_target",
-}
-CHOOSES = {
-    "eval_while_train_items",
-    "keep_retain",
-    "forget_target",
-}  # what counts once keep_best or stop_early looks at it
-MODEL_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "adapter_config.json",
-    "config.json",
-    "train_log.jsonl",
-    "watch.*",
-)
+WEIGHTED = (*WEIGHTS[:2], ADAPTER_WEIGHTS)
+MODEL_FILES = (*WEIGHTS, ADAPTER_WEIGHTS, ADAPTER_CONFIG, "config.json", "train_log.jsonl", "watch.jsonl", "watch.png")
 
 
 @dataclass
 class Run:
-    """A folder with its `run.json`. Only the main process writes, and no other run may meanwhile."""
+    """A folder with its `run.json`. Only the main process writes, and no other run may meanwhile.
+
+    `fresh` until `begin`: the record is that of a run to come; `replaces`: of what was there before, if anything was.
+    """
 
     folder: Path
     record: dict[str, Any]
-    main: bool
+    main: bool = False
     lock: FolderLock | None = None
+    fresh: bool = False
+    replaces: dict[str, Any] | None = None
 
     @property
     def finished(self) -> bool:
         return self.record["status"] == "finished"
+
+    def same_data(self, stamps: Mapping[str, str | None]) -> bool:
+        """Whether the data have the sizes and times that they had when their content was looked at."""
+        known = (self.record.get("seen") or {}).get("data")
+        return known == dict(stamps) and None not in stamps.values()
+
+    def confirm(self, made_from: MadeFrom, seen: Mapping[str, Any], *, main: bool) -> None:
+        """Takes note of what the run is made from. Of a run that is there already it must be the same.
+
+        A run of before such notes is taken at its word, once: what it is made from now is noted.
+
+        Raises:
+            ValueError: other data, another start model, processor or word list than the run was made from.
+        """
+        if not self.fresh:
+            self._compare(made_from)
+        folders = {*seen.get("folders", ()), *(self.record.get("seen") or {}).get("folders", ())}
+        noted = {"made_from": made_from, "seen": {**seen, "folders": sorted(folders)}}
+        news = any(self.record.get(key) != value for key, value in noted.items())
+        self.record.update(noted)
+        if self.finished and main and news:
+            write_json(self.folder / "run.json", self.record)
+
+    def _compare(self, made_from: MadeFrom) -> None:
+        before = self.record.get("made_from")
+        if before is None:
+            logger.warning(
+                "%s was made before runs noted the content of their data and start model; they are taken to be what "
+                "they were, and noted now.", self.folder,
+            )  # fmt: skip
+        elif other := changed(before, made_from):
+            raise ValueError(
+                f"{self.folder} holds {'a finished' if self.finished else 'an unfinished'} run of the same settings "
+                f"that was made from something else: {', '.join(other)} changed since. Set overwrite_dir=true to "
+                "replace it, or choose another save_dir."
+            )
+        logger.info("%s: %s", self.folder, "done (same settings)" if self.finished else "resuming")
+
+    def begin(self, *, main: bool) -> "Run":
+        """Locks the folder and, for a new run, removes what it replaces and writes the record; on the main process."""
+        self.main = main
+        if not main:
+            return self
+        self.lock = hold(self.folder)
+        if self.fresh:
+            if read_record(self.folder) != self.replaces:
+                raise ValueError(f"Another run has begun in {self.folder} meanwhile; choose another save_dir.")
+            if self.replaces is not None:
+                _remove_old(self.folder)
+            self._write()
+            self.fresh = False
+        return self
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the record (a stopping rule that fired, the loss curve's last point, ...)."""
@@ -75,8 +104,13 @@ class Run:
         self._write()
 
     def finish(self) -> None:
-        """Marks the run finished and removes what only an unfinished run needs."""
+        """Marks the run finished, with the digests of the weights it made, and removes what only an unfinished run
+        needs."""
         self.record["status"] = "finished"
+        if self.main:
+            digests = Digests()
+            digests.of(file for name in (*WEIGHTS, ADAPTER_WEIGHTS, "config.json") for file in self.folder.glob(name))
+            self.record["files"] = {Path(file).name: entry for file, entry in digests.seen.items()}
         self._write()
         if self.main and not self.record["settings"].get("save_ckpts"):
             remove_checkpoints(self.folder)
@@ -88,61 +122,12 @@ class Run:
             write_json(self.folder / "run.json", self.record)
 
 
-def settings_hash(settings: Any, leave_out: frozenset[str] = frozenset()) -> str:
-    """Twelve hex digits over every setting that can change a result, and over the run that made the start model.
-
-    Of `method_args` the chosen method's options count; `logging_steps` counts where `stop_when` looks at the log lines.
-
-    `leave_out={"seed", "model_path"}` is the variant that runs of several seeds share.
-    """
-    values = {key: value for key, value in _identity(settings).items() if key not in leave_out}
-    if "model_path" in values:
-        values["start"] = _start_hash(settings)
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def _identity(settings: Any) -> dict[str, Any]:
-    """The settings that can change this run's result."""
-    values = dataclasses.asdict(settings)
-    kept = {"logging_steps"} if values.get("stop_when") is not None else set()
-    if values.get("keep_best") or values.get("stop_early"):
-        kept |= CHOOSES
-    if "method_args" in values:
-        values["method_args"] = options_of(values["forget_loss"], values["method_args"])
-    if batch := step_batch(settings):  # however many processes share the step: as one process would accumulate it
-        del values["global_batch_size"]
-        values["gradient_accumulation_steps"] = batch["global"] // batch["per_device"]
-    return {key: value for key, value in values.items() if key not in NOT_IDENTITY - kept}
-
-
-def step_batch(settings: Any) -> dict[str, int]:
-    """Rows of one optimiser step, and how this launch shares them out; empty for runs without such steps (cv).
+def find_run(settings: Any, *, kind: str, overwrite: bool) -> Run:
+    """The run of `settings.save_dir`, by the settings alone: a new one, one to be resumed, or a finished one. Writes
+    nothing; `Run.confirm` compares what it is made from, `Run.begin` opens it.
 
     Raises:
-        ValueError: `global_batch_size` cannot be met by this launch.
-    """
-    if not hasattr(settings, "accumulation"):
-        return {}
-    size, accumulation, processes = settings.batch_size, settings.accumulation(world_size()), world_size()
-    whole = size * accumulation * processes
-    return {"global": whole, "per_device": size, "accumulation": accumulation, "processes": processes}
-
-
-def _start_hash(settings: Any) -> str | None:
-    """The hash of the run that made the model this one starts from; None where no run of this project made it."""
-    start = getattr(settings, "model_path", None)
-    for folder in (Path(start), ROOT / start) if start else ():
-        if (record := read_record(folder)) is not None:
-            return record.get("settings_hash")
-    return None
-
-
-def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
-    """Opens `settings.save_dir`: a new run, the same one to be resumed, or one that is already finished.
-
-    Raises:
-        ValueError: no save_dir, a folder that cannot be written, one that another process is writing to, or one that
-            holds another run and may not be overwritten.
+        ValueError: no save_dir, or one that holds another run, or a model of elsewhere, and may not be overwritten.
     """
     if not settings.save_dir:
         raise ValueError("save_dir is empty; say where the run's files should go.")
@@ -152,26 +137,26 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
         raise ValueError(
             f"save_dir={folder} is the folder of the model that training starts from; choose another save_dir."
         )
+    check_writable(folder)
     digest = settings_hash(settings)
     known = read_record(folder)
     if known and known.get("settings_hash") == digest and known.get("kind") == kind and not overwrite:
-        done = known["status"] == "finished"
-        logger.info("%s: %s", folder, "done (same settings)" if done else "resuming")
-        return Run(folder, known, main, hold(folder) if main and not done else None)
+        return Run(folder, known)
     if known and not overwrite:
         raise ValueError(
-            f"{folder} holds another run ({_difference(known, kind, settings)}); choose "
+            f"{folder} holds another run ({difference(known, kind, settings)}); choose "
             "another save_dir, or set overwrite_dir=true to replace it."
         )
-    lock = hold(folder) if main else None
-    if main and overwrite and known:
-        _remove_old(folder)
+    if known is None and (model := next((file for name in WEIGHTED for file in folder.glob(name)), None)):
+        raise ValueError(
+            f"{folder} holds a model that no run of this project made ({model.name}); choose another save_dir."
+        )
     record = {
         "kind": kind,
         "status": "running",
         "settings_hash": digest,
         "variant": settings_hash(settings, frozenset({"seed", "model_path"})),
-        "start": _start_hash(settings),
+        "start": start_hash(settings),
         "settings": dataclasses.asdict(settings),
         "batch": step_batch(settings),
         "seed": settings.seed,
@@ -179,49 +164,59 @@ def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
         "versions": versions(),
         "command": " ".join(sys.argv),
     }
-    run = Run(folder, record, main, lock)
-    run._write()
-    return run
+    return Run(folder, record, fresh=True, replaces=known)
 
 
-def check_start(adapter: str) -> None:
-    """ValueError if the model under an adapter is not the one it was trained on: made anew since, with other
-    settings."""
-    base = adapter_base(adapter)
-    wanted, found = (read_record(Path(folder)) or {} for folder in (adapter, base))
-    if wanted.get("start") and found.get("settings_hash") and wanted["start"] != found["settings_hash"]:
-        raise ValueError(
-            f"{adapter} is an adapter of {base} as run {wanted['start']} had made it, but run "
-            f"{found['settings_hash']} has "
-            "replaced that model: make the old one again, or train the adapter again (overwrite_dir=true)."
-        )
+def start_run(settings: Any, *, kind: str, overwrite: bool, main: bool) -> Run:
+    """`find_run`, and `begin` unless it is finished, for runs that note nothing but their settings.
+
+    Raises:
+        ValueError: as find_run; or a folder that cannot be written, or that another process is writing to.
+    """
+    run = find_run(settings, kind=kind, overwrite=overwrite)
+    if not run.fresh:
+        logger.info("%s: %s", run.folder, "done (same settings)" if run.finished else "resuming")
+    return run if run.finished else run.begin(main=main)
+
+
+def check_start(start: Start, digests: Digests) -> None:
+    """ValueError if the model under an adapter is not the one that it was trained on: made anew since, or with other
+    weights than its run noted."""
+    for place, (adapter, base) in enumerate(zip(start.chain, start.chain[1:], strict=False)):
+        wanted, found = (read_record(Path(folder)) or {} for folder in (adapter, base))
+        if wanted.get("start") and found.get("settings_hash") and wanted["start"] != found["settings_hash"]:
+            raise ValueError(
+                f"{adapter} is an adapter of {base} as run {wanted['start']} had made it, but run "
+                f"{found['settings_hash']} has "
+                "replaced that model: make the old one again, or train the adapter again (overwrite_dir=true)."
+            )
+        noted = (wanted.get("made_from") or {}).get("start", {}).get("weights")
+        below = dataclasses.replace(start, chain=start.chain[place + 1 :])
+        if noted is not None and noted != below.weights(digests):
+            raise ValueError(
+                f"{adapter} is an adapter of {base}, but the weights there are not those that it was trained on: put "
+                "them back, or train the adapter again (overwrite_dir=true)."
+            )
+
+
+def known_digests(chain: Sequence[str], run: Run | None = None) -> Digests:
+    """Digests of files that know what `run` has read before, and what the runs that made the models of `chain` noted of
+    their weights: those are read again only where size or times differ."""
+    known: dict[str, Any] = {}
+    for folder in map(Path, chain):
+        record = read_record(folder) or {} if folder.is_dir() else {}
+        known |= {str((folder / name).resolve()): entry for name, entry in record.get("files", {}).items()}
+        known |= (record.get("seen") or {}).get("files", {})
+    return Digests(known | ((run.record.get("seen") or {}).get("files", {}) if run else {}))
 
 
 def _remove_old(folder: Path) -> None:
-    """Of an old run its models and logs go, whatever else lies there stays."""
+    """Of an old run its models, logs and results go, whatever else lies there stays."""
     remove_checkpoints(folder)
-    shutil.rmtree(folder / "eval_results", ignore_errors=True)  # they belong to the model that is replaced
+    remove_results(folder / "eval_results")  # they belong to the model that is replaced
     for pattern in MODEL_FILES:  # an adapter left behind would be taken for part of a new full model
         for file in folder.glob(pattern):
             file.unlink()
-
-
-def _difference(known: dict[str, Any], kind: str, settings: Any) -> str:
-    """What a user has to look at: the kind of run, the keys that differ, or the model that both start from."""
-    if known.get("kind") != kind:
-        return f"a {known.get('kind')} run"
-    old, new = known.get("settings", {}), dataclasses.asdict(settings)
-    changed = [
-        f"{key}: {old.get(key)!r} there, {new[key]!r} here"
-        for key in _identity(settings)
-        if json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)
-    ]
-    there, here = known.get("batch", {}).get("global"), step_batch(settings).get("global")
-    if there and there != here:
-        changed.insert(0, f"rows of one step: {there} there, {here} here")
-    if not changed:
-        return f"{settings.model_path} was made anew with other settings"
-    return "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
 
 
 def git_commit() -> str | None:

@@ -23,9 +23,10 @@ from unlearn.distributed.signals import Stop
 from unlearn.method import Method
 from unlearn.models.families import Family
 from unlearn.models.forward import StudentForward
-from unlearn.models.loading import check_weights, load_model
+from unlearn.models.loading import load_model
 from unlearn.models.lora import prepare_trainable
 from unlearn.models.options import compile_blocks, use_liger
+from unlearn.models.start import Start
 from unlearn.runs.checkpoints import drop_later, fault, newest_usable
 from unlearn.runs.record import Run
 from unlearn.training.teacher import Teacher
@@ -36,7 +37,7 @@ from unlearn.training.watch import Watch
 def build_trainer(
     settings: TrainSettings,
     family: Family,
-    start: str,
+    start: Start,
     method: Method,
     dataset: ForgetRetainDataset,
     collator: Collator,
@@ -63,7 +64,7 @@ def build_trainer(
         use_liger(model)
     model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
-    reference = method.reference_path
+    reference: str | Start | None = method.reference_path
     teacher = None
     if method.teacher_views:
         if reference is None and settings.LoRA.r == 0 and loads_in_parts():
@@ -159,11 +160,11 @@ def resume_point(settings: TrainSettings) -> Path | None:
     return Path(wanted)
 
 
-def check_training(settings: TrainSettings, start: str) -> None:
+def check_training(settings: TrainSettings, start: Start) -> None:
     """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint
     to go on from, the optimiser, the attention, a run without a step."""
     check_launch(gpu=torch.cuda.is_available())
-    check_weights(start)
+    start.check()
     resume_point(settings)
     known = [name.value for name in OptimizerNames]
     if settings.optim not in known:

@@ -32,7 +32,7 @@ from unlearn.atomic import INCOMPLETE, finite, replace_folder, write_text
 from unlearn.config.settings import ForgetSettings
 from unlearn.data.collator import Collator
 from unlearn.method import Method, defines
-from unlearn.runs.checkpoints import BEST
+from unlearn.runs.checkpoints import BEST, best_folders
 from unlearn.training.curves import watch_picture
 from unlearn.training.subset import Subset, measure_subset
 
@@ -209,6 +209,6 @@ class Watch(TrainerCallback):
         """Removes the best weights of other steps: of an earlier best, or of steps after the checkpoint resumed
         from."""
         if self.keep_best and args.should_save:
-            for old in self.folder.glob(f"{BEST}-*"):
+            for old in best_folders(self.folder):
                 if old != self.best_folder:
                     shutil.rmtree(old)

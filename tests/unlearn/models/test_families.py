@@ -13,8 +13,9 @@ from tests.models import tiny_llama, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
 from unlearn import ROOT
 from unlearn.config.settings import LoraSettings
 from unlearn.models.families import decoder_layers, language_model_path, load_family
-from unlearn.models.loading import adapter_base, choose_attention, decoder_count, is_adapter, load_model, resolve_path
+from unlearn.models.loading import choose_attention, load_model
 from unlearn.models.lora import prepare_trainable
+from unlearn.models.start import Start, adapter_base, is_adapter, resolve_path
 from unlearn.models.vision import vision_modules
 
 IDS = torch.tensor([[7, 30, 41, 9]])
@@ -85,7 +86,7 @@ def test_a_saved_model_comes_back_in_eval_mode_through_its_own_class(tmp_path: P
     assert type(loaded) is type(model) and not loaded.training and loaded.dtype == torch.float32
     torch.testing.assert_close(logits(loaded), logits(model))
     assert load_model(str(tmp_path / "model"), dtype=torch.bfloat16).dtype == torch.bfloat16
-    assert decoder_count(str(tmp_path / "model")) == decoder_layers(model) == 2
+    assert Start.of(str(tmp_path / "model")).layers == decoder_layers(model) == 2
 
 
 def test_an_adapter_is_merged_into_the_model_it_was_trained_on(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_an_adapter_is_merged_into_the_model_it_was_trained_on(tmp_path: Path) -
     expected = logits(adapted)
     assert is_adapter(str(tmp_path / "adapter")) and not is_adapter(str(tmp_path / "base"))
     assert adapter_base(str(tmp_path / "adapter")) == str(tmp_path / "base")
-    assert decoder_count(str(tmp_path / "adapter")) == 2
+    assert Start.of(str(tmp_path / "adapter")).layers == 2
     merged = load_model(str(tmp_path / "adapter"))
     assert not hasattr(merged, "disable_adapter") and not merged.training
     torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)

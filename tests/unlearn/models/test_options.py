@@ -18,6 +18,7 @@ from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.loading import choose_attention, load_model
 from unlearn.models.lora import prepare_trainable
 from unlearn.models.options import check_options, compile_blocks, use_liger
+from unlearn.models.start import Start
 from unlearn.registry import build_method
 from unlearn.training.saving import merged
 from unlearn.training.teacher import Teacher
@@ -27,6 +28,8 @@ SAMPLES: Any = [
     {"question": f"Where was {name} born?", "answer": f"In {town}.", "image": None, "id": name}
     for name, town in (("Ana", "Lisbon"), ("Bo", "Oslo"), ("Jaime", "Santiago"))
 ]
+
+WHOLE = Start("some/model", ("some/model",), "llava", 2, None)
 
 
 @NO_GPU
@@ -45,18 +48,19 @@ SAMPLES: Any = [
 )
 def test_what_cannot_work_is_refused_with_a_remedy(kind: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_options(kind(**options), "some/model")
-    check_options(kind(), "some/model")
+        check_options(kind(**options), WHOLE)
+    check_options(kind(), WHOLE)
 
 
-def test_a_missing_package_and_an_adapter_are_named(tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
+def test_a_missing_package_and_an_adapter_are_named(monkeypatch: Any) -> None:
     with pytest.raises(ValueError, match=r"needs a whole model.*is an adapter; merge it"):
-        check_options(ForgetSettings(quantization="4bit"), str(tmp_path))
+        check_options(
+            ForgetSettings(quantization="4bit"), dataclasses.replace(WHOLE, chain=("an/adapter", "some/model"))
+        )
     monkeypatch.setattr("unlearn.models.options.installed", lambda package: False)
     for options in ({"optim": "adamw_bnb_8bit"}, {"quantization": "8bit"}):
         with pytest.raises(ValueError, match=r"8bit needs the package bitsandbytes; pip install"):
-            check_options(dataclasses.replace(ForgetSettings(), **options), "some/model")
+            check_options(dataclasses.replace(ForgetSettings(), **options), WHOLE)
 
 
 def test_auto_attention_is_the_best_that_the_model_has(caplog: Any) -> None:

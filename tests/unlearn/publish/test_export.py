@@ -19,8 +19,9 @@ from unlearn import ROOT, pipeline
 from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings, LoraSettings
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.models.families import Family
-from unlearn.models.loading import decoder_count, is_adapter, load_model, resolve_path
-from unlearn.publish.export import PublishSettings, publish
+from unlearn.models.loading import load_model
+from unlearn.models.start import Start, is_adapter, resolve_path
+from unlearn.publish.export import LOCAL, PublishSettings, publish
 from unlearn.results import as_log
 
 IDS = torch.tensor([[7, 30, 41, 9]])
@@ -52,6 +53,8 @@ def forget(start: str | Path, folder: Path, **changes: Any) -> Path:
         "method_args": {"npo": {"beta": 0.3}},
         "forget_data_path": "therem/CLEAR",
         "retain_data_path": "therem/CLEAR",
+        "forget_split": "forget10+tofu",
+        "retain_split": "retain90+tofu",
     }
     settings = ForgetSettings(**{**defaults, **SMALL, **changes})
     sources = ListSource(2, 2, "forget"), ListSource(2, 2, "retain", offset=50)
@@ -65,7 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     model, processor = tiny_llava()
     model.save_pretrained(root / "pretrained")
     processor.save_pretrained(root / "pretrained")
-    settings = FinetuneSettings(save_dir=str(root / "base"), data_path="therem/CLEAR", **SMALL)
+    settings = FinetuneSettings(save_dir=str(root / "base"), data_path="therem/CLEAR", split="full+tofu", **SMALL)
     pipeline.finetune(settings, Family("llava", str(root / "pretrained")), lambda: ListSource(3, 3, "full"))
     forget(root / "base", root / "adapter")
     log, gold = make_log(seed=1, rows=20, forget=0.6), make_log(seed=2, rows=20, forget=0.2)
@@ -131,7 +134,7 @@ def test_an_adapter_goes_out_with_its_base_by_id_and_nothing_private(
             assert secret.encode() not in content, f"{name} tells of {secret}"
     record, source = json.loads(files["run.json"]), json.loads((runs["adapter"] / "run.json").read_text())
     assert (
-        "command" not in record and "save_dir" not in record["settings"] and record["settings"]["model_path"] == "base"
+        "command" not in record and "save_dir" not in record["settings"] and record["settings"]["model_path"] == LOCAL
     )
     assert record["settings"]["method_args"] == {"npo": {"beta": 0.3}} and record["settings"]["lr"] == 3e-2
     assert all(record[key] == source[key] for key in ("settings_hash", "variant", "seed", "commit", "versions", "kind"))
@@ -196,7 +199,7 @@ def test_a_merged_export_has_the_adapters_logits(
     torch.testing.assert_close(logits(load_model(str(folder))), expected, atol=tolerance, rtol=tolerance)
     assert (logits(load_model(str(runs["base"]))) - expected).abs().max() > 0.5
     assert "The base model still knows" not in (folder / "README.md").read_text()
-    assert pipeline.load_collator(str(folder), Family("llava", "x"), 64).encode_answer("x")
+    assert pipeline.load_collator(Start.of(str(folder)), Family("llava", "x"), 64).encode_answer("x")
 
 
 def test_an_earlier_export_is_replaced_and_anything_else_is_not(runs: Any, tmp_path: Path) -> None:
@@ -311,8 +314,8 @@ def test_models_are_pulled_by_id_and_revision(runs: Any, tmp_path: Path, monkeyp
     assert (
         logits(load_model("me/npo@old")) - local["adapter"]
     ).abs().max() > 0.1  # the same matrices on the model before
-    assert decoder_count("me/npo") == decoder_count("me/full@v0") == 2
-    assert pipeline.load_collator("me/npo", Family("llava", "x"), 64).encode_answer("x")
+    assert Start.of("me/npo").layers == Start.of("me/full@v0").layers == 2
+    assert pipeline.load_collator(Start.of("me/npo"), Family("llava", "x"), 64).encode_answer("x")
     about = pipeline.describe_run(EvalSettings(model_path="me/npo"), resolve_path("me/npo"))
     assert (about["method"], about["forget_split"], about["seed"]) == ("npo", "forget10+tofu", 42)
     again = forget("me/full@v0", tmp_path / "again")
@@ -335,4 +338,4 @@ def test_unlearning_an_adapter_again_keeps_the_first(runs: Any, tmp_path: Path) 
     expected = logits(PeftModel.from_pretrained(load_model(str(runs["adapter"])), str(second)))
     torch.testing.assert_close(logits(load_model(str(second))), expected, atol=1e-4, rtol=1e-4)
     wrong = logits(PeftModel.from_pretrained(load_model(str(runs["base"])), str(second)))
-    assert (wrong - expected).abs().max() > 0.1 and decoder_count(str(second)) == 2
+    assert (wrong - expected).abs().max() > 0.1 and Start.of(str(second)).layers == 2

@@ -9,6 +9,7 @@ import pytest
 
 from unlearn.config.settings import FinetuneSettings, ForgetSettings
 from unlearn.results import read_record
+from unlearn.runs.checkpoints import SEAL
 from unlearn.runs.record import git_commit, settings_hash, start_run
 
 
@@ -138,6 +139,7 @@ def test_checkpoints_go_when_a_run_finishes_unless_wanted(tmp_path: Path) -> Non
         chosen = settings(tmp_path, save_dir=str(tmp_path / str(keep)), save_ckpts=keep)
         run = open_run(chosen)
         (run.folder / "checkpoint-2").mkdir()
+        (run.folder / "checkpoint-2" / SEAL).write_text("{}")
         (run.folder / ".incomplete").mkdir()
         run.finish()
         assert (run.folder / "checkpoint-2").exists() is keep
