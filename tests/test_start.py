@@ -69,7 +69,7 @@ def test_a_leaderboard_needs_no_torch(tmp_path: Path) -> None:
         paths.append(str(tmp_path / name / "eval_log_aggregated.json"))
     command = [sys.executable, "-c", BLOCKED, *paths, str(tmp_path / "board.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stdout == "1\n", done.stderr
+    assert done.returncode == 0 and done.stdout == "2\n", done.stderr
     assert (tmp_path / "board.html").is_file() and (tmp_path / "board.png").is_file()
 
 

@@ -128,6 +128,8 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     check_writable(Path(settings.save_dir))
     tasks = load_tasks()
     start = Start.of(settings.model_path or family.hf_key)
+    processor = processor_of(adapters_and_base(settings.processor_path)) if settings.processor_path else start.processor
+    collator = load_collator(start, family, settings.max_length, processor)
     digests = known_digests(start.chain)
     start.check()
     check_start(start, digests)
@@ -135,8 +137,6 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     if not settings.overwrite and is_finished(settings.save_dir, tasks, run):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
-    processor = processor_of(adapters_and_base(settings.processor_path)) if settings.processor_path else start.processor
-    collator = load_collator(start, family, settings.max_length, processor)
     tasks = [replace(task, content=item_contents(task.items, collator.check)) for task in tasks]
     made_from = {"model": start.weights(digests), "processor": processor_contents(processor, collator, digests)}
     gpu = torch.cuda.is_available()

@@ -132,13 +132,6 @@ def test_the_chat_template_comes_before_the_tags(tmp_path: Path):
     llama_tokenizer(MISTRAL).save_pretrained(tmp_path)
     assert load_collator(MINI, family, 64, str(tmp_path)).template.render("Who?", False) == "<s>[INST] Who?[/INST]"
     llama_tokenizer(None).save_pretrained(tmp_path / "bare")
-    assert (
-        load_collator(
-            str(tmp_path / "bare"), family, 64, Start.of("minibench/weights/llama-mini").config
-        ).template.render("Who?", False)
-        == "Q: Who?\nA:"
-    )
+    assert load_collator(MINI, family, 64, str(tmp_path / "bare")).template.render("Who?", False) == "Q: Who?\nA:"
     with pytest.raises(ValueError, match="no chat template.*question_start_tag"):
-        load_collator(
-            str(tmp_path / "bare"), Family("none", str(tmp_path)), 64, Start.of("minibench/weights/llama-mini").config
-        )
+        load_collator(MINI, Family("none", str(tmp_path)), 64, str(tmp_path / "bare"))

@@ -57,6 +57,7 @@ def test_finetuning_is_on_the_part_and_a_run_of_its_own(tmp_path: Path, monkeypa
         raise Stop(len(dataset))
 
     monkeypatch.setattr(pipeline, "load_collator", lambda *ignored: SimpleNamespace(check=lambda samples: None))
+    monkeypatch.setattr(pipeline, "note_contents", lambda *ignored: None)
     monkeypatch.setattr(pipeline, "build_trainer", stop)
     with pytest.raises(Stop, match="^10$"):
         settings = FinetuneSettings(save_dir=str(tmp_path), data_fraction=0.25)

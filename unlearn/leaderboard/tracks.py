@@ -1,4 +1,4 @@
-"""The tracks of config/track/*.yaml: a benchmark's tasks and composites are data, and a new one is a new file."""
+"""The tracks of config/tracks/*.yaml: a benchmark's tasks and composites are data, and a new one is a new file."""
 
 import functools
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from unlearn import ROOT
 from unlearn.metrics.aggregates import FORGET, METRICS, Released, Task, Track
 from unlearn.metrics.columns import per_item
 
-FOLDER = ROOT / "config" / "track"
+FOLDER = ROOT / "config" / "tracks"
 NEEDED = ("Retain metric", "Forget metric")  # what the leaderboard's picture and its lower limit are made of
 _KEYS = ("name", "tasks", "composites", "quality", "beside", "released")
 
@@ -48,7 +48,7 @@ def read_track(path: str | Path) -> Track:
         return _track(facts)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{path} describes no track: {said}. config/track/mm.yaml is an example.") from None
+        raise ValueError(f"{path} describes no track: {said}. config/tracks/mm.yaml is an example.") from None
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """What a track is: its tasks, and which of their numbers make up the Real, Retain and Forget metrics and Model Utility.
 
-Which tasks CLEAR and TOFU have is written in config/track/*.yaml (read by unlearn/leaderboard/tracks.py). In CLEAR's a
+Which tasks CLEAR and TOFU have is written in config/tracks/*.yaml (read by unlearn/leaderboard/tracks.py). In CLEAR's a
 Retain or Forget metric is ROUGE of the caption, probability of the name among names, truth ratio of the caption (5.1,
 5.2). The released scripts compose them differently: reference.py.
 """

@@ -15,6 +15,8 @@ TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_
            "get_train_dataloader", "save_model")  # fmt: skip
 # Class attributes of transformers.PreTrainedModel that are read (a class without one is taken to lack the feature).
 MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_stateful")
+# Attributes of a datasets.Dataset that are read.
+DATASET = ("_fingerprint",)
 # Modules and what is taken from them, where that is not their library's documented surface.
 NAMES = {
     "transformers.cache_utils": ("DynamicLayer",),

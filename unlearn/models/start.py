@@ -35,7 +35,7 @@ class Start:
     model_type: str
     layers: int
     dtype: str | None
-    config: Any = field(compare=False, repr=False)
+    config: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, name: str) -> "Start":

@@ -7,8 +7,8 @@ needed (`base`), or the adapter is merged into it (`merge`).
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from unlearn.runs.identity import CHOOSES, NOT_IDENTITY
 from unlearn.runs.record import check_start, known_digests
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
-EMBEDDED = ("data/clear-mini", "data/tofu-mini")
 # What goes along of run.json; the command line and the folders stay here.
 PUBLIC = (
     "kind",
@@ -58,6 +57,7 @@ class PublishSettings:
     export: str | None = None
     base: str | None = None
     license: str | None = None
+    public_paths: list[str] = field(default_factory=list)
 
 
 def publish(settings: PublishSettings) -> tuple[Path, str | None]:
@@ -78,7 +78,7 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
     check_start(start, known_digests(start.chain))
     folder = Path(settings.export) if settings.export else source / "export"
     check_export(folder)
-    public = public_record(record)
+    public = public_record(record, settings.public_paths)
     with whole_folder(folder) as staging:
         write_weights(start, staging, settings, base)
         load_processor(start.processor).save_pretrained(staging)
@@ -193,7 +193,7 @@ def origin(source: Path) -> str | None:
     return None
 
 
-def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def public_record(record: Mapping[str, Any], public_paths: Collection[str] = ()) -> dict[str, Any]:
     """What may be known of a run: its settings that change results, without the folders of this machine."""
     settings = dict(record["settings"])
     chooses = CHOOSES if settings.get("keep_best") or settings.get("stop_early") else set()
@@ -201,22 +201,22 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     if method := settings.get("forget_loss"):
         settings["method_args"] = {method: options_of(method, settings["method_args"])}
     folders = set((record.get("seen") or {}).get("folders", ()))
-    settings = {k: LOCAL if k in folders and v not in EMBEDDED else v for k, v in settings.items()}
+    settings = {k: LOCAL if k in folders and v not in public_paths else v for k, v in settings.items()}
     facts = {key: record[key] for key in PUBLIC if key in record}
-    return {**facts, "settings": _without_folders(settings), "exported": True}
+    return {**facts, "settings": _without_folders(settings, public_paths), "exported": True}
 
 
 LOCAL = "(a local folder)"
 
 
-def _without_folders(value: Any, key: str = "") -> Any:
+def _without_folders(value: Any, public_paths: Collection[str], key: str = "") -> Any:
     """Texts that are, or can be, paths of this machine as `LOCAL`: the last part of one may be a person's name. Models
-    and datasets of the hub keep theirs, and the embedded benchmark."""
+    and datasets of the hub keep theirs, and `public_paths`."""
     if isinstance(value, dict):
-        return {name: _without_folders(item, name) for name, item in value.items()}
+        return {name: _without_folders(item, public_paths, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [_without_folders(item, key) for item in value]
-    if not isinstance(value, str) or not value or value in EMBEDDED:
+        return [_without_folders(item, public_paths, key) for item in value]
+    if not isinstance(value, str) or not value or value in public_paths:
         return value
     path = key.endswith(("path", "dir")) or "/" in value or Path(value).is_absolute()
     return LOCAL if path and (not is_hub_id(value) or Path(value).exists() or (ROOT / value).exists()) else value

@@ -113,8 +113,19 @@ def private_names() -> list[str]:
     return found
 
 
+def test_a_dataset_says_its_fingerprint() -> None:
+    import datasets
+
+    assert all(hasattr(datasets.Dataset.from_dict({"a": [1]}), name) for name in compat.DATASET)
+
+
 def test_no_private_name_of_a_library_is_used_that_is_not_listed() -> None:
-    listed = {*compat.TRAINER, *compat.MODEL, *(name for names in compat.OPTIONAL.values() for name in names)}
+    listed = {
+        *compat.TRAINER,
+        *compat.MODEL,
+        *compat.DATASET,
+        *(name for names in compat.OPTIONAL.values() for name in names),
+    }
     listed |= {"_model_mapping"}
     other = [line for line in private_names() if line.split()[1] not in listed]
     assert not other, other

@@ -158,7 +158,7 @@ def test_when_to_stop() -> None:
     ({"stop_early": 1, "retain_split": None}, "stop_early compares the retain rows with their start; set retain_split"),
 ])  # fmt: skip
 def test_what_cannot_be_chosen_is_refused(changes: dict[str, Any], message: str) -> None:
-    settings = ForgetSettings(**{"forget_loss": "npo", "eval_while_train": True, **changes})
+    settings = ForgetSettings(**{"forget_loss": "npo", "retain_split": "kept", "eval_while_train": True, **changes})
     with pytest.raises(ValueError, match=message):
         pipeline.choose_method(settings)
     check_watch(ForgetSettings(forget_loss="SKU", eval_while_train=True), build_method("SKU"))  # looking on is allowed
@@ -197,6 +197,7 @@ def forget(base: Path, folder: Path, **changes: Any) -> Path:
         "num_epochs": 4,
         "logging_steps": 1,
         "lr": 3e-3,
+        "retain_split": "kept",
         "eval_while_train": True,
         "eval_while_train_items": 4,
         "keep_retain": 0.4,
