@@ -21,10 +21,10 @@ CHUNK = 2**22  # elements, 16 MiB in fp32
 
 
 class _Kind(NamedTuple):
-    """value(x, other) -> [b, t] and slope(x, other) -> [b, t, V], its derivative in x; x is fp32 [b, t, V]."""
+    """value(x, *others) -> [b, t] and slope(x, *others) -> [b, t, V], its derivative in x; x is fp32 [b, t, V]."""
 
-    value: Callable[[Tensor, Tensor], Tensor]
-    slope: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[..., Tensor]
+    slope: Callable[..., Tensor]
 
 
 def token_logps(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def token_logps(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
 def token_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Entropy of softmax(logits) in nats: [B, T, V] -> [B, T], fp32, 0 outside the mask."""
-    return _PerToken.apply(_ENTROPY, logits, mask, mask)
+    return _PerToken.apply(_ENTROPY, logits, mask)
 
 
 def token_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
@@ -44,25 +44,46 @@ def token_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
     return _PerToken.apply(_KL, q_logits, mask, p_logits.detach())
 
 
+def token_distillation(p_logits: Tensor, q_logits: Tensor, labels: Tensor, mask: Tensor, *, beta: float) -> Tensor:
+    """CE(softmax(p_logits - beta * onehot(label)), softmax(q_logits)) in nats: two [B, T, V] -> [B, T], fp32, 0 outside
+    the mask. p is a constant: no gradient reaches it."""
+
+    def target(p: Tensor, labels: Tensor) -> Tensor:
+        lowered = torch.full_like(labels, -beta, dtype=torch.float32)[..., None]
+        return p.float().scatter_add(-1, labels[..., None], lowered).softmax(-1)
+
+    kind = _Kind(
+        lambda q, p, labels: -(target(p, labels) * q.log_softmax(-1)).sum(-1),
+        lambda q, p, labels: q.softmax(-1).sub_(target(p, labels)),
+    )
+    return _PerToken.apply(kind, q_logits, mask, p_logits.detach(), labels.clamp(min=0))
+
+
+def token_exclusion(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """CE(sg[softmax(logits without the label)], softmax(logits)) in nats: [B, T, V] -> [B, T], fp32, 0 outside the
+    mask."""
+    return _PerToken.apply(_EXCLUSION, logits, mask, labels.clamp(min=0))
+
+
 class _PerToken(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kind: _Kind, logits: Tensor, mask: Tensor, other: Tensor) -> Tensor:
+    def forward(ctx: Any, kind: _Kind, logits: Tensor, mask: Tensor, *others: Tensor) -> Tensor:
         ctx.kind = kind
-        ctx.save_for_backward(logits, mask, other)
+        ctx.save_for_backward(logits, mask, *others)
         values = torch.empty(mask.shape, dtype=torch.float32, device=logits.device)
         for at in _chunks(logits):
-            values[at] = kind.value(logits[at].float(), other[at])
+            values[at] = kind.value(logits[at].float(), *(other[at] for other in others))
         return values.masked_fill_(~mask, 0.0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
-        logits, mask, other = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits, mask, *others = ctx.saved_tensors
         slopes = torch.empty_like(logits)
         for at in _chunks(logits):
-            slope = ctx.kind.slope(logits[at].float(), other[at]).mul_(grad[at][..., None])
+            slope = ctx.kind.slope(logits[at].float(), *(other[at] for other in others)).mul_(grad[at][..., None])
             slopes[at] = slope.masked_fill_(~mask[at][..., None], 0.0)
-        return None, slopes, None, None
+        return None, slopes, None, *(None for _ in others)
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -83,12 +104,12 @@ def _logps_slope(x: Tensor, labels: Tensor) -> Tensor:
     return slope.scatter_add_(-1, labels[..., None], torch.ones_like(slope[..., :1]))
 
 
-def _entropy(x: Tensor, _: Tensor) -> Tensor:
+def _entropy(x: Tensor) -> Tensor:
     logp = x.log_softmax(-1)  # through the logarithm: p log p of an underflowed p is 0, not NaN
     return -(logp.exp() * logp).sum(-1)
 
 
-def _entropy_slope(x: Tensor, _: Tensor) -> Tensor:
+def _entropy_slope(x: Tensor) -> Tensor:
     logp = x.log_softmax(-1)
     p = logp.exp()
     return logp.sub_((p * logp).sum(-1, keepdim=True)).mul_(p).neg_()
@@ -102,4 +123,18 @@ def _kl_slope(q: Tensor, p: Tensor) -> Tensor:
     return q.softmax(-1).sub_(p.float().softmax(-1))
 
 
+def _without(x: Tensor, labels: Tensor) -> Tensor:
+    """softmax(x) with the label's logit at -inf."""
+    return x.scatter(-1, labels[..., None], float("-inf")).softmax(-1)
+
+
+def _exclusion(x: Tensor, labels: Tensor) -> Tensor:
+    return -(_without(x, labels) * x.log_softmax(-1)).sum(-1)
+
+
+def _exclusion_slope(x: Tensor, labels: Tensor) -> Tensor:
+    return x.softmax(-1).sub_(_without(x, labels))
+
+
 _LOGPS, _ENTROPY, _KL = _Kind(_logps, _logps_slope), _Kind(_entropy, _entropy_slope), _Kind(_kl, _kl_slope)
+_EXCLUSION = _Kind(_exclusion, _exclusion_slope)

@@ -1,35 +1,7 @@
-"""Every unlearning method, one file each. Importing this package registers them."""
+"""Every unlearning method, one file each: importing this package registers them."""
 
-from unlearn.methods import (
-    dpo,
-    grad_ascent,
-    grad_diff,
-    idk,
-    kl,
-    llmu,
-    npo,
-    retain_ft,
-    rmu,
-    scrub,
-    scrub_bio,
-    sku,
-    sparsity,
-    twins,
-)
+import importlib
+import pkgutil
 
-__all__ = [
-    "dpo",
-    "grad_ascent",
-    "grad_diff",
-    "idk",
-    "kl",
-    "llmu",
-    "npo",
-    "retain_ft",
-    "rmu",
-    "scrub",
-    "scrub_bio",
-    "sku",
-    "sparsity",
-    "twins",
-]
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")

@@ -10,6 +10,11 @@ Departures: the paper prints ||.||^2; the division by d is WMDP's own code (a me
 mean what its papers report. Appendix B leaves alpha out of its formula. The paper's c = 300 comes from WMDP's Mixtral
 run, whose alpha was 1600: with alpha = 1 and every layer trainable it collapses, here as there (preset `paper`).
 `sane` is c = 20, alpha = 100.
+
+`target: norm` is Adaptive RMU (Huu-Tien et al., 2024, 2408.06223), where each token is pushed as far as its own state
+is long, which works in any layer: the target of token t is scale * ||h_t^o||_2 * u, detached. Its released code uses
+one constant instead, scale times the mean norm of the first forget batch, padding included. Published: scale 5, alpha
+1200, layer 7, lr 5e-5, 150 steps.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ def rmu_loss(hidden: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         hidden: [B, L, D].
-        target: [B, L, D] (the teacher's states) or [D] (one control vector for every token).
+        target: [B, L, D] (the teacher's states, or a target for each token) or [D] (one vector for every token).
         mask: [B, L] bool.
 
     Raises:
@@ -65,6 +70,8 @@ class RMU(Method):
     """w * E_F (1/d) ||h - c u||^2 + alpha * E_R (1/d) ||h - h_o||^2.
 
     Args:
+        target: "fixed", c * u for every token, or "norm", scale * ||h_t^o|| * u for token t.
+        scale: for "norm" only.
         preset: where c and alpha come from when they are None: "paper" or "sane". An explicit value wins.
         c: length of the control vector.
         alpha: retain weight.
@@ -81,18 +88,30 @@ class RMU(Method):
     layer: Layer = None
     token_scope: Literal["all", "answer"] = "all"
     seed: int = 0
+    target: Literal["fixed", "norm"] = "fixed"
+    scale: float = 5.0
 
     student_views = (View("forget"), View("retain"))
-    teacher_views = (View("retain"),)
     loss_beta_option = "forget_weight"
 
     def __post_init__(self) -> None:
-        at_least(0, c=self._scale, alpha=self._retain_weight, forget_weight=self.forget_weight, seed=self.seed)
+        at_least(
+            0,
+            c=self._length,
+            scale=self.scale,
+            alpha=self._retain_weight,
+            forget_weight=self.forget_weight,
+            seed=self.seed,
+        )
         if isinstance(self.layer, int):
             at_least(0, layer=self.layer)
 
     @property
-    def _scale(self) -> float:
+    def teacher_views(self) -> tuple[View, ...]:
+        return (View("retain"), *((View("forget"),) if self.target == "norm" else ()))
+
+    @property
+    def _length(self) -> float:
         """c, or the preset's."""
         return PRESETS[self.preset]["c"] if self.c is None else self.c
 
@@ -111,7 +130,12 @@ class RMU(Method):
         forget, forget_mask = student["forget"].hidden_states()
         retain, retain_mask = student["retain"].hidden_states()
         original, _ = teacher["retain"].hidden_states()
-        target = control_vector(forget.shape[-1], scale=self._scale, seed=self.seed).to(forget.device)
+        if self.target == "norm":
+            start, _ = teacher["forget"].hidden_states()
+            u = control_vector(forget.shape[-1], scale=self.scale, seed=self.seed).to(forget.device)
+            target = start.detach().float().norm(dim=-1, keepdim=True) * u
+        else:
+            target = control_vector(forget.shape[-1], scale=self._length, seed=self.seed).to(forget.device)
         return {
             "forget": self.forget_weight * rmu_loss(forget, target, forget_mask),
             "retain": self._retain_weight * rmu_loss(retain, original.detach(), retain_mask),

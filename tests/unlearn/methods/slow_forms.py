@@ -84,6 +84,73 @@ def rmu(s, t, c, alpha, dim=4, seed=0):
     return forget + alpha * square(s["retain"], lambda i, j: t["retain"][i].hidden[j])
 
 
+def token_mean(term, *views):
+    """Mean over the scored tokens of term(log-probs of the student, ..., label)."""
+    values = []
+    for rows in zip(*views, strict=True):
+        for *logits, label in zip(*(row.logits for row in rows), rows[0].labels, strict=True):
+            values.append(term(*map(log_probabilities, logits), label))
+    return sum(values) / len(values)
+
+
+def simnpo(rows, beta, gamma):
+    values = [minus_log_sigmoid(-beta / len(row.labels) * sequence(row) - gamma) for row in rows]
+    return 2 / beta * sum(values) / len(values)
+
+
+def undial(student_rows, teacher_rows, beta):
+    def term(s, t, label):
+        target = log_probabilities([x - beta * (i == label) for i, x in enumerate(t)])
+        return -sum(math.exp(x) * y for x, y in zip(target, s, strict=True))
+
+    return token_mean(term, student_rows, teacher_rows)
+
+
+def tnpo(student_rows, teacher_rows, beta, alpha):
+    def term(s, t, label):
+        p, q = math.exp(s[label]), math.exp(t[label])
+        return p**alpha * 2 * p**beta / (p**beta + q**beta) * math.log(p)
+
+    return token_mean(term, student_rows, teacher_rows)
+
+
+def satimp(rows, beta1, beta2):
+    return token_mean(lambda s, y: math.exp(s[y]) ** beta1 * (1 - math.exp(s[y])) ** beta2 * s[y], rows)
+
+
+def ceu(rows, skip):
+    values = []
+    for row in rows:
+        for logits, label in list(zip(row.logits, row.labels, strict=True))[skip:]:
+            q = [math.exp(x) for x in log_probabilities(logits)]
+            rest = 1 - q[label]
+            values.append(-sum(p / rest * math.log(p) for i, p in enumerate(q) if i != label))
+    return sum(values) / len(values)
+
+
+def mean_probabilities(rows):
+    return [
+        sum(math.exp(log_probabilities(x)[y]) for x, y in zip(r.logits, r.labels, strict=True)) / len(r.labels)
+        for r in rows
+    ]
+
+
+def flat(s, g, f):
+    refusals, truths = mean_probabilities(s["idk"]), mean_probabilities(s["forget"])
+    return sum(f(b) - g(a) for a, b in zip(refusals, truths, strict=True)) / len(truths)
+
+
+def adaptive_rmu(s, t, scale, alpha):
+    u = torch.rand(4, generator=torch.Generator().manual_seed(0)).tolist()
+    norm = math.sqrt(sum(x * x for x in u))
+
+    def target(i, j):
+        length = math.sqrt(sum(x * x for x in t["forget"][i].hidden[j]))
+        return [scale * length * x / norm for x in u]
+
+    return square(s["forget"], target) + alpha * square(s["retain"], lambda i, j: t["retain"][i].hidden[j])
+
+
 # (name, options) -> loss of (student rows, teacher rows)
 SLOW = [
     ("retain_ft", {}, lambda s, t: ce(s["retain"])),
@@ -152,4 +219,47 @@ SLOW = [
         {},
         lambda s, t: 2.5 * ce(s["forget"]) + ce_answers(s["random"], 3) - 0.5 * kl(t["retain"], s["retain"]),
     ),
+    ("simnpo", {}, lambda s, t: simnpo(s["forget"], 4.5, 0)),
+    (
+        "simnpo",
+        {"beta": 2.0, "gamma": 0.5, "forget_weight": 0.125, "retain_weight": 1.0},
+        lambda s, t: 0.125 * simnpo(s["forget"], 2, 0.5) + ce(s["retain"]),
+    ),
+    ("undial", {}, lambda s, t: undial(s["forget"], t["forget"], 10)),
+    (
+        "undial",
+        {"beta": 0.7, "retain_weight": 2.0, "retain_loss": "KL"},
+        lambda s, t: undial(s["forget"], t["forget"], 0.7) + 2 * kl(t["retain"], s["retain"]),
+    ),
+    ("wga", {}, lambda s, t: token_mean(lambda a, y: math.exp(a[y]) * a[y], s["forget"])),
+    (
+        "wga",
+        {"beta": 2.5, "forget_weight": 3.0, "retain_weight": 1.0},
+        lambda s, t: 3 * token_mean(lambda a, y: math.exp(a[y]) ** 2.5 * a[y], s["forget"]) + ce(s["retain"]),
+    ),
+    ("tnpo", {}, lambda s, t: tnpo(s["forget"], t["forget"], 4, 0)),
+    ("tnpo", {"beta": 0.5, "alpha": 1.5}, lambda s, t: tnpo(s["forget"], t["forget"], 0.5, 1.5)),
+    ("satimp", {}, lambda s, t: satimp(s["forget"], 5, 0.1)),
+    (
+        "satimp",
+        {"beta1": 1.0, "beta2": 1.0, "forget_weight": 10.0, "retain_weight": 1.0},
+        lambda s, t: 10 * satimp(s["forget"], 1, 1) + ce(s["retain"]),
+    ),
+    ("ceu", {}, lambda s, t: ceu(s["forget"], 1)),
+    ("ceu", {"skip": 0, "retain_weight": 0.5}, lambda s, t: ceu(s["forget"], 0) + 0.5 * ce(s["retain"])),
+    ("flat", {}, lambda s, t: flat(s, lambda v: math.tanh(v) / 2, lambda v: math.tanh(v) / 2)),
+    ("flat", {"divergence": "KL"}, lambda s, t: flat(s, lambda v: v, lambda v: math.exp(v - 1))),
+    (
+        "flat",
+        {"divergence": "JS"},
+        lambda s, t: flat(
+            s,
+            lambda v: math.log(2) - math.log(1 + math.exp(-v)),
+            lambda v: v + math.log(1 + math.exp(-v)) - math.log(2),
+        ),
+    ),
+    ("flat", {"divergence": "Pearson"}, lambda s, t: flat(s, lambda v: v, lambda v: v * v / 4 + v)),
+    ("task_vector", {}, lambda s, t: ce(s["forget"])),
+    ("RMU", {"target": "norm", "preset": "sane"}, lambda s, t: adaptive_rmu(s, t, 5, 100)),
+    ("RMU", {"target": "norm", "scale": 2.0, "alpha": 3.0}, lambda s, t: adaptive_rmu(s, t, 2, 3)),
 ]

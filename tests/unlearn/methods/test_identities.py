@@ -108,6 +108,13 @@ FORGETS = [
     ("dpo", {}, "dpo"),
     ("LLMU", {}, "forget"),
     ("LLMU", {"answers": "random"}, "forget"),
+    ("simnpo", {"beta": 1.0}, "forget"),
+    ("undial", {}, "forget"),
+    ("wga", {}, "forget"),
+    ("tnpo", {}, "forget"),
+    ("satimp", {"beta1": 1.0}, "forget"),
+    ("ceu", {"skip": 0}, "forget"),
+    ("flat", {}, "forget"),
 ]
 
 

@@ -49,7 +49,7 @@ def test_every_token_of_every_row_is_steered_to_the_same_place():
 )
 def test_presets_give_way_to_explicit_options(options, c, alpha):
     method = build_method("RMU", options)
-    assert (method._scale, method._retain_weight) == (c, alpha)
+    assert (method._length, method._retain_weight) == (c, alpha)
 
 
 def test_declared_needs():
