@@ -26,6 +26,8 @@ ALSO = [
     ("scrub", {"schedule": "alternating", "msteps": 1}),
     ("RMU", {"preset": "sane", "token_scope": "answer", "layer": 1}),
     ("twins", {"distance": "mse"}),
+    ("RMU", {"target": "norm", "layer": 1}),
+    ("undial", {"retain_weight": 1.0, "retain_loss": "KL"}),
 ]
 CASES = [(name, {}) for name in method_names()] + ALSO
 

@@ -112,6 +112,10 @@ def test_twins_teacher_does_not_see_the_name():
         assert len(shown) < len(question) and not any(word.istitle() for word in shown.split()[1:]), shown
 
 
+# at their defaults these two let go of what a model without training never knew: there is nothing to see move
+UNKNOWN = {"simnpo": ["method_args.simnpo.beta=0.5"], "satimp": ["method_args.satimp.beta1=0.5"]}
+
+
 @pytest.fixture(scope="module")
 def start(tmp_path_factory) -> Path:
     """A model folder to forget from."""
@@ -126,7 +130,7 @@ def test_every_method_runs_through_the_pipeline(name, start, tmp_path):
     from safetensors.torch import load_file
 
     noise = ["LoRA.init_noise=0.02"] if name in STATIONARY else []
-    settings = settings_of(name, start, tmp_path / "run", *noise)
+    settings = settings_of(name, start, tmp_path / "run", *noise, *UNKNOWN.get(name, ()))
     folder = pipeline.forget(settings, FAMILY, lambda: forget_sources(settings), read_lines(REFUSALS))
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "finished" and record["steps"] == 2
