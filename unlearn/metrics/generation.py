@@ -26,6 +26,17 @@ def are_refusals(generations: Sequence[str], refusals: Iterable[str]) -> NDArray
     return np.array(refused, dtype=np.float64)
 
 
+def are_degenerate(generations: Sequence[str]) -> NDArray[np.float64]:
+    """1 where a generation is empty, or has 8 words or more of whose neighbouring pairs fewer than half are distinct
+    (broken, repeating text), else 0 [N]."""
+    return np.array([_degenerate(text.split()) for text in generations], dtype=np.float64)
+
+
+def _degenerate(words: list[str]) -> bool:
+    pairs = list(zip(words, words[1:], strict=False))
+    return not words or (len(words) >= 8 and 2 * len(set(pairs)) < len(pairs))
+
+
 def _words(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", plain)
