@@ -42,5 +42,5 @@ class CEU(ForgetOnly):
         super().__post_init__()
         at_least(0, skip=self.skip)
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
         return ceu_loss(student.logits, student.labels, student.mask, skip=self.skip)

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import register
 from unlearn.scoring import Scored
 
@@ -49,14 +49,13 @@ def mean_probability(scored: Scored) -> Tensor:
 
 @register("flat")
 @dataclass(frozen=True)
-class FLAT:
+class FLAT(Method):
     """Args: divergence, which pair of functions."""
 
     divergence: Literal["KL", "TV", "JS", "Pearson"] = "TV"
 
     student_views = (View("idk"), View("forget"))
-    teacher_views = ()
-    hidden = None
+    forget_parts = ("idk", "forget")
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None

@@ -14,13 +14,13 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from unlearn.divergences import teacher_kl
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.registry import at_least
 from unlearn.scoring import Scored
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForgetOnly:
+class ForgetOnly(Method):
     """A loss on the forget view with the options that all of them share.
 
     Args:
@@ -33,8 +33,7 @@ class ForgetOnly:
     retain_weight: float = 0.0
     retain_loss: Literal["ce", "KL"] = "ce"
 
-    hidden = None
-    compares: ClassVar[bool] = False  # whether the forget term reads the teacher
+    _compares: ClassVar[bool] = False  # whether the forget term reads the teacher
 
     def __post_init__(self) -> None:
         at_least(0, forget_weight=self.forget_weight, retain_weight=self.retain_weight)
@@ -46,16 +45,16 @@ class ForgetOnly:
     @property
     def teacher_views(self) -> tuple[View, ...]:
         retain = self.retain_weight and self.retain_loss == "KL"
-        return (*((View("forget"),) if self.compares else ()), *((View("retain"),) if retain else ()))
+        return (*((View("forget"),) if self._compares else ()), *((View("retain"),) if retain else ()))
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
-        """Scalar f(F). `teacher` is the forget view of the original model where `compares`, else None."""
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+        """Scalar f(F). `teacher` is the forget view of the original model where `_compares`, else None."""
         raise NotImplementedError
 
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        parts = {"forget": self.forget_weight * self.forget_term(student["forget"], teacher.get("forget"))}
+        parts = {"forget": self.forget_weight * self._forget_term(student["forget"], teacher.get("forget"))}
         if self.retain_weight:
             kl = self.retain_loss == "KL"
             retain = teacher_kl(teacher["retain"], student["retain"]) if kl else student["retain"].cross_entropy()

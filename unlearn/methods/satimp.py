@@ -44,5 +44,5 @@ class SatImp(ForgetOnly):
         super().__post_init__()
         at_least(0, beta1=self.beta1, beta2=self.beta2)
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
         return satimp_loss(student.token_logps(), student.mask, beta1=self.beta1, beta2=self.beta2)

@@ -55,5 +55,5 @@ class SimNPO(ForgetOnly):
         above(0, beta=self.beta)
         at_least(0, gamma=self.gamma)
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
         return simnpo_loss(student.sequence_logps(), student.lengths(), beta=self.beta, gamma=self.gamma).mean()

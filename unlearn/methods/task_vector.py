@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from unlearn.method import StepInfo, View
+from unlearn.method import Method, StepInfo, View
 from unlearn.methods.sku import negate_task_vector
 from unlearn.registry import at_least, register
 from unlearn.scoring import Scored
@@ -24,14 +24,12 @@ from unlearn.scoring import Scored
 
 @register("task_vector")
 @dataclass(frozen=True)
-class TaskVector:
+class TaskVector(Method):
     """Args: s, the scale of the negation."""
 
     s: float = 1.0
 
     student_views = (View("forget"),)
-    teacher_views = ()
-    hidden = None
 
     def __post_init__(self) -> None:
         at_least(0, s=self.s)

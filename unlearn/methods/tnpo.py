@@ -48,13 +48,13 @@ class TNPO(ForgetOnly):
     beta: float = 4.0
     alpha: float = 0.0
 
-    compares = True
+    _compares = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         above(0, beta=self.beta)
         at_least(0, alpha=self.alpha)
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
         assert teacher is not None, "declared in teacher_views"
         return tnpo_loss(student.token_logps(), teacher.token_logps(), student.mask, beta=self.beta, alpha=self.alpha)

@@ -31,13 +31,13 @@ class Undial(ForgetOnly):
 
     beta: float = 10.0
 
-    compares = True
+    _compares = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(0, beta=self.beta)
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
         return undial_loss(student, teacher, beta=self.beta)
 
 

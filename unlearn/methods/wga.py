@@ -41,5 +41,5 @@ class WGA(ForgetOnly):
         super().__post_init__()
         at_least(0, beta=self.beta)
 
-    def forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
+    def _forget_term(self, student: Scored, teacher: Scored | None) -> Tensor:
         return wga_loss(student.token_logps(), student.mask, beta=self.beta)
