@@ -16,8 +16,7 @@ PICTURES = (
         "histograms.png",
         "What the attacker sees",
         "Membership logits of the people that the target models forgot and of people they never saw; dashed: "
-        "medians. Where a "
-        "method forgot well the two cover one another, as for retrain.",
+        "medians. Where a method forgot well the two cover one another, as for retrain.",
     ),
     (
         "roc.png",

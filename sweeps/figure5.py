@@ -129,9 +129,8 @@ def markdown(sweep: Sweep, rows: Sequence[Mapping[str, float]], items: int) -> s
     for key, found in monotonic(rows).items():
         rho = "not defined" if found["rho"] is None else f"{found['rho']:+.2f}"
         said.append(
-            f"{COLUMNS[key]}: {found['wrong_steps']} of {found['steps']} steps the wrong way, rank correlation with "
-            f"the "
-            f"share of the data {rho} (n {found['n']})."
+            f"{COLUMNS[key]}: {found['wrong_steps']} of {found['steps']} steps the wrong way, rank correlation "
+            f"with the share of the data {rho} (n {found['n']})."
         )
     notes = [
         f"{sweep.model_family}, {sweep.splits[0]}, truth ratios of {items} forget items; distances from the last "

@@ -172,8 +172,7 @@ def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str |
     return text_table([row])
 
 
-# ---- the steps of the story
-# -------------------------------------------------------------------------------------------
+# ---- the steps of the story ---------------------------------------------------------------------------------------
 
 
 def quiet() -> None:

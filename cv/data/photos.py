@@ -52,8 +52,8 @@ class Photos:
         if short:
             raise ValueError(
                 f"{self.identities[short[0]]} has {counts[short[0]]} photos, and enrolment takes {num_enroll} and "
-                f"needs one "
-                f"more to recognise ({len(short)} people have too few). Add photos, remove people, or lower num_enroll."
+                f"needs one more to recognise ({len(short)} people have too few). Add photos, remove people, or "
+                "lower num_enroll."
             )
 
 
@@ -141,8 +141,7 @@ def _from_hub(data_path: str, split: str, revision: str | None) -> list[tuple[st
     if column is None:
         raise ValueError(
             f"{data_path}, split {split}: no column says who is in the picture (looked for "
-            f"{', '.join(PERSON_COLUMNS)}; it has "
-            f"{', '.join(rows.column_names)})."
+            f"{', '.join(PERSON_COLUMNS)}; it has {', '.join(rows.column_names)})."
         )
     names = getattr(rows.features[column], "names", None)  # a ClassLabel stores numbers
     people = rows[column] if names is None else [names[number] for number in rows[column]]

@@ -45,8 +45,8 @@ class Sides:
             if len(self.shadows[group]) < 2 or len(self.targets[group]) < 1:
                 raise ValueError(
                     f"group {group} has {len(self.shadows[group])} shadow models and {len(self.targets[group])} "
-                    f"targets; an "
-                    "attack needs two shadows and one target on each side: prepare splits for 8 models or more."
+                    "targets; an attack needs two shadows and one target on each side: prepare splits for 8 "
+                    "models or more."
                 )
             if not set(self.member_of) >= {group}:
                 raise ValueError(f"no photo belongs to group {group}: forget and holdout must both have people.")

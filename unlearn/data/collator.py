@@ -173,8 +173,8 @@ class Collator:
         if length > self.max_length:
             raise ValueError(
                 f"Sample {sample['id']} needs {length} tokens ({len(prompt.ids)} prompt and image, {len(answer)} "
-                f"answer), "
-                f"more than max_length={self.max_length}; raise max_length (answers and image tokens are never cut)."
+                f"answer), more than max_length={self.max_length}; raise max_length (answers and image tokens are "
+                "never cut)."
             )
         return answer
 

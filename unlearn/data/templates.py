@@ -97,8 +97,8 @@ def prompt_template(processor: Any, tags: tuple[str, str, str] | None = None) ->
             return template
     raise ValueError(
         f"{tokenizer.name_or_path}: prompt and answer cannot be tokenised apart (their ids do not join up at "
-        f"{prompt[-12:]!r} "
-        f"+ {separator + PROBE_ANSWER!r}); change the template so that the prompt ends at a token boundary."
+        f"{prompt[-12:]!r} + {separator + PROBE_ANSWER!r}); change the template so that the prompt ends at a token "
+        "boundary."
     )
 
 

@@ -47,8 +47,7 @@ def check_launch(environment: Mapping[str, str] = os.environ, *, gpu: bool) -> N
     if wanted is not None and not gpu:
         raise ValueError(
             f"The launcher asks for {wanted}, but torch sees no GPU, and accelerate shards on GPUs only: it would "
-            f"run DDP or "
-            "independent copies. Use config/accelerate/cpu.yaml."
+            "run DDP or independent copies. Use config/accelerate/cpu.yaml."
         )
     alone = (
         "WORLD_SIZE" not in environment and "ACCELERATE_USE_CPU" in environment
@@ -67,8 +66,7 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
     if processes != started:
         raise ValueError(
             f"The launcher started {started} processes, but {processes} take part: each would train for itself and "
-            f"write the "
-            "same files. On CPUs use config/accelerate/cpu.yaml."
+            "write the same files. On CPUs use config/accelerate/cpu.yaml."
         )
     if wanted is not None and engine != wanted:
         raise ValueError(

@@ -15,8 +15,7 @@ def process_state() -> Any:
     if started != state.num_processes:
         raise RuntimeError(
             f"The launcher started {started} processes, but {state.num_processes} take part: all would write the "
-            f"same files. On "
-            "CPUs use `accelerate launch --config_file config/accelerate/cpu.yaml`."
+            "same files. On CPUs use `accelerate launch --config_file config/accelerate/cpu.yaml`."
         )
     return state
 

@@ -84,8 +84,7 @@ def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int)
     if prompt + answer > limit:
         raise ValueError(
             f"{task}, row {item.row_id}: {prompt + answer} tokens ({prompt} prompt and image, {answer} longest "
-            f"answer) are more "
-            f"than max_length={limit}; raise max_length (answers and image tokens are never cut)."
+            f"answer) are more than max_length={limit}; raise max_length (answers and image tokens are never cut)."
         )
 
 
@@ -96,9 +95,8 @@ def _row(
     for name, score in zip(["exact answer", "base answer", *item.wrong_answers], scores, strict=True):
         if not math.isfinite(score.loss):
             raise ValueError(
-                f"{task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or its "
-                f"number "
-                "format overflows: evaluate with precision=fp32, or check how it was trained."
+                f"{task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or "
+                "its number format overflows: evaluate with precision=fp32, or check how it was trained."
             )
     sample = item.sample
     text = tokens[:-1] if tokens[-1] in stop else tokens

@@ -72,9 +72,8 @@ def known_rows(logs: Sequence[EvalLog], track: Track) -> Facts:
         for log, rows in known[1:]:
             if other := [row for row in rows if rows[row]["wrong_answers"] != facts[name][row]["wrong_answers"]]:
                 raise ValueError(
-                    f"{known[0][0].name} and {log.name}, task {name}: other wrong answers in {len(other)} rows, the "
-                    f"first of "
-                    f"them {other[0]}. Evaluate both models on the same dataset and revision."
+                    f"{known[0][0].name} and {log.name}, task {name}: other wrong answers in {len(other)} rows, "
+                    f"the first of them {other[0]}. Evaluate both models on the same dataset and revision."
                 )
     return facts
 

@@ -66,9 +66,8 @@ def pulled(path: str) -> str:
         ) from error
     except RepositoryNotFoundError as error:
         raise ValueError(
-            f"model_path={path} is neither a folder nor a model on the hub; correct it, or, if it is private, log in "
-            f"with "
-            "`hf auth login`."
+            f"model_path={path} is neither a folder nor a model on the hub; correct it, or, if it is private, log "
+            "in with `hf auth login`."
         ) from error
     except LocalEntryNotFoundError as error:
         raise ValueError(

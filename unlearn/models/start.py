@@ -98,8 +98,7 @@ def resolve_path(path: str) -> str:
     if split_revision(path)[0].count("/") > 1 or path.startswith((".", "/", "models/", "minibench/")) or not path:
         raise ValueError(
             f"model_path={path!r} does not exist. Run the step that makes it (mm/finetune.py writes "
-            f"models/<family>/ft_<split>), "
-            "or give a folder or a hub id such as llava-hf/llava-1.5-7b-hf."
+            "models/<family>/ft_<split>), or give a folder or a hub id such as llava-hf/llava-1.5-7b-hf."
         )
     return pulled(path)
 

@@ -152,9 +152,8 @@ def check_form(source: Path, settings: PublishSettings) -> str | None:
     named, revision = config["base_model_name_or_path"], config.get("revision")
     if not is_hub_id(named):
         raise ValueError(
-            f"The adapter in {source} was trained on {named}, a folder that nobody else has. Publish that model and "
-            f"give its hub "
-            "id (base=user/name), or publish the merged model (merge=true)."
+            f"The adapter in {source} was trained on {named}, a folder that nobody else has. Publish that model "
+            "and give its hub id (base=user/name), or publish the merged model (merge=true)."
         )
     return f"{named}@{revision}" if revision else named
 

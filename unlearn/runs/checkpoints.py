@@ -121,7 +121,6 @@ def not_written(folder: Path, step: int, error: Exception) -> str:
     last = newest_checkpoint(folder)
     kept = f"training will go on from {last.name}" if last else "training will begin anew"
     return (
-        f"checkpoint-{step} could not be written to {folder}: {str(error).strip()}. Is the disk full? Make room and "
-        f"run the "
-        f"same command again: {kept}."
+        f"checkpoint-{step} could not be written to {folder}: {str(error).strip()}. Is the disk full? Make room "
+        f"and run the same command again: {kept}."
     )

@@ -187,8 +187,8 @@ def check_start(start: Start, digests: Digests) -> None:
         if wanted.get("start") and found.get("settings_hash") and wanted["start"] != found["settings_hash"]:
             raise ValueError(
                 f"{adapter} is an adapter of {base} as run {wanted['start']} had made it, but run "
-                f"{found['settings_hash']} has "
-                "replaced that model: make the old one again, or train the adapter again (overwrite_dir=true)."
+                f"{found['settings_hash']} has replaced that model: make the old one again, or train the adapter "
+                "again (overwrite_dir=true)."
             )
         noted = (wanted.get("made_from") or {}).get("start", {}).get("weights")
         below = dataclasses.replace(start, chain=start.chain[place + 1 :])

@@ -79,9 +79,8 @@ def check_watch(settings: ForgetSettings, method: Method) -> None:
         raise ValueError(f"{wanted[0]} chooses among the evaluations of eval_while_train; set eval_while_train=true.")
     if defines(method, "finalize"):
         raise ValueError(
-            f"{wanted[0]} has no meaning for {settings.forget_loss}: the weights are transformed after training, so "
-            f"what is "
-            f"evaluated meanwhile is not what is saved. Set keep_best=false and stop_early=null."
+            f"{wanted[0]} has no meaning for {settings.forget_loss}: the weights are transformed after training, "
+            "so what is evaluated meanwhile is not what is saved. Set keep_best=false and stop_early=null."
         )
     if settings.retain_split is None:
         raise ValueError(f"{wanted[0]} compares the retain rows with their start; set retain_split.")
@@ -133,8 +132,7 @@ class Watch(TrainerCallback):
         elif self._chooses and not (history and history[0]["step"] == 0):
             raise ValueError(
                 f"The checkpoint of step {state.global_step} was made without eval_while_train: keep_best and "
-                f"stop_early do not "
-                "know where it started. Set resume_from_checkpoint=false."
+                "stop_early do not know where it started. Set resume_from_checkpoint=false."
             )
         elif (folder := self.best_folder) is not None and not folder.is_dir():
             raise ValueError(

@@ -154,8 +154,7 @@ def test_a_preset_may_carry_the_other_scripts_keys() -> None:
         read_settings(ForgetSettings, {**preset, "generations": {}})
 
 
-# ---- the files of config/mm
-# -------------------------------------------------------------------------------------------
+# ---- the files of config/mm ---------------------------------------------------------------------------------------
 
 
 def compose(script: str, *overrides: str) -> dict[str, Any]:

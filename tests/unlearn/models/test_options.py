@@ -91,8 +91,7 @@ def test_liger_leaves_the_logits_alone_and_refuses_what_it_does_not_know(kind: s
             use_liger(model)
 
 
-# ---- QLoRA
-# --------------------------------------------------------------------------------------------------------------
+# ---- QLoRA --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -140,8 +139,7 @@ def test_qlora_trains_the_adapter_and_merges_it_into_the_base_as_it_was(
     assert change.abs().max() > 1e-2
 
 
-# ---- 8-bit AdamW, torch.compile
-# --------------------------------------------------------------------------------------------
+# ---- 8-bit AdamW, torch.compile -----------------------------------------------------------------------------------
 
 
 def test_8_bit_adamw_trains(tmp_path: Path) -> None:

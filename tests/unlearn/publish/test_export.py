@@ -111,8 +111,7 @@ def front_matter(readme: bytes) -> dict[str, Any]:
     return yaml.safe_load(readme.decode().split("---\n")[1])
 
 
-# ---- to the hub
-# ---------------------------------------------------------------------------------------------------------
+# ---- to the hub ---------------------------------------------------------------------------------------------------
 
 
 def test_an_adapter_goes_out_with_its_base_by_id_and_nothing_private(
@@ -286,8 +285,7 @@ def test_every_key_is_in_the_config() -> None:
     assert {field.name for field in dataclasses.fields(PublishSettings)} == config.keys() - {"defaults", "hydra"}
 
 
-# ---- from the hub
-# -------------------------------------------------------------------------------------------------------
+# ---- from the hub -------------------------------------------------------------------------------------------------
 
 
 def test_models_are_pulled_by_id_and_revision(runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,8 +111,7 @@ def test_a_method_declares_what_it_reads_of_the_teacher() -> None:
     assert with_l1(build_method("npo"), 0.1, "init").teacher_sums_only
 
 
-# ---- several ranks
-# ----------------------------------------------------------------------------------------------------
+# ---- several ranks ------------------------------------------------------------------------------------------------
 
 
 def rank_of_two(rank: int, port: int, answers: Any) -> None:

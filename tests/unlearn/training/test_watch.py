@@ -32,8 +32,7 @@ from unlearn.training.watch import FORGET, RETAIN, Rule, Watch, check_watch
 SOURCES = {"forget": ListSource(4, 3, "forget"), "retain": ListSource(3, 4, "retain", offset=50)}
 
 
-# ---- the subset and its numbers
-# -----------------------------------------------------------------------------------------
+# ---- the subset and its numbers -----------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_plain_forwards_without_dropout(tmp_path: Path) -> None:
@@ -120,8 +119,7 @@ def test_the_rows_are_fixed_by_the_seed() -> None:
     assert {place.split for place in only.places()} == {"forget"}
 
 
-# ---- the rule
-# -----------------------------------------------------------------------------------------------------------
+# ---- the rule -----------------------------------------------------------------------------------------------------
 
 
 def history(*pairs: tuple[float, float]) -> list[dict[str, float]]:
@@ -173,8 +171,7 @@ def test_only_what_changes_the_result_is_in_the_hash() -> None:
     assert len({plain, *(settings_hash(ForgetSettings(eval_while_train=True, **extra)) for extra in chosen)}) == 6  # type: ignore[arg-type]
 
 
-# ---- whole runs
-# ---------------------------------------------------------------------------------------------------------
+# ---- whole runs ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
