@@ -44,6 +44,53 @@ def test_there_is_something_to_look_at() -> None:
     assert len(FILES) > 50 and all((ROOT / package / "__init__.py").exists() for package in PACKAGES)
 
 
+CONTRACT = ("vocabulary", "scoring", "divergences", "method", "registry", "results", "stress")
+# Rooms of the core, low to high: a room may import what stands on lines above its own, and of its own line.
+LINES = (
+    ("atomic",),
+    ("contents",),
+    ("distributed", "metrics", *CONTRACT),
+    ("config",),
+    ("methods", "models"),
+    ("data",),
+    ("runs",),
+    ("evaluation",),
+    ("training",),
+    ("pipeline", "publish"),
+)
+READERS = ("metrics", "results", "leaderboard", "report", "aggregate")  # of JSON: torch-free, each of those before it
+BESIDE = {("registry", "methods"), ("pipeline", "leaderboard"), ("publish", "leaderboard")}  # argued where they stand
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "unlearn").parts
+    return parts[0].removesuffix(".py")
+
+
+def may_import(room: str, other: str) -> bool:
+    if (room, other) in BESIDE or other == room:
+        return True
+    if room in READERS[2:]:
+        return other in ("atomic", "contents") or other in READERS[: READERS.index(room)]
+    line = {name: number for number, names in enumerate(LINES) for name in names}
+    own_line = room in CONTRACT and other in CONTRACT
+    return other in line and (line[other] < line[room] or own_line)
+
+
+def test_each_room_of_the_core_imports_only_rooms_below_it() -> None:
+    rooms = {file.stem for file in (ROOT / "unlearn").iterdir() if not file.name.startswith("__")}
+    assert rooms <= {name for line in LINES for name in line} | set(READERS), "a new room needs its place in LINES"
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in FILES
+        if path.is_relative_to(ROOT / "unlearn") and path.stem != "__init__" or path.parent.parent == ROOT / "unlearn"
+        for name in imports(path)
+        if name.startswith("unlearn.") and name.split(".")[1] in rooms
+        and not may_import(room_of(path), name.split(".")[1])
+    ]  # fmt: skip
+    assert not wrong
+
+
 def test_the_core_knows_no_modality_no_benchmark_and_no_hydra() -> None:
     assert not offenders("unlearn", {*ROOMS, "minibench", "hydra", "omegaconf"})
 

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from unlearn.data.pictures import open_image
-from unlearn.data.samples import Sample
+from unlearn.data.samples import EvalItem, Sample
 from unlearn.data.texts import many_texts, missing, one_text, same_text
-from unlearn.evaluation.suite import EvalItem
 
 PICTURE = 10**6  # added to a row's length, so that rows with and without a picture meet in few batches
 
