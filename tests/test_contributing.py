@@ -2,7 +2,9 @@
 evaluated."""
 
 import importlib.util
+import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,34 +24,35 @@ PAGE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 
 
 @pytest.fixture
-def simnpo(tmp_path, monkeypatch):
+def ascent_until(tmp_path, monkeypatch):
     """The page's code block as a module; unregistered again afterwards."""
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)[1]
     assert code.count("\n") <= 40, "the example must stay short"
     monkeypatch.setattr(registry, "_METHODS", dict(registry._registry()))
-    file = tmp_path / "simnpo.py"
+    file = tmp_path / "ascent_until.py"
     file.write_text(code, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("simnpo_example", file)
+    spec = importlib.util.spec_from_file_location("ascent_until_example", file)
     module = importlib.util.module_from_spec(spec)
-    import sys
-
-    monkeypatch.setitem(sys.modules, "simnpo_example", module)
+    monkeypatch.setitem(sys.modules, "ascent_until_example", module)
     spec.loader.exec_module(module)
     return module
 
 
-def test_its_value_by_hand(simnpo):
-    logits = torch.log(torch.tensor([[[0.5, 0.5], [0.25, 0.75]]]))  # -ln p: ln 2 and ln 4 for labels 0, 0
-    scored = Scored(logits, torch.zeros(1, 2, dtype=torch.long))
-    parts = registry.build_method("simnpo", {"beta": 2.0}).loss({"forget": scored, "retain": scored}, {})
-    mean = torch.log(torch.tensor(8.0)) / 2  # nats per token
-    assert parts["forget"].item() == pytest.approx(torch.log1p(torch.exp(-2 * mean)).item(), rel=1e-6)
-    assert parts["retain"].item() == pytest.approx(mean.item(), rel=1e-6)
+def test_its_value_and_its_gradient_by_hand(ascent_until):
+    rows = torch.tensor([[[0.5, 0.5], [0.25, 0.75]], [[0.0625, 0.9375], [0.25, 0.75]]])  # labels 0: -ln p is below
+    logits = torch.log(rows).requires_grad_()
+    scored = Scored(logits, torch.zeros(2, 2, dtype=torch.long))
+    parts = registry.build_method("ascent_until", {"ceiling": 1.5}).loss({"forget": scored, "retain": scored}, {})
+    near, far = math.log(2 * 4) / 2, math.log(16 * 4) / 2  # nats per token: 1.04 and 2.08
+    assert parts["forget"].item() == pytest.approx(-(near + 1.5) / 2, rel=1e-6)
+    assert parts["retain"].item() == pytest.approx((near + far) / 2, rel=1e-6)
+    parts["forget"].backward()
+    assert logits.grad[0].abs().min() > 0 and logits.grad[1].abs().max() == 0, "above the ceiling nothing pulls"
 
 
-def test_it_runs_and_is_evaluated(simnpo, tmp_path):
+def test_it_runs_and_is_evaluated(ascent_until, tmp_path):
     overrides = [
-        "forget_loss=simnpo",
+        "forget_loss=ascent_until",
         "model_path=minibench/weights/llava-mini",
         f"save_dir={tmp_path}/run",
         "max_steps=3",
@@ -65,4 +68,4 @@ def test_it_runs_and_is_evaluated(simnpo, tmp_path):
     evaluation = eval_settings(compose("eval", words))
     log = read_log(pipeline.evaluate(evaluation, load_family("llava-mini"), lambda: load_tasks(evaluation)))
     assert len(log.tasks["eval_log_forget"]["avg_gt_loss"]) == 2
-    assert log.meta["run"]["method"] == "simnpo"
+    assert log.meta["run"]["method"] == "ascent_until"
