@@ -90,7 +90,7 @@ def test_each_change_touches_the_files_it_promises(project: tuple[Path, dict[str
     _, touched, _ = project
     promised = {title: count for title, (_, count) in sections().items()}
     assert promised == {"A method": 1, "A metric with its column": 2, "A model": 0, "A benchmark": 1}
-    track = touched["A benchmark"] - {"config/track/pets.yaml"}
+    track = touched["A benchmark"] - {"config/tracks/pets.yaml"}
     assert track == {"pets/track.py"}, "the folder, for sweeps; the file alone is the first form"
     assert {title: len(files) for title, files in touched.items()} == {**promised, "A benchmark": 2}
 
