@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_layering import FILES, imports
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 ROOMS = ("unlearn", "mm", "nlp", "cv", "sweeps", "minibench", "config", "data")
@@ -125,3 +127,27 @@ def test_the_model_and_both_forms_of_the_benchmark_ran(project: tuple[Path, dict
 def methods(board: Path) -> list[dict]:
     rows = json.loads(board.read_text(encoding="utf-8"))
     return [row for row in rows if row["role"] == "method"]
+
+
+CONTRACT = {"method", "registry", "scoring", "divergences", "vocabulary"}
+
+
+def test_rooms_import_what_the_page_has_left_of_them() -> None:
+    block = re.search(r"```text\n(atomic, .*?)```", PAGE, flags=re.S)
+    assert block is not None
+    for line in block[1].splitlines():
+        place = {room: number for number, rooms in enumerate(line.split(" < ")) for room in rooms.split(", ")}
+        wrong = [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for path in FILES for name in imports(path) if (room := room_of(name)) in place
+            if place[room] > place.get(room_of(".".join(path.relative_to(ROOT).with_suffix("").parts)), -1) >= 0
+        ]  # fmt: skip
+        assert wrong == ["unlearn/registry.py imports unlearn.methods"] * ("contract" in place), line
+
+
+def room_of(name: str) -> str:
+    """`data` of unlearn.data.views, `contract` of unlearn.method, `mm` of mm.track."""
+    first, *rest = name.split(".")
+    if first != "unlearn" or not rest:
+        return first
+    return "contract" if rest[0] in CONTRACT else rest[0]
