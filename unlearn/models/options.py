@@ -27,7 +27,7 @@ def check_options(settings: TrainSettings, start: Start) -> None:
     if settings.attn_implementation == "flash_attention_2":
         _need(gpu, "attn_implementation=flash_attention_2 needs a GPU", "take auto or sdpa")
         _need(installed("flash_attn"), "attn_implementation=flash_attention_2 needs the package flash-attn",
-              'pip install -e ".[gpu]", or take auto')  # fmt: skip
+              "install it as docs/scaling.md says, or take auto")  # fmt: skip
     if settings.liger:
         _need(gpu, "liger=true needs a GPU: its Triton kernels cannot run on a CPU", "set liger=false")
         _need(installed("liger_kernel"), "liger=true needs the package liger-kernel", 'pip install -e ".[gpu]"')

@@ -220,6 +220,17 @@ def test_presets_are_the_papers_appendices(preset: str, family: str, rank: int) 
     assert (gold.split, gold.save_dir) == ("retain90+tofu", f"models/{family}/ft_retain90+tofu")
 
 
+@pytest.mark.parametrize("preset", ["llava", "qwen2vl"])
+@pytest.mark.parametrize("script", ["finetune", "forget"])
+def test_presets_say_what_the_appendices_leave_open(preset: str, script: str) -> None:
+    """They do not inherit it from the demo's configs, which may change."""
+    demo = ["lr_scheduler=constant", "warmup_epochs=0", "max_grad_norm=0", "weight_decay=0"]
+    text = (CONFIG / "mm" / "experiment" / f"{preset}.yaml").read_text(encoding="utf-8")
+    assert all(f"\n{word.split('=')[0]}: " in text for word in demo)
+    run = settings_of(script, f"+experiment={preset}")
+    assert (run.lr_scheduler, run.warmup_epochs, run.max_grad_norm, run.weight_decay) == ("linear", 1.0, 1.0, 0.01)
+
+
 @pytest.mark.parametrize(("total", "size", "processes", "accumulation"), [
     (12, 12, 1, 1), (12, 3, 1, 4), (12, 3, 2, 2), (12, 3, 4, 1), (2, 1, 1, 2), (2, 1, 2, 1), (None, 3, 4, 5),
 ])  # fmt: skip
