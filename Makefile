@@ -1,4 +1,4 @@
-# make demo   data, models, three methods, leaderboard and picture: @DEMO_TIME@ on 2 cores
+# make demo   data, models, three methods, leaderboard and picture (README.md)
 # make test   everything that a landing must pass            make test-all   and what takes longer
 # make lint   ruff and mypy                                  make bench      speed and memory as ratios
 # make demo-nlp, make demo-cv: the text and the face track    make methods    the table of all methods (docs/results.md)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_layering import FILES, imports
+from tests.test_layering import CONTRACT, LINES, READERS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -129,25 +129,11 @@ def methods(board: Path) -> list[dict]:
     return [row for row in rows if row["role"] == "method"]
 
 
-CONTRACT = {"method", "registry", "scoring", "divergences", "vocabulary"}
-
-
-def test_rooms_import_what_the_page_has_left_of_them() -> None:
-    block = re.search(r"```text\n(atomic, .*?)```", PAGE, flags=re.S)
+def test_the_page_draws_the_order_that_is_enforced() -> None:
+    block = re.search(r"```text\n(atomic <.*?)```", PAGE, flags=re.S)
     assert block is not None
-    for line in block[1].splitlines():
-        place = {room: number for number, rooms in enumerate(line.split(" < ")) for room in rooms.split(", ")}
-        wrong = [
-            f"{path.relative_to(ROOT)} imports {name}"
-            for path in FILES for name in imports(path) if (room := room_of(name)) in place
-            if place[room] > place.get(room_of(".".join(path.relative_to(ROOT).with_suffix("").parts)), -1) >= 0
-        ]  # fmt: skip
-        assert wrong == ["unlearn/registry.py imports unlearn.methods"] * ("contract" in place), line
-
-
-def room_of(name: str) -> str:
-    """`data` of unlearn.data.views, `contract` of unlearn.method, `mm` of mm.track."""
-    first, *rest = name.split(".")
-    if first != "unlearn" or not rest:
-        return first
-    return "contract" if rest[0] in CONTRACT else rest[0]
+    core, readers, _ = (tuple(tuple(part.split(", ")) for part in line.split(" < ")) for line in block[1].splitlines())
+    contract = {*CONTRACT}
+    drawn = [tuple(room for room in rooms if room not in contract) + ("contract",) * bool({*rooms} & contract)
+             for rooms in LINES]  # fmt: skip
+    assert list(core) == drawn and readers == tuple((room,) for room in READERS)

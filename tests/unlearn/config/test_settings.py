@@ -224,9 +224,9 @@ def test_presets_are_the_papers_appendices(preset: str, family: str, rank: int) 
 @pytest.mark.parametrize("script", ["finetune", "forget"])
 def test_presets_say_what_the_appendices_leave_open(preset: str, script: str) -> None:
     """They do not inherit it from the demo's configs, which may change."""
-    demo = ["lr_scheduler=constant", "warmup_epochs=0", "max_grad_norm=0", "weight_decay=0"]
-    text = (CONFIG / "mm" / "experiment" / f"{preset}.yaml").read_text(encoding="utf-8")
-    assert all(f"\n{word.split('=')[0]}: " in text for word in demo)
+    text = (ROOT / "config" / "mm" / "experiment" / f"{preset}.yaml").read_text(encoding="utf-8")
+    for key in ("lr_scheduler", "warmup_epochs", "max_grad_norm", "weight_decay"):
+        assert f"\n{key}: " in text
     run = settings_of(script, f"+experiment={preset}")
     assert (run.lr_scheduler, run.warmup_epochs, run.max_grad_norm, run.weight_decay) == ("linear", 1.0, 1.0, 0.01)
 
