@@ -88,5 +88,7 @@ def docstring(source: str) -> str:
 
 def made_by(target: str) -> list[Command]:
     """The commands that `make target` would run."""
-    done = subprocess.run(["make", "-n", "-o", ".venv/.ready", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "-n", "-o", ".venv/.ready", target], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return list(commands_in(f"```bash\n{done.stdout}```\n", f"make {target}"))

@@ -137,3 +137,9 @@ def test_the_page_draws_the_order_that_is_enforced() -> None:
     drawn = [tuple(room for room in rooms if room not in contract) + ("contract",) * bool({*rooms} & contract)
              for rooms in LINES]  # fmt: skip
     assert list(core) == drawn and readers == tuple((room,) for room in READERS)
+
+
+def test_the_files_of_the_story_are_there() -> None:
+    story = PAGE[PAGE.index("## A run, room by room") : PAGE.index("## Who may import whom")]
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", story)
+    assert len(named) > 20 and [name for name in named if not (ROOT / name).exists()] == []
