@@ -134,7 +134,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     start.check()
     check_start(start, digests)
     run = {**describe_run(settings, start.path), "seen": seen(settings, start)}
-    if not settings.overwrite and is_finished(settings.save_dir, tasks, run):
+    if not settings.overwrite and is_finished(settings.save_dir, tasks, run, token_scores=settings.token_scores):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
     tasks = [replace(task, content=item_contents(task.items, collator.check)) for task in tasks]
@@ -157,6 +157,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         batch_size=settings.batch_size,
         max_new_tokens=settings.generation.max_new_tokens,
         overwrite=settings.overwrite,
+        token_scores=settings.token_scores,
         run=run,
         made_from=made_from,
     )

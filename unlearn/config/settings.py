@@ -153,6 +153,7 @@ class EvalSettings:
     ds_size: int | None = at_least(None, 1)
     selection: str = choice("first", "random")
     overwrite: bool = True
+    token_scores: bool = False
     batch_size: int = at_least(8, 1, 10**6)
     retain_result: str | None = None
     quantization: str | None = choice(None, "4bit", "8bit")

@@ -9,7 +9,7 @@ from typing import Any
 from unlearn.atomic import content_hash
 from unlearn.config.settings import EvalSettings
 from unlearn.contents import stamp
-from unlearn.evaluation.suite import EvalTask, items_of
+from unlearn.evaluation.suite import EvalTask, complete, items_of
 from unlearn.models.start import Start
 from unlearn.results import AGGREGATE, read_meta
 from unlearn.runs.made_from import data_stamp
@@ -36,8 +36,11 @@ def seen(settings: EvalSettings, start: Start) -> str | None:
     return content_hash(json.dumps([{key: values[key] for key in CHANGES}, facts, data]))
 
 
-def is_finished(folder: str | Path, tasks: Sequence[EvalTask], run: Mapping[str, Any]) -> bool:
-    """Whether `folder` holds every one of the tasks on these rows, and was `seen` to be of the same as `run`."""
+def is_finished(
+    folder: str | Path, tasks: Sequence[EvalTask], run: Mapping[str, Any], *, token_scores: bool = False
+) -> bool:
+    """Whether `folder` holds every one of the tasks on these rows (with `token_scores`: theirs too), and was `seen` to
+    be of the same as `run`."""
     folder = Path(folder)
     meta = read_meta(folder) if (folder / AGGREGATE).is_file() else None
     if meta is None or run["seen"] is None or meta["run"].get("seen") != run["seen"]:
@@ -45,6 +48,6 @@ def is_finished(folder: str | Path, tasks: Sequence[EvalTask], run: Mapping[str,
     return all(
         task.name in meta["tasks"]
         and meta["run"].get("items", {}).get(task.name) == items_of(task)
-        and (folder / f"{task.name}.json").is_file()
+        and complete(folder, task.name, token_scores)
         for task in tasks
     )

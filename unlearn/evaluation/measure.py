@@ -10,8 +10,9 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -21,13 +22,15 @@ from unlearn.evaluation.generation import generate_greedy, stop_token_ids
 from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_prompts
 from unlearn.metrics.rouge import rouge_recall
 from unlearn.results import RowMeta, TaskLog
+from unlearn.token_log import TokenRow
 
 THUMBNAIL_PIXELS = 128
 EXP_LIMIT = 700.0  # the largest exponent whose exp is a finite double, rounded down
 
 
 class Row(TypedDict):
-    """One measured item. `exact`, `base` and each of `wrong` are (nats of the whole answer, its tokens)."""
+    """One measured item. `exact`, `base` and each of `wrong` are (nats of the whole answer, its tokens); `by_token`:
+    the tokens of the exact answer, where they were asked for."""
 
     row_id: str
     exact: tuple[float, int]
@@ -38,12 +41,21 @@ class Row(TypedDict):
     generation_tokens: int
     meta: RowMeta
     seconds: float
+    by_token: NotRequired[TokenRow]
 
 
 def measure_batch(
-    model: Any, collator: Collator, items: Sequence[EvalItem], *, task: str, max_new_tokens: int, folder: Path
+    model: Any,
+    collator: Collator,
+    items: Sequence[EvalItem],
+    *,
+    task: str,
+    max_new_tokens: int,
+    folder: Path,
+    token_scores: bool = False,
 ) -> list[Row]:
-    """Scores every answer of `items` and generates after their prompts; pictures go as thumbnails under `folder`.
+    """Scores every answer of `items` (with `token_scores` also each token of the exact ones) and generates after their
+    prompts; pictures go as thumbnails under `folder`.
 
     Raises:
         ValueError: an item that does not fit `max_length` or has no wrong answer, or a loss that is not finite; it is
@@ -55,7 +67,7 @@ def measure_batch(
     answers = [[collator.encode_answer(text) for text in own] for own in texts]
     for item, prompt, own in zip(items, prompts, answers, strict=True):
         _check_item(task, item, len(prompt.ids), max(map(len, own)), collator.max_length)
-    scores, generated = _run_model(model, collator, prompts, answers, max_new_tokens)
+    scores, generated = _run_model(model, collator, prompts, answers, max_new_tokens, token_scores)
     stop = stop_token_ids(model, collator)
     seconds = (time.perf_counter() - began) / len(items)
     return [
@@ -65,7 +77,12 @@ def measure_batch(
 
 
 def _run_model(
-    model: Any, collator: Collator, prompts: list[Prompt], answers: list[list[list[int]]], max_new_tokens: int
+    model: Any,
+    collator: Collator,
+    prompts: list[Prompt],
+    answers: list[list[list[int]]],
+    max_new_tokens: int,
+    token_scores: bool,
 ) -> tuple[list[list[AnswerScore]], list[list[int]]]:
     """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy
     generation."""
@@ -73,7 +90,8 @@ def _run_model(
         8, 2 * len(prompts)
     )  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
     prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
-    scores = score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=rows)
+    exact = [own[:1] for own in answers] if token_scores else []
+    scores = score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=rows, by_token=exact)
     stop = stop_token_ids(model, collator)
     return scores, generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop)
 
@@ -101,7 +119,7 @@ def _row(
     sample = item.sample
     text = tokens[:-1] if tokens[-1] in stop else tokens
     exact, base, *wrong = [(score.loss, score.tokens) for score in scores]
-    return Row(
+    row = Row(
         row_id=item.row_id, exact=exact, base=base, wrong=wrong,
         prompt=collator.template.render(sample["question"], sample["image"] is not None),
         generation=collator.tokenizer.decode(text, skip_special_tokens=True).strip(),
@@ -114,6 +132,9 @@ def _row(
         ),
         seconds=seconds,
     )  # fmt: skip
+    if (tokens_of_exact := scores[0].by_token) is not None:
+        row["by_token"] = cast(TokenRow, asdict(tokens_of_exact))
+    return row
 
 
 def _same(wrong: str, item: EvalItem) -> bool:

@@ -16,22 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unlearn.data.collator import Collator, Prompt
+from unlearn.evaluation.branches import branch_layer
+from unlearn.evaluation.scores import AnswerScore, TokenScores, row_losses, token_scores
 from unlearn.models.vision import TESTED, positions
 
 logger = logging.getLogger(__name__)
 Answers = Sequence[Sequence[Sequence[int]]]  # [item][answer] -> token ids, the end token last
-
-
-@dataclass(frozen=True)
-class AnswerScore:
-    """`loss`: -log p of an answer given its prompt, in nats, summed over its `tokens` tokens (the end token is one)."""
-
-    loss: float
-    tokens: int
+Job = tuple[int, tuple[int, ...]]  # an answer to a prompt: (item, token ids)
 
 
 @dataclass(frozen=True)
@@ -55,45 +49,12 @@ class Prefix:
     def branches(self, rows: list[int]) -> Any:
         """A cache for one forward over answers to the prompts `rows` (sorted, repeats allowed)."""
         counts = Counter(rows)
-        return self._with_layers(lambda layer: _branch_layer()(layer, counts))
+        return self._with_layers(lambda layer: branch_layer()(layer, counts))
 
     def _with_layers(self, make: Callable[[Any], Any]) -> Any:
         cache = copy.copy(self.cache)
         cache.layers = [make(layer) for layer in self.cache.layers]
         return cache
-
-
-@functools.cache
-def _branch_layer() -> Any:
-    """The layer class of `Prefix.branches`; made on first use, so that importing this module does not load
-    transformers."""
-    from transformers.cache_utils import DynamicLayer
-
-    class BranchLayer(DynamicLayer):
-        """Keys and values of n prompts, seen by `counts[i]` answers each. Nothing is stored: memory is that of one
-        layer."""
-
-        def __init__(self, layer: Any, counts: dict[int, int]) -> None:
-            super().__init__()
-            self.__dict__.update(layer.__dict__)
-            self.counts = counts
-
-        def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-            return self._join(self.keys, key_states), self._join(self.values, value_states)
-
-        def _join(self, prompts: Any, answers: Tensor) -> Tensor:
-            """[n, heads, L, d] and [r, heads, T, d] -> [r, heads, L + T, d]."""
-            rows, heads, length, size = answers.shape
-            known = prompts.shape[2]
-            joined = answers.new_empty(rows, heads, known + length, size)
-            joined[:, :, known:] = answers
-            start = 0
-            for item, count in self.counts.items():
-                joined[start : start + count, :, :known] = prompts[item]
-                start += count
-            return joined
-
-    return BranchLayer
 
 
 @torch.no_grad()
@@ -115,15 +76,20 @@ def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
 
 
 @torch.no_grad()
-def score_answers(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forward: int) -> list[list[AnswerScore]]:
+def score_answers(
+    model: Any, prefix: Prefix, answers: Answers, *, rows_per_forward: int, by_token: Answers = ()
+) -> list[list[AnswerScore]]:
     """The score of every answer of every prompt, in the shape of `answers` (ragged is fine), from a forkable prefix.
 
-    Answers of equal ids after the same prompt are scored once; at most `rows_per_forward` answers go together.
+    Answers of equal ids after the same prompt are scored once; at most `rows_per_forward` answers go together. Those of
+    them that are in `by_token` too have the scores of their tokens, from the same forward.
     """
     first = torch.log_softmax(prefix.logits.float(), dim=-1)
-    jobs = _distinct(answers)
+    jobs, wanted = _distinct(answers), set(_distinct(by_token))
     heads = first[[item for item, _ in jobs], [ids[0] for _, ids in jobs]].tolist()
     losses = {job: -head for job, head in zip(jobs, heads, strict=True)}
+    single = [job for job in jobs if job in wanted and len(job[1]) == 1]
+    tokens = {job: token_scores(prefix.logits[job[0]][None], job[1]) for job in single}
     longer = sorted((job for job in jobs if len(job[1]) > 1), key=lambda job: len(job[1]))
     for start in range(0, len(longer), rows_per_forward):
         chunk = sorted(longer[start : start + rows_per_forward])
@@ -132,18 +98,29 @@ def score_answers(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forw
         ids, mask = _right_pad([answer for _, answer in chunk], rows.device)
         logits = extend(model, prefix, prefix.branches(items), rows, ids[:, :-1], mask[:, :-1])
         spans = [slice(len(answer) - 1) for _, answer in chunk]
-        for job, loss in zip(chunk, _row_losses(logits, ids[:, 1:], spans), strict=True):
+        for job, loss in zip(chunk, row_losses(logits, ids[:, 1:], spans), strict=True):
             losses[job] += loss
-    return _arrange(answers, losses)
+        for job, row, span in zip(chunk, logits, spans, strict=True):
+            if job in wanted:
+                tokens[job] = token_scores(torch.cat([prefix.logits[job[0]][None], row[span]]), job[1])
+    return _arrange(answers, losses, tokens)
 
 
 @torch.no_grad()
 def score_plain(
-    model: Any, collator: Collator, prompts: Sequence[Prompt], answers: Answers, *, rows_per_forward: int
+    model: Any,
+    collator: Collator,
+    prompts: Sequence[Prompt],
+    answers: Answers,
+    *,
+    rows_per_forward: int,
+    by_token: Answers = (),
 ) -> list[list[AnswerScore]]:
     """The same scores by one whole forward per answer: for models whose cache cannot be forked, and the truth in
     tests."""
-    losses: dict[tuple[int, tuple[int, ...]], float] = {}
+    losses: dict[Job, float] = {}
+    tokens: dict[Job, TokenScores] = {}
+    wanted = set(_distinct(by_token))
     jobs = sorted(_distinct(answers), key=lambda job: len(prompts[job[0]].ids) + len(job[1]))
     for start in range(0, len(jobs), rows_per_forward):
         chunk = jobs[start : start + rows_per_forward]
@@ -154,8 +131,25 @@ def score_plain(
         logits = model(**inputs, position_ids=places, use_cache=False, logits_to_keep=keep + 1).logits[:, :-1]
         labels = batch["labels"][:, -keep:].to(logits.device)
         spans = [slice(keep - len(ids), keep) for _, ids in chunk]
-        losses |= dict(zip(chunk, _row_losses(logits, labels, spans), strict=True))
-    return _arrange(answers, losses)
+        losses |= dict(zip(chunk, row_losses(logits, labels, spans), strict=True))
+        for job, row, span in zip(chunk, logits, spans, strict=True):
+            if job in wanted:
+                tokens[job] = token_scores(row[span], job[1])
+    return _arrange(answers, losses, tokens)
+
+
+def score_tokens(model: Any, prefix: Prefix, answers: Answers, *, rows_per_forward: int) -> list[list[TokenScores]]:
+    """The scores of every token of every answer, in the shape of `answers`, from a forkable prefix."""
+    scores = score_answers(model, prefix, answers, rows_per_forward=rows_per_forward, by_token=answers)
+    return _by_token(scores)
+
+
+def score_tokens_plain(
+    model: Any, collator: Collator, prompts: Sequence[Prompt], answers: Answers, *, rows_per_forward: int
+) -> list[list[TokenScores]]:
+    """The same where the cache cannot be forked: one whole forward per answer."""
+    scores = score_plain(model, collator, prompts, answers, rows_per_forward=rows_per_forward, by_token=answers)
+    return _by_token(scores)
 
 
 @torch.no_grad()
@@ -167,13 +161,15 @@ def score_prompts(
     answers: Answers,
     *,
     rows_per_forward: int,
+    by_token: Answers = (),
 ) -> list[list[AnswerScore]]:
     """The scores by the shared prefix where it serves, by plain forwards elsewhere. A family without a test of its own
     is scored both ways once; if the two differ, the plain form stays, said once."""
-    kind, plain = model.config.model_type, functools.partial(score_plain, model, collator, prompts, answers)
+    kind = model.config.model_type
+    plain = functools.partial(score_plain, model, collator, prompts, answers, by_token=by_token)
     if not prefix.forkable or _agrees.get(kind) is False:
         return plain(rows_per_forward=len(prompts))
-    shared = score_answers(model, prefix, answers, rows_per_forward=rows_per_forward)
+    shared = score_answers(model, prefix, answers, rows_per_forward=rows_per_forward, by_token=by_token)
     if collator.pictures is None or kind in TESTED or _agrees.get(kind):
         return shared
     whole = plain(rows_per_forward=len(prompts))
@@ -224,13 +220,18 @@ _warned: set[str] = set()
 _agrees: dict[str, bool] = {}  # by model type, of those without a test
 
 
-def _distinct(answers: Answers) -> list[tuple[int, tuple[int, ...]]]:
+def _distinct(answers: Answers) -> list[Job]:
     """(item, answer ids) without repeats, in order."""
     return list(dict.fromkeys((item, tuple(ids)) for item, own in enumerate(answers) for ids in own))
 
 
-def _arrange(answers: Answers, losses: dict[tuple[int, tuple[int, ...]], float]) -> list[list[AnswerScore]]:
-    return [[AnswerScore(losses[item, tuple(ids)], len(ids)) for ids in own] for item, own in enumerate(answers)]
+def _arrange(answers: Answers, losses: dict[Job, float], tokens: dict[Job, TokenScores]) -> list[list[AnswerScore]]:
+    jobs = [[(item, tuple(ids)) for ids in own] for item, own in enumerate(answers)]
+    return [[AnswerScore(losses[job], len(job[1]), tokens.get(job)) for job in own] for own in jobs]
+
+
+def _by_token(scores: list[list[AnswerScore]]) -> list[list[TokenScores]]:
+    return [[score.by_token for score in own if score.by_token is not None] for own in scores]
 
 
 def _right_pad(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -239,12 +240,3 @@ def _right_pad(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(answer) for answer in answers], batch_first=True)
     mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     return ids.to(device), mask.to(device)
-
-
-def _row_losses(logits: Tensor, labels: Tensor, spans: Sequence[slice]) -> list[float]:
-    """-log p summed over a span of each row; a row at a time, so that one [T, V] is upcast, not the batch."""
-    rows = zip(logits, labels, spans, strict=True)
-    sums = [
-        F.cross_entropy(row[span].float(), label[span], reduction="none").double().sum() for row, label, span in rows
-    ]
-    return torch.stack(sums).tolist()

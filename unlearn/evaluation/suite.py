@@ -1,15 +1,16 @@
 """The evaluation of one model on several tasks, on any number of processes, resumable, to a folder of logs.
 
-    <save_dir>/<task>.json, eval_log_aggregated.json, eval_meta.json, thumbnails/
+    <save_dir>/<task>.json, <task>.tokens.json where asked for, eval_log_aggregated.json, eval_meta.json, thumbnails/
 
 Batches are made of rows of like length over the whole task and then dealt to the processes, so a log does not depend on
 how many there were. Each finished batch is appended to a partial file; the same command continues after the last one.
 """
 
+import functools
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from unlearn.results import (
 from unlearn.runs.cleaning import remove_thumbnails
 from unlearn.runs.locks import hold
 from unlearn.runs.made_from import changed
+from unlearn.token_log import ENDING, tokens_path, write_tokens
 
 __all__ = ["EvalItem", "EvalTask", "evaluate_suite", "process_state", "weights_fingerprint"]
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ def evaluate_suite(
     batch_size: int,
     max_new_tokens: int,
     overwrite: bool = True,
+    token_scores: bool = False,
     run: Mapping[str, Any] | None = None,
     made_from: Mapping[str, str] | None = None,
 ) -> Path:
@@ -83,6 +86,7 @@ def evaluate_suite(
     long as the same weights made them. An interrupted evaluation of the same weights continues where it stopped.
 
     Args:
+        token_scores: also score each token of the exact answers (token_log.py); a task without them is not finished.
         run: what identifies the model (results.EvalMeta); the fingerprint of the weights is added.
         made_from: digests of the model's files and of its processor with the chat template (runs/made_from.py).
     Raises:
@@ -101,7 +105,7 @@ def evaluate_suite(
         facts["made_from"] = _made_from(folder, tasks, made_from or {})
         facts["items"] = _known_items(folder) | {task.name: items_of(task) for task in tasks}
         meta["tasks"] = _earlier_tasks(folder, facts, tasks, overwrite)
-        kept = [] if overwrite else list(meta["tasks"])
+        kept = [] if overwrite else [name for name in meta["tasks"] if complete(folder, name, token_scores)]
     kept = from_main(kept)
     was_training = model.training
     model.eval()
@@ -109,10 +113,14 @@ def evaluate_suite(
         if task.name in kept:
             logger.info("%s: kept (overwrite=false)", task.name)
             continue
-        key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values())
-        rows, task_meta = _evaluate_task(model, collator, task, folder, batch_size, max_new_tokens, key)
+        key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values(), *[ENDING] * token_scores)
+        measure = functools.partial(
+            measure_batch, model, collator,
+            task=task.name, max_new_tokens=max_new_tokens, folder=folder, token_scores=token_scores,
+        )  # fmt: skip
+        rows, task_meta = _evaluate_task(measure, task, folder, batch_size, key)
         if state.is_main_process:
-            write_task(folder, task.name, task_log(task.name, rows))
+            _write(folder, task.name, rows, token_scores)
             meta["tasks"][task.name] = task_meta
             write_meta(folder, meta)
     model.train(was_training)
@@ -122,6 +130,20 @@ def evaluate_suite(
     if lock is not None:
         lock.release()
     return folder / AGGREGATE
+
+
+def complete(folder: Path, task_name: str, token_scores: bool) -> bool:
+    """Whether the files of a finished task are there, those of its tokens among them where they are wanted."""
+    return (folder / f"{task_name}.json").is_file() and (not token_scores or tokens_path(folder, task_name).is_file())
+
+
+def _write(folder: Path, task_name: str, rows: Sequence[Row], token_scores: bool) -> None:
+    """The files of a task; scores of tokens that an earlier evaluation left do not stay beside another log."""
+    if token_scores:
+        write_tokens(folder, task_name, {row["row_id"]: row["by_token"] for row in rows})
+    else:
+        tokens_path(folder, task_name).unlink(missing_ok=True)
+    write_task(folder, task_name, task_log(task_name, rows))
 
 
 def _close(folder: Path, meta: EvalMeta) -> None:
@@ -134,7 +156,7 @@ def _close(folder: Path, meta: EvalMeta) -> None:
 
 
 def _evaluate_task(
-    model: Any, collator: Collator, task: EvalTask, folder: Path, batch_size: int, max_new_tokens: int, model_key: str
+    measure: Callable[[Sequence[EvalItem]], list[Row]], task: EvalTask, folder: Path, batch_size: int, model_key: str
 ) -> tuple[list[Row], TaskMeta]:
     """All rows of a task in the order of its items (on every process), and what they cost."""
     from accelerate.utils import gather_object
@@ -155,9 +177,7 @@ def _evaluate_task(
     total = len(lengths) - len(done)
     with partial.writer(state.process_index) as write, _progress(task.name, total, state.is_main_process) as bar:
         for batch in batches[state.process_index :: state.num_processes]:
-            items = [task.items[place] for place in batch]
-            rows = measure_batch(model, collator, items, task=task.name, max_new_tokens=max_new_tokens, folder=folder)
-            measured = dict(zip(batch, rows, strict=True))
+            measured = dict(zip(batch, measure([task.items[place] for place in batch]), strict=True))
             write(measured)
             own |= measured
             bar.update(min(len(batch) * state.num_processes, total - bar.n))
@@ -212,7 +232,7 @@ def _earlier_tasks(
         raise ValueError(
             f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir."
         )
-    for name in [*(f"{task}.json" for task in known), AGGREGATE, META]:
+    for name in [*(f"{task}{ending}.json" for task in known for ending in ("", ENDING)), AGGREGATE, META]:
         (folder / name).unlink(missing_ok=True)
     return {}
 
@@ -265,6 +285,8 @@ def _check_tasks(tasks: Sequence[EvalTask]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"Two tasks are called {name!r}: their logs would be one file. Rename one (eval_task).")
+        if name.endswith(ENDING):
+            raise ValueError(f"{name}: no task may end in {ENDING}, which other files end in. Rename it (eval_task).")
     for task in tasks:
         if len(task.items) == 0:
             raise ValueError(f"{task.name} has no rows; check its split and ds_size.")

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from unlearn.results import read_meta
+from unlearn.token_log import tokens_path
 
 THUMBNAILS = "thumbnails"
 
@@ -15,6 +16,7 @@ def remove_results(folder: Path) -> None:
     with contextlib.suppress(ValueError):  # a meta file that is damaged names no task, and goes too
         for task in (read_meta(folder) or {"tasks": {}})["tasks"]:
             (folder / f"{task}.json").unlink(missing_ok=True)
+            tokens_path(folder, task).unlink(missing_ok=True)
     for file in [*folder.glob("eval_*.json"), *folder.glob("leaderboard_row.json"), *folder.glob(".partial/*.jsonl")]:
         file.unlink()
     remove_thumbnails(folder)

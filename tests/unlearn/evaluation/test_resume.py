@@ -13,6 +13,8 @@ import unlearn.evaluation.suite as evaluation
 from tests.eval_suite import run, same_log, tasks
 from tests.models import tiny_llava
 from unlearn.results import AGGREGATE, META
+from unlearn.runs.cleaning import remove_results
+from unlearn.token_log import tokens_path
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,6 +24,17 @@ def reference(tmp_path_factory):
     """One evaluation, and its folder."""
     folder = tmp_path_factory.mktemp("reference")
     return run(folder), folder
+
+
+@pytest.fixture(scope="module")
+def with_tokens(tmp_path_factory):
+    """The same with the scores of tokens."""
+    folder = tmp_path_factory.mktemp("with_tokens")
+    return run(folder, token_scores=True), folder
+
+
+def tokens_of(folder):
+    return json.loads(tokens_path(folder, "eval_log_forget").read_text())
 
 
 def interrupted(monkeypatch, folder, batches, **options):
@@ -51,6 +64,36 @@ def test_an_interrupted_run_continues_after_its_last_batch(reference, tmp_path, 
     assert not (tmp_path / ".partial").exists()
     run(tmp_path, suite=suite, overwrite=overwrite)
     assert len(suite[0].items.made) == (7 if overwrite else 0)  # a finished run starts afresh, or is kept
+
+
+def test_scores_of_tokens_are_part_of_the_rows_in_part(reference, with_tokens, tmp_path, monkeypatch):
+    assert with_tokens[0] == reference[0], "the log is the same to the bit"
+    interrupted(monkeypatch, tmp_path, 2, token_scores=True)
+    suite = tasks()
+    run(tmp_path, suite=suite, token_scores=True)
+    assert len(suite[0].items.made) == 1, "continued"
+    same_log(tokens_of(tmp_path), tokens_of(with_tokens[1]))
+    interrupted(monkeypatch, tmp_path / "without", 2)
+    suite = tasks()
+    run(tmp_path / "without", suite=suite, token_scores=True)
+    assert len(suite[0].items.made) == 7, "rows in part that lack them are measured again"
+    same_log(tokens_of(tmp_path / "without"), tokens_of(with_tokens[1]))
+
+
+def test_a_task_is_finished_with_the_scores_of_its_tokens(reference, tmp_path):
+    run(tmp_path)
+    for asked, made, there in ((True, 7, True), (True, 0, True), (False, 0, True)):
+        suite = tasks()
+        same_log(run(tmp_path, suite=suite, overwrite=False, token_scores=asked), reference[0])
+        assert len(suite[0].items.made) == made and tokens_path(tmp_path, "eval_log_forget").is_file() is there
+    run(tmp_path)
+    assert not list(tmp_path.glob("*.tokens.json")), "none stays beside a log that was written anew without"
+    run(tmp_path, token_scores=True)
+    run(tmp_path, model=tiny_llava(1)[0], suite=tasks(names=("eval_log",)))
+    assert not list(tmp_path.glob("*.tokens.json")), "nor of another model"
+    run(tmp_path, suite=tasks(names=("own",)), token_scores=True)
+    remove_results(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_a_line_cut_by_the_kill_is_measured_again(reference, tmp_path, monkeypatch):
@@ -113,11 +156,11 @@ from accelerate import PartialState
 from tests.eval_suite import run
 state = PartialState(cpu=True)
 assert state.num_processes == 2 and "CPU" in str(state.distributed_type), state
-run(sys.argv[1])
+run(sys.argv[1], token_scores=True)
 """
 
 
-def test_two_processes_write_the_log_of_one(reference, tmp_path):
+def test_two_processes_write_the_log_of_one(with_tokens, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
@@ -125,8 +168,9 @@ def test_two_processes_write_the_log_of_one(reference, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
-    same_log(json.loads((tmp_path / "log" / AGGREGATE).read_text()), reference[0])
-    meta, alone = (json.loads((folder / META).read_text()) for folder in (tmp_path / "log", reference[1]))
+    same_log(json.loads((tmp_path / "log" / AGGREGATE).read_text()), with_tokens[0])
+    same_log(tokens_of(tmp_path / "log"), tokens_of(with_tokens[1]))
+    meta, alone = (json.loads((folder / META).read_text()) for folder in (tmp_path / "log", with_tokens[1]))
     assert meta["tasks"]["eval_log_forget"]["rows"] == alone["tasks"]["eval_log_forget"]["rows"]
 
 
