@@ -4,6 +4,10 @@
         save_file=leaderboard.json
 
 ckpt_result may be a list or a glob, quoted: 'ckpt_result=models/**/eval_log_aggregated.json'. No model is needed.
+
+    python aggregate_eval_stat.py 'compare=[A,B]' save_file=leaderboard.json
+
+compares two models, by their logs or the names of their rows, and leaves the leaderboard as it is.
 """
 
 from pathlib import Path
@@ -18,14 +22,19 @@ from unlearn.config.commandline import run_script
 @hydra.main(version_base=None, config_path="config", config_name="aggregate_eval_stat")
 def main(config: DictConfig) -> None:
     from cv.page import FACES
-    from unlearn.aggregate import AggregateSettings, update_leaderboard
+    from unlearn.aggregate import AggregateSettings, compare_models, update_leaderboard
     from unlearn.config.build import build_settings
+    from unlearn.leaderboard.comparison import comparison_table
     from unlearn.leaderboard.table import text_table
 
     values: Any = OmegaConf.to_container(config, resolve=True)
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called
         values["refusals"] = str(Path(__file__).parent / values["refusals"])
     settings = build_settings(AggregateSettings, values)
+    if settings.compare is not None:
+        found, path = compare_models(settings)
+        print(f"{comparison_table(found)}\n\ncomparison: {path}")
+        return
     rows = update_leaderboard(settings, sections=[FACES])
     print(text_table(rows, sections=[FACES]))
     print(f"\n{len(rows)} rows in {settings.save_file}")

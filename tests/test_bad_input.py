@@ -285,6 +285,17 @@ FILES = [
     ("nlp/finetune", "split=half", "Row half/1 lacks a question or an answer"),
     ("nlp/forget", "retain_split=leaky", "1 rows of forget10 are also in leaky"),
     ("aggregate_eval_stat", "retain_result=@/nothing.json", "nothing.json"),
+    ("aggregate_eval_stat", f"compare=[@/gold{LOG}]", "takes two different models: [A,B]"),
+    ("aggregate_eval_stat", f"compare=@/gold{LOG}", "takes two different models: [A,B]"),
+    ("aggregate_eval_stat", f"compare=[@/gold{LOG},npoo]", "'npoo' is no file, and no row of ", "no row"),
+    ("aggregate_eval_stat", f"compare=[@/gold{LOG},@/log_rows{LOG}]", "task eval_log_forget: the logs", "same split"),
+    ("aggregate_eval_stat", f"compare=[@/gold{LOG},@/log_cut{LOG}]", "log_cut/eval_log_aggregated.json"),
+    ("aggregate_eval_stat", f"compare=[@/gold{LOG},@/log{LOG}] margin=0", "margin=0.0 is too small"),
+    (
+        "aggregate_eval_stat",
+        f"compare=[@/gold{LOG},@/log{LOG}] base_result=@/log_rows{LOG}",
+        "task eval_log_forget: the logs",
+    ),
     ("aggregate_eval_stat", "ckpt_result=@/no*/log.json", "names no file", "glob"),
     ("aggregate_eval_stat", "ckpt_result=@/log_cut/eval_log_aggregated.json", "log_cut/eval_log_aggregated.json"),
     (

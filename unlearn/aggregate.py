@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn.atomic import write_text
-from unlearn.leaderboard.file import board_lock, merge_rows
+from unlearn.atomic import finite, write_json, write_text
+from unlearn.config.build import at_least
+from unlearn.leaderboard.comparison import MARGIN, compare_logs
+from unlearn.leaderboard.file import board_lock, merge_rows, read_rows, role_of
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.section import Section
 from unlearn.leaderboard.table import latex_table, markdown_table
@@ -35,6 +37,8 @@ class AggregateSettings:
     report: bool | str = True  # the page to explore, one self-contained HTML file
     markdown: bool | str = False
     latex: bool | str = False
+    compare: str | list[str] | None = None  # two logs, or names of rows of save_file: compare these and do nothing else
+    margin: float = at_least(MARGIN, 1e-6, 1)  # within which two models are called equal
 
 
 def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] = ()) -> list[dict[str, Any]]:
@@ -72,6 +76,43 @@ def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] 
         if latex := outputs.get("latex"):
             write_text(latex, latex_table(rows, sections))
     return rows
+
+
+def compare_models(settings: AggregateSettings) -> tuple[dict[str, Any], Path]:
+    """The two models of `compare` (leaderboard/comparison.py) and the file beside `save_file` that says so.
+
+    With `base_result`, gold's log (`retain_result`) is read too, for the leakage. ValueError: not two models, an
+    unknown or ambiguous name, or logs that cannot be compared.
+    """
+    named = [settings.compare] if isinstance(settings.compare, str) else list(settings.compare or [])
+    board = Path(settings.save_file)
+    paths = [_log_path(name, board) for name in named]
+    if len({path.resolve() for path in paths}) != 2 or len(paths) != 2:
+        raise ValueError(f"compare={named} takes two different models: [A,B], logs or names of rows of {board}.")
+    a, b = map(read_log, paths)
+    base = read_log(settings.base_result) if settings.base_result else None
+    gold = read_log(settings.retain_result) if base else None
+    found = compare_logs(a, b, gold=gold, base=base, margin=settings.margin, relative_to=str(board.parent))
+    path = board.with_suffix(".comparison.json")
+    write_json(path, finite(found))
+    return found, path
+
+
+def _log_path(name: str, board: Path) -> Path:
+    """The log of a path, or of the row of a leaderboard that is called so (its method, or gold, base)."""
+    if Path(name).is_file():
+        return Path(name)
+    rows = read_rows(board)
+    found = [row for row in rows if row["method"] == name] or [row for row in rows if role_of(row) == name]
+    logs = [board.parent / log for row in found if (log := (row.get("logs") or {}).get("model"))]
+    if len(logs) == 1:
+        return logs[0]
+    known = ", ".join(dict.fromkeys(str(row["method"]) for row in rows)) or "no row"
+    if logs:
+        raise ValueError(f"compare: {len(logs)} rows of {board} are called {name!r}; give the path of one of their "
+                         f"logs: {', '.join(map(str, logs))}.")  # fmt: skip
+    raise ValueError(f"compare: {name!r} is no file, and no row of {board} with a log ({known}). Give the path of an "
+                     "eval_log_aggregated.json, or the name of a row.")  # fmt: skip
 
 
 def find_logs(patterns: str | Sequence[str]) -> list[Path]:

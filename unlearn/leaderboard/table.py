@@ -16,13 +16,15 @@ __all__ = ["Entry", "entries", "latex_table", "markdown_table", "text_table", "t
 
 def text_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:
     """Aligned plain text, one table per track and gold log and those of the sections, with notes on how to read it."""
-    blocks = []
-    for header, body, _, notes in _grids(rows, sections):
-        cells = [[one_line(cell) for cell in row] for row in (header, *body)]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-        blocks.append("\n".join([text[0], "-" * len(text[0]), *text[1:], "", *map(one_line, notes)]))
-    return "\n\n".join(blocks)
+    return "\n\n".join(plain_text(header, body, notes) for header, body, _, notes in _grids(rows, sections))
+
+
+def plain_text(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """One table in aligned columns, its notes under it."""
+    cells = [[one_line(cell) for cell in row] for row in (header, *body)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:], "", *map(one_line, notes)])
 
 
 def markdown_table(rows: Iterable[Mapping[str, Any]], sections: Sequence[Section] = ()) -> str:

@@ -1,11 +1,13 @@
 """Tests between two models on the same rows. The unit is the person: rows of one person stand and fall together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from unlearn.metrics.intervals import Names, interval, means_without, unit_numbers
 
 Floats = NDArray[np.float64]
 EXACT = 20  # people up to which all sign patterns are counted
@@ -24,6 +26,29 @@ def person_differences(a: ArrayLike, b: ArrayLike, people: Sequence[str]) -> Flo
     return totals
 
 
+def paired_interval(
+    a: ArrayLike,
+    b: ArrayLike,
+    people: Names,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[float, float | None, float | None]:
+    """(difference, low, high): the mean over rows of a - b [N] and its interval over people, the same person left out
+    of both models (metrics/intervals.py). No ends below four people.
+
+    Args:
+        people: [N] whose each row is.
+        bounds: what the difference can be at least and at most: (-1, 1) for numbers that lie in [0, 1].
+    """
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if len(difference) != len(people):
+        raise ValueError(f"{len(difference)} rows of {len(people)} people: both models need the same rows")
+    mean = float(difference.mean())
+    ends = interval(mean, [means_without(difference, unit_numbers(people))], bounds=bounds, level=level)
+    return (mean, None, None) if ends is None else (mean, ends[0], ends[1])
+
+
 def sign_flip_p(a: ArrayLike, b: ArrayLike, people: Sequence[str], *, seed: int = 0) -> float:
     """p of "no difference": the share of sign patterns over people whose total is as far from 0 as the one seen.
 
@@ -39,6 +64,47 @@ def sign_flip_p(a: ArrayLike, b: ArrayLike, people: Sequence[str], *, seed: int 
         return float(np.mean(np.abs(sums) >= seen))
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(DRAWS, len(totals)))
     return (1 + int(np.sum(np.abs(signs @ totals) >= seen))) / (1 + DRAWS)
+
+
+def swap_p(
+    parts: Sequence[tuple[ArrayLike, ArrayLike, Sequence[Hashable]]],
+    combine: Callable[[Floats], Floats],
+    *,
+    seed: int = 0,
+) -> float:
+    """The p of `sign_flip_p` for a number made of several means: a person's rows, in all parts, change models.
+
+    For one mean this is the flip of the person's sign. Equal names are one person; both models keep all their rows.
+
+    Args:
+        parts: (a [N], b [N], people [N]) of each mean.
+        combine: means [parts, D] -> numbers [D], such as their harmonic mean.
+    """
+    names = {person: place for place, person in enumerate(dict.fromkeys(one for part in parts for one in part[2]))}
+    ours, theirs = np.zeros((2, len(parts), len(names)))
+    for place, (a, b, people) in enumerate(parts):
+        columns = [names[person] for person in people]
+        np.add.at(ours[place], columns, np.asarray(a, dtype=np.float64) / len(columns))
+        np.add.at(theirs[place], columns, np.asarray(b, dtype=np.float64) / len(columns))
+    both = (ours + theirs).sum(1, keepdims=True)
+
+    def distance(means: Floats) -> Floats:  # between a model with these means [parts, D] and the other one
+        return np.abs(combine(means) - combine(both - means))
+
+    seen = distance(ours.sum(1, keepdims=True))[0] - 1e-12
+    if len(names) <= EXACT:
+        means = np.zeros((len(parts), 1))
+        for own, other in zip(ours.T, theirs.T, strict=True):
+            means = np.concatenate([means + own[:, None], means + other[:, None]], axis=1)
+        return float(np.mean(distance(means) >= seen))
+    swapped = np.random.default_rng(seed).integers(0, 2, size=(len(names), DRAWS))
+    count = np.sum(distance(ours @ (1 - swapped) + theirs @ swapped) >= seen)
+    return (1 + int(count)) / (1 + DRAWS)
+
+
+def smallest_p(people: int) -> float:
+    """The smallest p that this many people can give, however far apart the models are."""
+    return 2.0 ** (1 - people) if people <= EXACT else 1 / (1 + DRAWS)
 
 
 def holm(p: ArrayLike) -> Floats:
