@@ -93,9 +93,7 @@ def evaluate_suite(
         ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and
             whatever measure_batch refuses.
     """
-    _check_tasks(tasks)
-    if batch_size < 1 or max_new_tokens < 1:
-        raise ValueError(f"batch_size={batch_size} and max_new_tokens={max_new_tokens} must be at least 1.")
+    _check_request(tasks, batch_size, max_new_tokens)
     state, folder = process_state(), Path(save_dir)
     lock = hold(folder) if state.is_main_process else None
     facts = {**(run or {}), "weights": weights_fingerprint(model), "max_new_tokens": max_new_tokens}
@@ -109,15 +107,13 @@ def evaluate_suite(
     kept = from_main(kept)
     was_training = model.training
     model.eval()
+    how = {"max_new_tokens": max_new_tokens, "folder": folder, "token_scores": token_scores}
+    measure = functools.partial(measure_batch, model, collator, **how)
     for task in tasks:
         if task.name in kept:
             logger.info("%s: kept (overwrite=false)", task.name)
             continue
         key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values(), *[ENDING] * token_scores)
-        measure = functools.partial(
-            measure_batch, model, collator,
-            task=task.name, max_new_tokens=max_new_tokens, folder=folder, token_scores=token_scores,
-        )  # fmt: skip
         rows, task_meta = _evaluate_task(measure, task, folder, batch_size, key)
         if state.is_main_process:
             _write(folder, task.name, rows, token_scores)
@@ -156,7 +152,7 @@ def _close(folder: Path, meta: EvalMeta) -> None:
 
 
 def _evaluate_task(
-    measure: Callable[[Sequence[EvalItem]], list[Row]], task: EvalTask, folder: Path, batch_size: int, model_key: str
+    measure: Callable[..., list[Row]], task: EvalTask, folder: Path, batch_size: int, model_key: str
 ) -> tuple[list[Row], TaskMeta]:
     """All rows of a task in the order of its items (on every process), and what they cost."""
     from accelerate.utils import gather_object
@@ -177,7 +173,7 @@ def _evaluate_task(
     total = len(lengths) - len(done)
     with partial.writer(state.process_index) as write, _progress(task.name, total, state.is_main_process) as bar:
         for batch in batches[state.process_index :: state.num_processes]:
-            measured = dict(zip(batch, measure([task.items[place] for place in batch]), strict=True))
+            measured = dict(zip(batch, measure([task.items[place] for place in batch], task=task.name), strict=True))
             write(measured)
             own |= measured
             bar.update(min(len(batch) * state.num_processes, total - bar.n))
@@ -278,7 +274,9 @@ def _known_items(folder: Path) -> dict[str, str]:
     return dict(old["run"].get("items", {})) if old else {}
 
 
-def _check_tasks(tasks: Sequence[EvalTask]) -> None:
+def _check_request(tasks: Sequence[EvalTask], batch_size: int, max_new_tokens: int) -> None:
+    if batch_size < 1 or max_new_tokens < 1:
+        raise ValueError(f"batch_size={batch_size} and max_new_tokens={max_new_tokens} must be at least 1.")
     names = [task.name for task in tasks]
     if not names:
         raise ValueError("There is no task to evaluate; check tasks and eval_task_ids.")
