@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.atomic import finite, write_json, write_text
-from unlearn.config.build import at_least
 from unlearn.leaderboard.comparison import MARGIN, compare_logs
 from unlearn.leaderboard.file import board_lock, merge_rows, read_rows, role_of
 from unlearn.leaderboard.row import leaderboard_row
@@ -38,7 +37,7 @@ class AggregateSettings:
     markdown: bool | str = False
     latex: bool | str = False
     compare: str | list[str] | None = None  # two logs, or names of rows of save_file: compare these and do nothing else
-    margin: float = at_least(MARGIN, 1e-6, 1)  # within which two models are called equal
+    margin: float = MARGIN  # within which two models are called equal
 
 
 def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] = ()) -> list[dict[str, Any]]:
@@ -84,6 +83,8 @@ def compare_models(settings: AggregateSettings) -> tuple[dict[str, Any], Path]:
     With `base_result`, gold's log (`retain_result`) is read too, for the leakage. ValueError: not two models, an
     unknown or ambiguous name, or logs that cannot be compared.
     """
+    if not 0 < settings.margin <= 1:
+        raise ValueError(f"margin={settings.margin:g} must lie above 0 and be at most 1.")
     named = [settings.compare] if isinstance(settings.compare, str) else list(settings.compare or [])
     board = Path(settings.save_file)
     paths = [_log_path(name, board) for name in named]

@@ -107,7 +107,7 @@ def evaluate_suite(
     kept = from_main(kept)
     was_training = model.training
     model.eval()
-    how = {"max_new_tokens": max_new_tokens, "folder": folder, "token_scores": token_scores}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "folder": folder, "token_scores": token_scores}
     measure = functools.partial(measure_batch, model, collator, **how)
     for task in tasks:
         if task.name in kept:

@@ -11,6 +11,7 @@ import numpy as np
 from unlearn.atomic import content_hash
 from unlearn.leaderboard.comparable import check_comparable, check_same_start
 from unlearn.leaderboard.identity import identity, relative
+from unlearn.leaderboard.memorisation import memorisation
 from unlearn.leaderboard.scores import (
     Scores,
     Units,
@@ -94,6 +95,7 @@ def leaderboard_row(
         row["base"] = _anchor(base, base_scores, gold_scores, units, track, relative_to)
     row["gold"] = _anchor(gold, gold_scores, gold_scores, units, track, relative_to)
     row |= _numbers_beside(log, track)
+    row["memorisation"] = memorisation(log, gold, base, track, units)
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
     row["logs"] = {
         name: relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one

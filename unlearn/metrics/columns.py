@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearn.metrics.aggregates import METRICS, Track
-from unlearn.metrics.generation import are_refusals, word_counts
+from unlearn.metrics.generation import are_degenerate, are_refusals, word_counts
 from unlearn.metrics.probability import answer_probability, choice_probability
 from unlearn.metrics.rouge import rouge_l_f1, rouge_recall
 from unlearn.metrics.truth_ratio import knowledge, truth_ratio
@@ -121,6 +121,9 @@ COLUMNS = (
            meaning="tokens of a generation"),
     Column("Refusal rate", lambda answers: are_refusals(answers.generated, answers.refusals or ()), needs="refusals",
            meaning="share of generations that begin with a line of the refusal bank"),
+    Column("Degenerate rate", lambda answers: are_degenerate(answers.generated),
+           meaning="share of generations that are empty, or have 8 words or more of whose neighbouring pairs fewer "
+           "than half are distinct"),
 )  # fmt: skip
 
 
