@@ -217,3 +217,27 @@ def test_results_in_the_published_layout_are_named_by_the_models_folder(folder):
     )  # fmt: skip
     assert [row["method"] for row in rows] == ["retain90", "grad_ascent_1e-05_forget10_5"]
     assert "it was not compared with how gold was asked: generation limit" in Printed.text
+
+
+def test_other_weights_data_or_prompts_are_another_row(folder):
+    """`contents`; a row of before it said what it was made from is replaced, once."""
+    made_from = {"model": "w1", "processor": "p1", "data": {"eval_log_forget": "d1"}}
+
+    def npo(**changes):
+        log = make_log(seed=6, forget=KNOWN["npo"])
+        noted = {} if changes.get("unknown") else {"made_from": {**made_from, **changes}}
+        meta = make_meta(log, method="npo", model="npo", settings_hash="npo", **noted)
+        save_log(folder / "npo", log, meta)
+        return [row["contents"] for row in aggregate() if row["method"] == "npo"]
+
+    assert npo(unknown=True) == [None]
+    (first,) = npo()
+    assert re.fullmatch("[0-9a-f]{8}:[0-9a-f]{8}", first) and npo() == [first]
+    first, weights = npo(model="w2")
+    assert first.split(":")[1] == weights.split(":")[1] and first.split(":")[0] != weights.split(":")[0]
+    _, _, data = npo(data={"eval_log_forget": "d2"})
+    *_, prompts = npo(processor="p2")
+    assert data.split(":")[0] == first.split(":")[0] == prompts.split(":")[0]
+    assert len({first, weights, data, prompts}) == 4 == len(npo(unknown=False))
+    assert all(f"npo [{one}]" in Printed.text for one in (first, weights, data, prompts)), "the table tells them apart"
+    assert "another evaluation than the row's" in Path("board.html").read_text(), "answers are those of the row"
