@@ -10,7 +10,7 @@ from typing import Any
 
 from unlearn import ROOT
 from unlearn.atomic import content_hash
-from unlearn.contents import folder_stamp
+from unlearn.contents import folder_stamp, stamp
 from unlearn.models.hub import commit_of
 
 MadeFrom = dict[str, dict[str, str]]
@@ -19,6 +19,10 @@ WORDS = {
     "processor": "the processor or chat template", "reference": "the weights of the reference model",
     "model": "the weights of the model",
 }  # fmt: skip
+
+
+class Changed(ValueError):
+    """What a folder holds was made from something else under the same settings; `overwrite` replaces it."""
 
 
 def changed(before: Mapping[str, Any], now: MadeFrom) -> list[str]:
@@ -47,6 +51,18 @@ def stamps(settings: Any) -> dict[str, str | None]:
     """The stamp of each dataset that the settings name, by key (data_path, forget_data_path, ...)."""
     paths = {key: value for key, value in vars(settings).items() if key.endswith("data_path")}
     return {key: data_stamp(path, settings.data_revision) for key, path in paths.items()}
+
+
+def untouched(record: Mapping[str, Any]) -> bool:
+    """Whether all that a run has noted of its data, its start model and its pictures looks as it did then, by sizes and
+    times. False for a run that noted nothing: it must be looked at."""
+    seen, settings = record.get("seen") or {}, record.get("settings") or {}
+    data = {key: data_stamp(settings[key], settings.get("data_revision")) for key in seen.get("data", {})}
+    if None in data.values() or data != seen.get("data"):
+        return False
+    return all(
+        Path(file).is_file() and stamp(Path(file)) == list(entry[:3]) for file, entry in seen.get("files", {}).items()
+    )
 
 
 def local_folders(settings: Any) -> list[str]:

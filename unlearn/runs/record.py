@@ -20,7 +20,7 @@ from unlearn.runs.checkpoints import remove_checkpoints
 from unlearn.runs.cleaning import remove_results
 from unlearn.runs.identity import difference, settings_hash, start_hash, step_batch
 from unlearn.runs.locks import FolderLock, check_writable, hold
-from unlearn.runs.made_from import MadeFrom, changed
+from unlearn.runs.made_from import Changed, MadeFrom, changed
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
@@ -57,7 +57,7 @@ class Run:
         A run of before such notes is taken at its word, once: what it is made from now is noted.
 
         Raises:
-            ValueError: other data, another start model, processor or word list than the run was made from.
+            Changed (a ValueError): other data, another start model, processor or word list than it was made from.
         """
         if not self.fresh:
             self._compare(made_from)
@@ -76,7 +76,7 @@ class Run:
                 "they were, and noted now.", self.folder,
             )  # fmt: skip
         elif other := changed(before, made_from):
-            raise ValueError(
+            raise Changed(
                 f"{self.folder} holds {'a finished' if self.finished else 'an unfinished'} run of the same settings "
                 f"that was made from something else: {', '.join(other)} changed since. Set overwrite_dir=true to "
                 "replace it, or choose another save_dir."
