@@ -209,9 +209,7 @@ def _earlier_tasks(
         why = f"made with something else: {', '.join(other_model)} changed since" if same else (
             f"of another model or of other generation settings, or of a program that wrote no {META}"
         )  # fmt: skip
-        raise Changed(
-            f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir."
-        )
+        raise Changed(f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir.")
     for name in [*(f"{task}.json" for task in known), AGGREGATE, META]:
         (folder / name).unlink(missing_ok=True)
     return {}
