@@ -194,6 +194,15 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     written = sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("."))
     assert written == ["board.html", "board.json", "study"]
     assert "Retain accuracy" in done.stdout and "neggrad" in done.stdout
+    noted = {name: record(tmp_path / "study" / name)["made_from"] for name in ("splits", "pretrained", "neggrad")}
+    assert {name: {group: set(parts) for group, parts in one.items()} for name, one in noted.items()} == {
+        "splits": {"data": {"photos"}}, "pretrained": {"data": {"photos"}},
+        "neggrad": {"data": {"photos", "splits"}, "start": {"weights"}},
+    }  # fmt: skip
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
 
 
 def test_what_cannot_be_attacked_or_does_not_exist_is_said_before_anything_trains(tmp_path):
