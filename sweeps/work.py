@@ -172,13 +172,12 @@ def _is_evaluated(evaluation: Any) -> bool:
         meta = read_meta(folder)
         if meta is None:  # of a track that notes nothing
             return True
-        from unlearn.evaluation.finished import seen
+        from unlearn.evaluation.finished import looks_the_same, seen
         from unlearn.models.start import Start
 
-        now = seen(evaluation, Start.of(evaluation.model_path))
+        return looks_the_same(meta, seen(evaluation, Start.of(evaluation.model_path)))
     except ValueError:  # a damaged meta file, a model that is gone: the evaluation itself says what is wrong
         return False
-    return now is not None and meta["run"].get("seen") == now
 
 
 def _other_run(work: Work) -> bool:

@@ -144,6 +144,40 @@ def test_an_evaluation_is_of_its_rows_processor_and_weights(here: Path, monkeypa
     assert not now & faces and left == now | {"thumbnails/me.jpg"}, "faces of results that are gone go with them"
 
 
+def test_pictures_outside_the_folder_of_the_data_count_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of rows that name picture files elsewhere: sizes and times, and the content where these differ."""
+    (here / "own").mkdir()
+    (here / "faces/one").mkdir(parents=True)
+    rows = photos(0, 2)
+    for number, row in enumerate(rows):
+        (here / f"faces/one/{number}.png").write_bytes(row["image"]["bytes"])
+        row["image"] = f"../faces/one/{number}.png" if number else str(here / "faces/one/0.png")
+    (here / "own/forget10_perturbed.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = {"forget_data_path": "own", "forget_split": "forget10_perturbed", "retain_split": "retain90+tofu"}
+
+    def same_again() -> bool:
+        capsys.readouterr()
+        forget(**words)
+        evaluate(data_path="own", overwrite="false")
+        said = capsys.readouterr().out
+        return said.count("done (same settings)") == 2
+
+    assert not same_again() and same_again()
+    record = json.loads((here / "run/run.json").read_text())
+    assert list(record["seen"]["pictures"]) == [str(here / "faces/one")]
+    (here / "faces/one/0.png").touch()
+    (here / "faces/two").mkdir()
+    assert not same_again(), "looked at again, and kept"
+    assert same_again()
+    meta = evaluate(data_path="own")
+    (here / "faces/one/0.png").write_bytes(photos(7, 1)[0]["image"]["bytes"])
+    with pytest.raises(ValueError, match="the forget data changed since"):
+        forget(**words)
+    with pytest.raises(ValueError, match="the data of eval_log_forget changed since"):
+        evaluate(data_path="own", overwrite="false")
+    assert evaluate(data_path="own")["run"]["made_from"]["data"] != meta["run"]["made_from"]["data"]
+
+
 def test_a_sweep_takes_no_job_for_done_that_was_made_from_something_else(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

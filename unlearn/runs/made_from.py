@@ -4,7 +4,7 @@ In run.json as `made_from`: {"data": {"forget": ..}, "start": {"weights": .., "p
 each a digest of content. It stands beside the settings hash, not in it: hashes of earlier runs keep their meaning.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,27 @@ def stamps(settings: Any) -> dict[str, str | None]:
     return {key: data_stamp(path, settings.data_revision) for key, path in paths.items()}
 
 
+def picture_stamps(folders: Iterable[Path], data_paths: Iterable[str]) -> dict[str, str]:
+    """The stamp of each folder of pictures that lies in none of the datasets' folders, whose stamps hold it already."""
+    inside = [place.resolve() for path in data_paths for place in (Path(path), ROOT / path) if place.is_dir()]
+    outside = {folder.resolve() for folder in folders}
+    return {
+        str(folder): folder_stamp(folder, deep=False)
+        for folder in sorted(outside) if not any(folder.is_relative_to(place) for place in inside)
+    }  # fmt: skip
+
+
+def same_pictures(stamps: Mapping[str, str]) -> bool:
+    """Whether folders of pictures look as they did."""
+    return all(folder_stamp(folder, deep=False) == stamp for folder, stamp in stamps.items())
+
+
 def untouched(record: Mapping[str, Any]) -> bool:
     """Whether all that a run has noted of its data, its start model and its pictures looks as it did then, by sizes and
     times. False for a run that noted nothing: it must be looked at."""
     seen, settings = record.get("seen") or {}, record.get("settings") or {}
     data = {key: data_stamp(settings[key], settings.get("data_revision")) for key in seen.get("data", {})}
-    if None in data.values() or data != seen.get("data"):
+    if None in data.values() or data != seen.get("data") or not same_pictures(seen.get("pictures", {})):
         return False
     return all(
         Path(file).is_file() and stamp(Path(file)) == list(entry[:3]) for file, entry in seen.get("files", {}).items()
