@@ -11,10 +11,12 @@ import numpy as np
 # a point of type is a pixel: two panels side by side, and no type under eleven points.
 _INK, _GRID = "#7D7D7D", "#7D7D7D50"  # as far from white as from the page's dark
 _WIDTH, _DPI = 5.0, 160
-_TYPE = {"font.size": 12, "axes.titlesize": 12.5, "axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11,
-         "legend.fontsize": 11, "axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False,
-         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
-         "axes.titlecolor": _INK, "axes.titleweight": "bold"}  # fmt: skip
+_TYPE: Any = {
+    "font.size": 12, "axes.titlesize": 12.5, "axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11,
+    "legend.fontsize": 11, "legend.frameon": False, "axes.facecolor": "none", "figure.facecolor": "none",
+    "axes.titleweight": "bold", "axes.titlecolor": _INK,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+}  # fmt: skip
 _FORGET, _HOLDOUT = "#D9681D", "#2E86C1"  # told apart by colour-blind readers, on light and on dark
 _COLOURS = (
     "#7D7D7D",

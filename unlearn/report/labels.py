@@ -53,7 +53,7 @@ def _free(point: Any, half: tuple[float, float], boxes: list[Any], frame: Any, u
             angle = 2 * math.pi * turn / ANGLES
             way = np.array([math.cos(angle), math.sin(angle)])
             middle = point + way * (radius * unit) + way * half
-            box = _box(*middle, *half)
+            box = _box(middle[0], middle[1], *half)
             outside = box[0] < frame.x0 or box[1] < frame.y0 or box[2] > frame.x1 or box[3] > frame.y1
             covered = sum(_overlap(box, other) for other in boxes)
             cost = 1e6 * outside + 10 * covered + radius
