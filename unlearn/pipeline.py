@@ -14,7 +14,8 @@ import torch
 from unlearn.atomic import write_json
 from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings, TrainSettings
 from unlearn.data.collator import Collator
-from unlearn.data.content import item_contents, lists_of, processor_contents, source_contents, start_contents
+from unlearn.data.content import item_contents, lists_of, processor_contents, rows_of, source_contents, start_contents
+from unlearn.data.pictures import picture_folders
 from unlearn.data.samples import SampleSource, part_of
 from unlearn.data.templates import has_chat_template
 from unlearn.data.views import ForgetRetainDataset
@@ -35,7 +36,7 @@ from unlearn.models.start import Start, adapters_and_base, processor_of
 from unlearn.registry import build_method, options_of
 from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
-from unlearn.runs.made_from import MadeFrom, local_folders, stamps, word_lists
+from unlearn.runs.made_from import MadeFrom, local_folders, picture_stamps, stamps, word_lists
 from unlearn.runs.record import Run, check_start, find_run, git_commit, known_digests, versions
 from unlearn.training.build import build_trainer, check_training, finish, train
 from unlearn.training.saving import apply_finalize, save_trained
@@ -133,7 +134,12 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     digests = known_digests(start.chain)
     start.check()
     check_start(start, digests)
-    run = {**describe_run(settings, start.path), "seen": seen(settings, start)}
+    pictures = [folder for task in tasks for folder in picture_folders(rows_of(task.items))]
+    run = {
+        **describe_run(settings, start.path),
+        "seen": seen(settings, start),
+        "pictures": picture_stamps(pictures, [task["data_path"] for task in settings.tasks]),
+    }
     if not settings.overwrite and is_finished(settings.save_dir, tasks, run):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
@@ -214,7 +220,9 @@ def note_contents(
         "start": start_contents(start, collator, digests, reference),
         "word lists": word_lists({**(lists or {}), **{k: v for s in sources.values() for k, v in lists_of(s).items()}}),
     }  # fmt: skip
-    looked_at = {"data": data, "files": digests.seen, "folders": local_folders(settings)}
+    folders = [folder for source in sources.values() for folder in picture_folders(rows_of(source))]
+    pictures = picture_stamps(folders, [getattr(settings, key) for key in data])
+    looked_at = {"data": data, "pictures": pictures, "files": digests.seen, "folders": local_folders(settings)}
     run.confirm(made_from, looked_at, main=is_main())
 
 

@@ -11,8 +11,8 @@ from unlearn.config.settings import EvalSettings
 from unlearn.contents import stamp
 from unlearn.evaluation.suite import EvalTask, items_of
 from unlearn.models.start import Start
-from unlearn.results import AGGREGATE, read_meta
-from unlearn.runs.made_from import data_stamp
+from unlearn.results import AGGREGATE, EvalMeta, read_meta
+from unlearn.runs.made_from import data_stamp, same_pictures
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model")  # of a model and its processor
 RECORDS = ("run.json", "trainer_state.json")  # lie beside them and say nothing about an answer
@@ -36,11 +36,17 @@ def seen(settings: EvalSettings, start: Start) -> str | None:
     return content_hash(json.dumps([{key: values[key] for key in CHANGES}, facts, data]))
 
 
+def looks_the_same(meta: EvalMeta, now: str | None) -> bool:
+    """Whether results were made from what is `seen` now, and from pictures elsewhere that look as they did."""
+    same = now is not None and meta["run"].get("seen") == now
+    return same and same_pictures(meta["run"].get("pictures", {}))
+
+
 def is_finished(folder: str | Path, tasks: Sequence[EvalTask], run: Mapping[str, Any]) -> bool:
     """Whether `folder` holds every one of the tasks on these rows, and was `seen` to be of the same as `run`."""
     folder = Path(folder)
     meta = read_meta(folder) if (folder / AGGREGATE).is_file() else None
-    if meta is None or run["seen"] is None or meta["run"].get("seen") != run["seen"]:
+    if meta is None or not looks_the_same(meta, run["seen"]):
         return False
     return all(
         task.name in meta["tasks"]

@@ -36,7 +36,7 @@ from unlearn.results import (
 )
 from unlearn.runs.cleaning import remove_thumbnails
 from unlearn.runs.locks import hold
-from unlearn.runs.made_from import changed
+from unlearn.runs.made_from import Changed, changed
 
 __all__ = ["EvalItem", "EvalTask", "evaluate_suite", "process_state", "weights_fingerprint"]
 logger = logging.getLogger(__name__)
@@ -209,9 +209,7 @@ def _earlier_tasks(
         why = f"made with something else: {', '.join(other_model)} changed since" if same else (
             f"of another model or of other generation settings, or of a program that wrote no {META}"
         )  # fmt: skip
-        raise ValueError(
-            f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir."
-        )
+        raise Changed(f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir.")
     for name in [*(f"{task}.json" for task in known), AGGREGATE, META]:
         (folder / name).unlink(missing_ok=True)
     return {}
@@ -222,12 +220,12 @@ def _check_kept(folder: Path, noted: Mapping[str, Any], facts: Mapping[str, Any]
     before, content = _known_items(folder), noted.get("data", {})
     for name in sorted(names):
         if before.get(name) != facts["items"][name]:
-            raise ValueError(
+            raise Changed(
                 f"{folder}: {name} was evaluated on other rows, questions or pictures ({before.get(name)}, "
                 f"now {facts['items'][name]}); set overwrite=true or another save_dir."
             )
         if content.get(name) not in (None, facts["made_from"]["data"].get(name)):
-            raise ValueError(
+            raise Changed(
                 f"{folder}: the data of {name} changed since it was evaluated (rows, questions or pictures are others "
                 "under the same names); set overwrite=true or another save_dir."
             )
