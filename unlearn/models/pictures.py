@@ -171,7 +171,7 @@ class PictureReader:
         if features is not None and (tokens := ids.count(self.config.image_token_id)) != features:
             raise ValueError(
                 f"the prompt {text[:80]!r} has {tokens} image tokens, and the model makes {features} features of its "
-                "picture; check the question for an image token of its own, and the processor's patch size."
+                "picture; check the processor's patch and merge sizes against the model's config.json."
             )
         return ids
 
