@@ -80,8 +80,8 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
 
 def _keep_input_type(model: nn.Module) -> None:
     """PEFT casts each adapter's input to fp32, the type of its matrices, and autocast casts it back: copies for
-    nothing, one of them kept for the backward pass. Autocast alone gives the same bits, but for dropout, which scales in
-    the type of its input."""
+    nothing, one of them kept for the backward pass. Autocast alone gives the same bits (but for dropout, which scales
+    in the type of its input)."""
     from peft.tuners.lora.layer import LoraLayer
 
     for module in model.modules():
