@@ -30,7 +30,7 @@ from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
 from unlearn.models.loading import load_model
 from unlearn.models.lora import snapshot
-from unlearn.models.options import check_options
+from unlearn.models.options import check_options, set_up_gpu, skip_picture_check
 from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, adapters_and_base, processor_of
 from unlearn.registry import build_method, options_of
@@ -52,6 +52,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     Returns the folder. A finished run of the same settings is left alone; an unfinished one goes on.
     """
     quiet()
+    set_up_gpu(cudnn_attention=settings.cudnn_attention)
     start = Start.of(settings.model_path or family.hf_key)
     check_options(settings, start)
     run = find_run(settings, kind="finetune", overwrite=settings.overwrite_dir)  # writes nothing yet
@@ -82,6 +83,7 @@ def forget(
     """Unlearns the forget split with `forget_loss`; saves the adapter, or the whole model with `LoRA.r=0`. Returns
     the folder."""
     quiet()
+    set_up_gpu(cudnn_attention=settings.cudnn_attention)
     method = choose_method(settings)
     start = Start.of(settings.model_path)
     check_options(settings, start)
@@ -124,6 +126,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     Without `overwrite`, a finished evaluation of the same model, settings and rows is left alone; no model is loaded.
     """
     quiet()
+    set_up_gpu(cudnn_attention=settings.cudnn_attention)
     if settings.retain_result is not None:
         read_log(settings.retain_result)  # a wrong path is found now, not after the last row
     check_writable(Path(settings.save_dir))
@@ -269,6 +272,7 @@ def load_collator(start: Start, family: Family, max_length: int, processor_path:
     collator = Collator(processor, max_length=max_length, tags=tags, vocabulary=vocabulary)
     if collator.pictures is not None:
         collator.pictures.fit(config)
+    skip_picture_check(collator.pictures is not None and collator.pictures.counts_tokens)
     return collator
 
 

@@ -20,7 +20,8 @@ from unlearn.atomic import content_hash
 from unlearn.data.collator import Collator
 from unlearn.data.samples import EvalItem
 from unlearn.distributed.processes import from_main, peak_memory_mb, process_state
-from unlearn.evaluation.measure import Row, measure_batch, task_log
+from unlearn.evaluation.ahead import one_ahead
+from unlearn.evaluation.measure import Prepared, Row, measure_prepared, prepare_batch, task_log
 from unlearn.evaluation.partial import PartialRows
 from unlearn.models.loading import weights_fingerprint
 from unlearn.results import (
@@ -87,7 +88,7 @@ def evaluate_suite(
         made_from: digests of the model's files and of its processor with the chat template (runs/made_from.py).
     Raises:
         ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and
-            whatever measure_batch refuses.
+            whatever prepare_batch and measure_prepared refuse.
     """
     _check_tasks(tasks)
     if batch_size < 1 or max_new_tokens < 1:
@@ -151,12 +152,16 @@ def _evaluate_task(
     batches = _batches(lengths, batch_size, done)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+    def prepare(batch: list[int]) -> Prepared:
+        return prepare_batch(collator, [task.items[place] for place in batch], task=task.name, folder=folder)
+
     own: dict[int, Row] = {}
     total = len(lengths) - len(done)
     with partial.writer(state.process_index) as write, _progress(task.name, total, state.is_main_process) as bar:
-        for batch in batches[state.process_index :: state.num_processes]:
-            items = [task.items[place] for place in batch]
-            rows = measure_batch(model, collator, items, task=task.name, max_new_tokens=max_new_tokens, folder=folder)
+        mine = batches[state.process_index :: state.num_processes]
+        for batch, began, prepared in one_ahead(prepare, mine):
+            rows = measure_prepared(model, collator, prepared, max_new_tokens=max_new_tokens, began=began)
             measured = dict(zip(batch, rows, strict=True))
             write(measured)
             own |= measured

@@ -26,7 +26,7 @@ def reference(tmp_path_factory):
 
 def interrupted(monkeypatch, folder, batches, **options):
     """A run that dies when it would measure batch number `batches`."""
-    measure, calls = evaluation.measure_batch, []
+    measure, calls = evaluation.measure_prepared, []
 
     def dying(*args, **kwargs):
         calls.append(len(args[2]))
@@ -35,7 +35,7 @@ def interrupted(monkeypatch, folder, batches, **options):
         return measure(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "measure_batch", dying)
+        patch.setattr(evaluation, "measure_prepared", dying)
         with pytest.raises(KeyboardInterrupt):
             run(folder, **options)
 
