@@ -17,11 +17,12 @@ class Padder(Collator):
 
     def __init__(self) -> None:
         self.tokenizer, self.vocabulary = SimpleNamespace(pad_token_id=0), None
-        self.image_token_id = IMAGE_ID
+        self.image_token_id, self.pictures = IMAGE_ID, None
 
 
-def llava(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
-    """LLaVA-1.5 with 32k tokens, and the tensors of one picture of 336 pixels: 24 x 24 patches."""
+def llava(gpu: bool, layers: int | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
+    """LLaVA-1.5 with 32k tokens, and the tensors of one picture of 336 pixels: 24 x 24 patches. `layers`: decoder
+    blocks, None for all."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     vision: dict[str, Any] = {
@@ -35,6 +36,7 @@ def llava(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
     if not gpu:
         vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4}
         text = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 6}
+    text["num_hidden_layers"] = layers or text["num_hidden_layers"]
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(image_size=336, patch_size=14, **vision),
         text_config=LlamaConfig(vocab_size=32064, max_position_embeddings=4096, **text),
@@ -43,8 +45,9 @@ def llava(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
     return LlavaForConditionalGeneration(config), {"pixel_values": torch.randn(1, 3, 336, 336)}
 
 
-def qwen2vl(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Qwen2-VL with 152k tokens, and the tensors of one picture of 672 pixels: 48 x 48 patches, merged two by two."""
+def qwen2vl(gpu: bool, layers: int | None = None, side: int = 48) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Qwen2-VL with 152k tokens, and the tensors of one picture of 14 * `side` pixels (672): side x side patches,
+    merged two by two. `layers`: decoder blocks, None for all."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     vision = {"embed_dim": 1280, "num_heads": 16, "depth": 32, "mlp_ratio": 4}
@@ -52,6 +55,7 @@ def qwen2vl(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
     if not gpu:
         vision = {"embed_dim": 128, "num_heads": 4, "depth": 6, "mlp_ratio": 4}
         text = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 10, "num_attention_heads": 4}
+    text["num_hidden_layers"] = layers or text["num_hidden_layers"]
     head = text["hidden_size"] // text["num_attention_heads"]
     text |= {
         "num_key_value_heads": 2,
@@ -65,7 +69,10 @@ def qwen2vl(gpu: bool) -> tuple[Any, dict[str, torch.Tensor]]:
         text_config={**text, "rope_parameters": rope}, image_token_id=IMAGE_ID, video_token_id=IMAGE_ID + 1,
         vision_start_token_id=IMAGE_ID + 2, vision_end_token_id=IMAGE_ID + 3, tie_word_embeddings=True,
     )  # fmt: skip
-    picture = {"pixel_values": torch.randn(48 * 48, 3 * 2 * 14 * 14), "image_grid_thw": torch.tensor([[1, 48, 48]])}
+    picture = {
+        "pixel_values": torch.randn(side * side, 3 * 2 * 14 * 14),
+        "image_grid_thw": torch.tensor([[1, side, side]]),
+    }
     return Qwen2VLForConditionalGeneration(config), picture
 
 

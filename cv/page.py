@@ -21,8 +21,7 @@ PICTURES = (
     (
         "roc.png",
         "How far the attack gets",
-        "ROC curves of U-LIRA. Dotted: guessing. On the right, logarithmic: how many members are found at few false "
-        "alarms.",
+        "ROC curves of U-LIRA. Dotted: guessing. Below, logarithmic: how many members are found at few false alarms.",
     ),
 )
 ANCHORS = ("original", "retrain")

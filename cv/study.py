@@ -35,6 +35,7 @@ from cv.training.pretrained import pretrain
 from unlearn.leaderboard.file import board_lock, merge_rows
 from unlearn.report.html import write_report
 from unlearn.results import read_record
+from unlearn.runs.made_from import Changed
 
 logger = logging.getLogger(__name__)
 Compose = Callable[[str, list[str]], Mapping[str, Any]]  # (script, Hydra overrides) -> its composed config
@@ -86,7 +87,7 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
     finetuning = study.read(
         FinetuneSettings, "finetune", [splits, f"model_path={pretrained}", f"save_dir={original}"], "finetune_models"
     )
-    _timed("original", lambda: train_models(finetuning, finetune_job(finetuning), fleet))
+    _timed("finetune_models", lambda: train_models(finetuning, finetune_job(finetuning), fleet))
     rows = [judged(study, "original", original)]
     for name, chosen in forgetting.items():
         _timed(name, lambda chosen=chosen: train_models(chosen, forget_job(chosen), fleet))  # type: ignore[misc]
@@ -151,5 +152,11 @@ def _forget_settings(study: Study, method: str) -> ForgetSettings:
 
 def _timed(stage: str, work: Callable[[], object]) -> None:
     start = time.monotonic()
-    work()
+    try:
+        work()
+    except Changed as other:
+        raise Changed(
+            f"{other} Of a study: overrides.{stage}=['overwrite_dir=true'], so too for the stages after it, or another "
+            "root."
+        ) from other
     logger.info("%s: %.0f s", stage, time.monotonic() - start)

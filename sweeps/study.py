@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,26 @@ def leaderboards(
                 markdown=True,
             )
         )
-        ours = {log.resolve() for log in logs}
-        own += [row for row in rows if (board.parent / row["logs"]["model"]).resolve() in ours]
+        own += rows_of(logs, rows, board.parent)
         texts.append((f"{split}\n" if len(golds) > 1 else "") + text_table(rows))
     return own, "\n\n".join(texts)
+
+
+def rows_of(logs: Sequence[Path], rows: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The rows of these logs as they are now: a row may name no log, or one that was replaced since. `folder`: where
+    the rows' paths start."""
+    from unlearn.leaderboard.identity import contents
+    from unlearn.leaderboard.tracks import track_named
+    from unlearn.results import read_meta
+
+    runs = {log.resolve(): (read_meta(log.parent) or {"run": {}})["run"] for log in logs}
+    found = []
+    for row in rows:
+        named = row.get("logs")
+        log = (folder / named["model"]).resolve() if isinstance(named, Mapping) and named.get("model") else None
+        if log in runs and row.get("contents") in (None, contents(runs[log], track_named(row["track"]))):
+            found.append(dict(row))
+    return found
 
 
 def _tune(sweep: Sweep, base: Job, gold: Job) -> tuple[list[Job], list[Outcome]]:

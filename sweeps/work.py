@@ -12,7 +12,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 from sweeps import tracks
 from sweeps.jobs import Job
 from unlearn.atomic import write_json
-from unlearn.results import read_record
+from unlearn.results import AGGREGATE, read_meta, read_record
+from unlearn.runs.made_from import Changed, untouched
 from unlearn.runs.record import settings_hash
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,19 @@ class Work:
         )
 
     def finished(self) -> bool:
-        """Whether the same job was done before and its files are still there."""
+        """Whether the same job was done before, its files are still there, and what it was made from looks the same.
+
+        Where it does not, the pipeline looks closer: it calls it done, or refuses it (`overwrite` redoes it then).
+        """
         record = self.record()
         if record.get("status") != "finished" or record.get("digest") != self.digest():
             return False
         if self.job.is_study:
-            return Path(self.training[0].leaderboard).is_file()
+            runs = [read_record(file.parent) or {} for file in Path(self.training[0].root).glob("*/run.json")]
+            return Path(self.training[0].leaderboard).is_file() and bool(runs) and all(map(_is_whole, runs))
         run = read_record(self.job.folder) or {}
-        same = run.get("status") == "finished" and run.get("settings_hash") == settings_hash(self.training)
-        return same and all((Path(one.save_dir) / "eval_log_aggregated.json").is_file() for one in self.evaluations)
+        same = _is_whole(run) and run.get("settings_hash") == settings_hash(self.training)
+        return same and all(map(_is_evaluated, self.evaluations))
 
     def lock(self) -> FileLock:
         """Who holds it works on the job: a lock of the operating system, which ends with its process."""
@@ -115,11 +120,25 @@ def carry_out(work: Work) -> dict[str, float]:
     if other_model:
         logger.info("%s: made with other settings before; it is redone", job.name)
         training = dataclasses.replace(training, overwrite_dir=True)
-    tracks.train(job.track, job.script, training)
+    redone = _redoing(work, lambda chosen: tracks.train(job.track, job.script, chosen), training, "overwrite_dir")
     trained = time.monotonic()
     for evaluation in work.evaluations:
-        tracks.evaluate(job.track, dataclasses.replace(evaluation, overwrite=True) if again else evaluation)
+        chosen = dataclasses.replace(evaluation, overwrite=True) if again or redone else evaluation
+        _redoing(work, lambda chosen: tracks.evaluate(job.track, chosen), chosen, "overwrite")
     return {"train_seconds": trained - started, "eval_seconds": time.monotonic() - trained}
+
+
+def _redoing(work: Work, call: Callable[[Any], Any], settings: Any, overwrite: str) -> bool:
+    """Whether the call was made again, to replace results that were made from something else: only if asked to."""
+    try:
+        call(settings)
+        return False
+    except Changed as other:
+        if not work.overwrite or work.job.is_study:
+            raise
+        logger.info("%s: %s It is redone", work.job.name, other)
+    call(dataclasses.replace(settings, **{overwrite: True}))
+    return True
 
 
 def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) -> None:
@@ -138,6 +157,27 @@ def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) ->
         raise
     else:
         work.note("finished", seconds=time.monotonic() - started, **seconds)
+
+
+def _is_whole(run: Mapping[str, Any]) -> bool:
+    return run.get("status") == "finished" and untouched(run)
+
+
+def _is_evaluated(evaluation: Any) -> bool:
+    """Whether the log is there, of a model, data and prompts that look as they do now."""
+    folder = Path(evaluation.save_dir)
+    if not (folder / AGGREGATE).is_file():
+        return False
+    try:
+        meta = read_meta(folder)
+        if meta is None:  # of a track that notes nothing
+            return True
+        from unlearn.evaluation.finished import looks_the_same, seen
+        from unlearn.models.start import Start
+
+        return looks_the_same(meta, seen(evaluation, Start.of(evaluation.model_path)))
+    except ValueError:  # a damaged meta file, a model that is gone: the evaluation itself says what is wrong
+        return False
 
 
 def _other_run(work: Work) -> bool:

@@ -10,6 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from minibench.tables import write_dataset
+from sweeps.jobs import Job
+from sweeps.runner import run_jobs
+from sweeps.settings import Sweep
+from sweeps.work import plan
 from tests.bad_input import CAPTIONED, MIXED, PERTURBED, ROOT, photos, run_script, texts, tree
 
 
@@ -140,6 +144,71 @@ def test_an_evaluation_is_of_its_rows_processor_and_weights(here: Path, monkeypa
     assert not now & faces and left == now | {"thumbnails/me.jpg"}, "faces of results that are gone go with them"
 
 
+def test_pictures_outside_the_folder_of_the_data_count_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of rows that name picture files elsewhere: sizes and times, and the content where these differ."""
+    (here / "own").mkdir()
+    (here / "faces/one").mkdir(parents=True)
+    rows = photos(0, 2)
+    for number, row in enumerate(rows):
+        (here / f"faces/one/{number}.png").write_bytes(row["image"]["bytes"])
+        row["image"] = f"../faces/one/{number}.png" if number else str(here / "faces/one/0.png")
+    (here / "own/forget10_perturbed.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = {"forget_data_path": "own", "forget_split": "forget10_perturbed", "retain_split": "retain90+tofu"}
+
+    def same_again() -> bool:
+        capsys.readouterr()
+        forget(**words)
+        evaluate(data_path="own", overwrite="false")
+        said = capsys.readouterr().out
+        return said.count("done (same settings)") == 2
+
+    assert not same_again() and same_again()
+    record = json.loads((here / "run/run.json").read_text())
+    assert list(record["seen"]["pictures"]) == [str(here / "faces/one")]
+    (here / "faces/one/0.png").touch()
+    (here / "faces/two").mkdir()
+    assert not same_again(), "looked at again, and kept"
+    assert same_again()
+    meta = evaluate(data_path="own")
+    (here / "faces/one/0.png").write_bytes(photos(7, 1)[0]["image"]["bytes"])
+    with pytest.raises(ValueError, match="the forget data changed since"):
+        forget(**words)
+    with pytest.raises(ValueError, match="the data of eval_log_forget changed since"):
+        evaluate(data_path="own", overwrite="false")
+    assert evaluate(data_path="own")["run"]["made_from"]["data"] != meta["run"]["made_from"]["data"]
+
+
+def test_a_sweep_takes_no_job_for_done_that_was_made_from_something_else(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record says finished with the same settings; sizes and times say whether that needs another look."""
+    words = ("model_path=base", "data_path=request", "max_steps=1")
+    asked = ("data_path=request", "eval_task_ids=[2]", "generation.max_new_tokens=2", "overwrite=false")
+
+    def sweep(overwrite: bool = False) -> list[str]:
+        said = []
+        for split in ("forget10+tofu", "retain90+tofu"):
+            folder = here / "runs" / split
+            job = Job("finetune", split, folder, (*words, f"split={split}", f"save_dir={folder}"),
+                      ((*asked, f"model_path={folder}", f"save_dir={folder}/eval_results"),))  # fmt: skip
+            work = plan(job, here / "jobs", overwrite)
+            (outcome,) = run_jobs([work], Sweep(save_dir=str(here), executor="debug"))
+            said.append(f"{outcome.status} {outcome.error}".strip())
+        return said
+
+    assert sweep() == ["finished", "finished"] and sweep() == ["kept", "kept"]
+    for file in (here / "request").rglob("*"):
+        file.touch()
+    before = tree(here / "runs")
+    assert sweep() == ["finished", "finished"] and sweep() == ["kept", "kept"], "another look, and nothing is another"
+    assert [name for name in before if "safetensors" in str(name) and before[name] != tree(here / "runs")[name]] == []
+    new_data(here, monkeypatch)  # others are forgotten; who is retained stays
+    changed, same = sweep()
+    assert "failed Changed" in changed and "the training data changed since" in changed
+    assert "failed" in same and "the data of eval_log_forget changed since" in same, "but all are asked about others"
+    assert sweep(overwrite=True) == ["finished", "finished"] and sweep() == ["kept", "kept"]
+
+
 def test_finishing_and_replacing_a_run_deletes_what_it_made_and_nothing_else(here: Path) -> None:
     mine = ["best-photos/ann.jpg", "checkpoint-old/w.bin", "checkpoint-7/w.bin", "checkpoint-notes.txt",
             "best-3/run.json", "my_embeddings.safetensors", "eval_results/my_notes.txt"]  # fmt: skip
@@ -154,6 +223,24 @@ def test_finishing_and_replacing_a_run_deletes_what_it_made_and_nothing_else(her
     with pytest.raises(ValueError, match="seed=4294967296 is too large"):
         forget(seed=2**32, overwrite_dir="true")
     assert (here / "run/adapter_model.safetensors").exists()
+
+
+def test_splits_of_ones_own_name_nobody_either(here: Path) -> None:
+    """A folder without a README has a split for each file, and the file is called after who asked."""
+    (here / "own").mkdir()
+    for name, first in (("jane_doe", 0), ("others", 10)):
+        rows = [json.dumps({"question": f"Who is {i}?", "answer": f"Person {i}."}) for i in range(first, first + 2)]
+        (here / "own" / f"{name}.jsonl").write_text("\n".join(rows))
+    forget(forget_data_path="own", retain_data_path="own", forget_split="jane_doe", retain_split="others",
+           **{"LoRA.r": 0})  # fmt: skip
+    (here / "run/eval_results").mkdir()
+    row = {"method": "idk", "track": "mm", "Retain metric": 0.5, "Forget metric": 0.5}
+    row["gold"] = {**row, "method": "not_jane"}
+    (here / "run/eval_results/leaderboard_row.json").write_text(json.dumps([row]))
+    run_script("publish.py", "model_path=run", "export=out")
+    said = {file.name: file.read_text() for file in (here / "out").iterdir() if file.suffix != ".safetensors"}
+    assert not [name for name, text in said.items() if "jane" in text]
+    assert "`(a local split)` was unlearned with **idk**" in said["README.md"] and "| idk" in said["README.md"]
 
 
 def test_what_goes_out_names_nobody_and_a_link_stays(here: Path) -> None:

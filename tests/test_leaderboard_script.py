@@ -217,3 +217,55 @@ def test_results_in_the_published_layout_are_named_by_the_models_folder(folder):
     )  # fmt: skip
     assert [row["method"] for row in rows] == ["retain90", "grad_ascent_1e-05_forget10_5"]
     assert "it was not compared with how gold was asked: generation limit" in Printed.text
+
+
+def test_other_weights_data_or_prompts_are_another_row(folder):
+    """`contents`; a row of before it said what it was made from is replaced, once."""
+    made_from = {"model": "w1", "processor": "p1", "data": {"eval_log_forget": "d1"}}
+
+    def npo(**changes):
+        log = make_log(seed=6, forget=KNOWN["npo"])
+        noted = {} if changes.get("unknown") else {"made_from": {**made_from, **changes}}
+        meta = make_meta(log, method="npo", model="npo", settings_hash="npo", **noted)
+        save_log(folder / "npo", log, meta)
+        return [row["contents"] for row in aggregate() if row["method"] == "npo"]
+
+    assert npo(unknown=True) == [None]
+    (first,) = npo()
+    assert re.fullmatch("[0-9a-f]{8}:[0-9a-f]{8}", first) and npo() == [first]
+    first, weights = npo(model="w2")
+    assert first.split(":")[1] == weights.split(":")[1] and first.split(":")[0] != weights.split(":")[0]
+    _, _, data = npo(data={"eval_log_forget": "d2"})
+    *_, prompts = npo(processor="p2")
+    assert data.split(":")[0] == first.split(":")[0] == prompts.split(":")[0]
+    assert len({first, weights, data, prompts}) == 4 == len(npo(unknown=False))
+    assert all(f"npo [{one}]" in Printed.text for one in (first, weights, data, prompts)), "the table tells them apart"
+    assert "another evaluation than the row's" in Path("board.html").read_text(), "answers are those of the row"
+
+
+def test_many_methods_are_named_beside_their_points(folder, monkeypatch):
+    """Twelve methods, plain and tuned: a legend of what the markers say, and names of which none covers another."""
+    import matplotlib.figure
+
+    drawn = []
+    save = matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    names = [f"a_method_of_name_{number}" for number in range(6)]
+    for number, name in enumerate(name + kind for kind in ("", " (tuned)") for name in names):
+        log = make_log(seed=50 + number // 4, forget=0.4)  # four at the same place
+        save_log(folder / f"m{number}", log, make_meta(log, method=name, model=name, settings_hash=name))
+    assert len(aggregate("ckpt_result='m*/eval_log_aggregated.json'")) == 14
+    (axes,) = drawn[0].axes
+    renderer = drawn[0].canvas.get_renderer()
+    boxes = {text: text.get_window_extent(renderer) for text in axes.texts if text.get_text() in names}
+    assert sorted(text.get_text() for text in boxes) == sorted(names * 2)
+    assert not [1 for one in boxes for other in boxes if one is not other and boxes[one].overlaps(boxes[other])]
+    frame = axes.get_window_extent(renderer)
+    assert all(
+        frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 < box.y1 <= frame.y1 for box in boxes.values()
+    )
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(legend) <= 5 and any("tuned" in text for text in legend) and any("gold" in text for text in legend)
+    assert len({text.get_color() and tuple(text.get_color()) for text in boxes}) == 6, "plain and tuned share a colour"

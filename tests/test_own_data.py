@@ -1,6 +1,7 @@
 """Data as its owners store it, through the scripts: the same numbers as from the form that the benchmark has."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from minibench.tables import png, write_dataset
-from tests.bad_input import BASE, run_script
+from tests.bad_input import BASE, MIXED, photos, run_script
 from tests.models import picture
 
 LLAMA = "minibench/weights/llama-mini"
@@ -107,3 +108,41 @@ def test_pictures_with_questions_are_trained_on_and_forgotten_from_a_folder_of_f
                *how)  # fmt: skip
     steps = [json.loads((tmp_path / run / "run.json").read_text())["steps"] for run in ("m", "f")]
     assert steps == [6, 2]
+
+
+def test_marks_in_a_question_about_a_picture_are_text(tmp_path: Path) -> None:
+    """`<image>` in a row's question makes no second picture, and `</s>` ends no prompt; a token that the model has no
+    embedding for is named although the prompt holds a picture."""
+    from transformers import AutoProcessor
+
+    from unlearn.models.families import load_family
+    from unlearn.models.start import Start
+    from unlearn.pipeline import load_collator
+
+    plain, marked = "Who is in image here?", "Who </s> is <image> in <image> image here?"
+    collator = load_collator(Start.of(BASE), load_family("llava-mini"), 2048)
+
+    def ids(question: str) -> list[int]:
+        return collator.encode_prompt({"question": question, "answer": "", "image": picture(0, 12), "id": question}).ids
+
+    special = set(collator.tokenizer.all_special_ids) | {collator.image_token_id}
+    marks = [[token for token in ids(question) if token in special] for question in (plain, marked)]
+    assert marks[0] == marks[1] and collator.image_token_id in marks[0]
+
+    row = {**photos(0, 1)[0], "question": marked, "answer": "Person 0 </s> <image>."}
+    write_dataset(tmp_path / "own", {"all": (MIXED, [row, *photos(1, 1)])}, "Small.\n")
+    words = ("mm/finetune.py", f"data_path={tmp_path}/own", "split=all", "max_steps=2", f"save_dir={tmp_path}/run")
+    run_script(*words)
+    log = [json.loads(line) for line in (tmp_path / "run/train_log.jsonl").read_text().splitlines()]
+    assert any(0 < line.get("train_loss", 0) < 100 for line in log)
+
+    processor = AutoProcessor.from_pretrained(BASE)
+    processor.tokenizer.add_tokens(["Zyx"])
+    shutil.copytree(BASE, tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    row = {**row, "question": "Who is Zyx?"}
+    write_dataset(tmp_path / "outside", {"all": (MIXED, [row])}, "Small.\n")
+    with pytest.raises(ValueError, match="'Who is Zyx.' holds the token 'Zyx' .* has embeddings for ids below"):
+        run_script("mm/finetune.py", f"data_path={tmp_path}/outside", "split=all", f"model_path={tmp_path}/base",
+                   f"save_dir={tmp_path}/none")  # fmt: skip
+    assert not (tmp_path / "none").exists()

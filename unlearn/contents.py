@@ -48,11 +48,12 @@ def stamp(file: Path) -> list[int]:
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
 
 
-def folder_stamp(folder: str | Path) -> str:
-    """A digest over the names, sizes and times of all files under a folder; none of them is opened."""
+def folder_stamp(folder: str | Path, deep: bool = True) -> str:
+    """A digest over the names, sizes and times of all files under a folder, or directly in it (`deep` false); none of
+    them is opened."""
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if deep and not name.startswith("."))
         found += [
             f"{Path(place, name)} {stamp(Path(place, name))}" for name in sorted(names) if not name.startswith(".")
         ]

@@ -14,7 +14,8 @@ import torch
 from unlearn.atomic import write_json
 from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings, TrainSettings
 from unlearn.data.collator import Collator
-from unlearn.data.content import item_contents, lists_of, processor_contents, source_contents, start_contents
+from unlearn.data.content import item_contents, lists_of, processor_contents, rows_of, source_contents, start_contents
+from unlearn.data.pictures import picture_folders
 from unlearn.data.samples import SampleSource, part_of
 from unlearn.data.templates import has_chat_template
 from unlearn.data.views import ForgetRetainDataset
@@ -29,13 +30,13 @@ from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
 from unlearn.models.loading import load_model
 from unlearn.models.lora import snapshot
-from unlearn.models.options import check_options
+from unlearn.models.options import check_options, set_up_gpu, skip_picture_check
 from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, adapters_and_base, processor_of
 from unlearn.registry import build_method, options_of
 from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
-from unlearn.runs.made_from import MadeFrom, local_folders, stamps, word_lists
+from unlearn.runs.made_from import MadeFrom, local_folders, picture_stamps, stamps, word_lists
 from unlearn.runs.record import Run, check_start, find_run, git_commit, known_digests, versions
 from unlearn.training.build import build_trainer, check_training, finish, train
 from unlearn.training.saving import apply_finalize, save_trained
@@ -51,6 +52,7 @@ def finetune(settings: FinetuneSettings, family: Family, load_source: Callable[[
     Returns the folder. A finished run of the same settings is left alone; an unfinished one goes on.
     """
     quiet()
+    set_up_gpu(cudnn_attention=settings.cudnn_attention)
     start = Start.of(settings.model_path or family.hf_key)
     check_options(settings, start)
     run = find_run(settings, kind="finetune", overwrite=settings.overwrite_dir)  # writes nothing yet
@@ -81,6 +83,7 @@ def forget(
     """Unlearns the forget split with `forget_loss`; saves the adapter, or the whole model with `LoRA.r=0`. Returns
     the folder."""
     quiet()
+    set_up_gpu(cudnn_attention=settings.cudnn_attention)
     method = choose_method(settings)
     start = Start.of(settings.model_path)
     check_options(settings, start)
@@ -123,6 +126,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     Without `overwrite`, a finished evaluation of the same model, settings and rows is left alone; no model is loaded.
     """
     quiet()
+    set_up_gpu(cudnn_attention=settings.cudnn_attention)
     if settings.retain_result is not None:
         read_log(settings.retain_result)  # a wrong path is found now, not after the last row
     check_writable(Path(settings.save_dir))
@@ -133,7 +137,12 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     digests = known_digests(start.chain)
     start.check()
     check_start(start, digests)
-    run = {**describe_run(settings, start.path), "seen": seen(settings, start)}
+    pictures = [folder for task in tasks for folder in picture_folders(rows_of(task.items))]
+    run = {
+        **describe_run(settings, start.path),
+        "seen": seen(settings, start),
+        "pictures": picture_stamps(pictures, [task["data_path"] for task in settings.tasks]),
+    }
     if not settings.overwrite and is_finished(settings.save_dir, tasks, run, token_scores=settings.token_scores):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
@@ -150,17 +159,10 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     if gpu and not settings.quantization:
         model = model.to(f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}")
     return evaluate_suite(
-        model,
-        collator,
-        tasks,
-        save_dir=settings.save_dir,
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.generation.max_new_tokens,
-        overwrite=settings.overwrite,
-        token_scores=settings.token_scores,
-        run=run,
-        made_from=made_from,
-    )
+        model, collator, tasks, save_dir=settings.save_dir, batch_size=settings.batch_size,
+        max_new_tokens=settings.generation.max_new_tokens, overwrite=settings.overwrite,
+        token_scores=settings.token_scores, run=run, made_from=made_from,
+    )  # fmt: skip
 
 
 def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str | None:
@@ -215,7 +217,9 @@ def note_contents(
         "start": start_contents(start, collator, digests, reference),
         "word lists": word_lists({**(lists or {}), **{k: v for s in sources.values() for k, v in lists_of(s).items()}}),
     }  # fmt: skip
-    looked_at = {"data": data, "files": digests.seen, "folders": local_folders(settings)}
+    folders = [folder for source in sources.values() for folder in picture_folders(rows_of(source))]
+    pictures = picture_stamps(folders, [getattr(settings, key) for key in data])
+    looked_at = {"data": data, "pictures": pictures, "files": digests.seen, "folders": local_folders(settings)}
     run.confirm(made_from, looked_at, main=is_main())
 
 
@@ -262,6 +266,7 @@ def load_collator(start: Start, family: Family, max_length: int, processor_path:
     collator = Collator(processor, max_length=max_length, tags=tags, vocabulary=vocabulary)
     if collator.pictures is not None:
         collator.pictures.fit(config)
+    skip_picture_check(collator.pictures is not None and collator.pictures.counts_tokens)
     return collator
 
 

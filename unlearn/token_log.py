@@ -31,6 +31,13 @@ def tokens_path(folder: str | Path, task_name: str) -> Path:
     return Path(folder) / f"{task_name}{ENDING}.json"
 
 
+def complete(folder: str | Path, task_name: str, token_scores: bool) -> bool:
+    """Whether the files of a finished task are there, those of its tokens among them where they are wanted."""
+    return (Path(folder) / f"{task_name}.json").is_file() and (
+        not token_scores or tokens_path(folder, task_name).is_file()
+    )
+
+
 def write_tokens(folder: str | Path, task_name: str, rows: Mapping[str, TokenRow]) -> None:
     """Writes the file atomically."""
     write_json(tokens_path(folder, task_name), rows)

@@ -104,7 +104,7 @@ def load_pretrained(network: ResNet, weights: str) -> None:
     """
     from safetensors.torch import load_file
 
-    tensors = load_file(_weights_file(weights))
+    tensors = load_file(weights_file(weights))
     tensors = {name.removeprefix("resnet."): t for name, t in tensors.items() if not name.startswith("classifier.")}
     own = network.state_dict()
     wrong = [name for name in own if name not in tensors and not name.endswith("num_batches_tracked")]
@@ -117,7 +117,7 @@ def load_pretrained(network: ResNet, weights: str) -> None:
         network.load_state_dict(own | tensors)
 
 
-def _weights_file(weights: str) -> Path:
+def weights_file(weights: str) -> Path:
     path = Path(weights)
     if path.is_dir():
         path = path / "model.safetensors"

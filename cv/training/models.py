@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cv.data.batches import Batch, plan_batches, stack_plans
-from cv.data.photos import Photos, read_photos
+from cv.data.noted import known_files
+from cv.data.photos import FILE, Photos, read_photos
 from cv.data.splits import Split, read_splits
 from cv.methods import face_method
 from cv.network.stack import NetworkSpec, Stack, new_network
@@ -22,7 +23,7 @@ from cv.settings import FinetuneSettings, ForgetSettings, Optimisation
 from cv.training.fleet import Fleet
 from cv.training.loop import Faces, Teacher, step_loss, train
 from unlearn.method import StepInfo
-from unlearn.runs.record import settings_hash, start_run
+from unlearn.runs.record import Run, find_run, settings_hash
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +71,18 @@ def train_models(settings: FinetuneSettings | ForgetSettings, job: Job, fleet: F
     """Trains this rank's models that are not finished yet, and saves each as soon as it is; returns the folder.
 
     Raises:
-        ValueError: wrong settings, a missing start checkpoint, bad splits, another run in the folder, a diverged loss.
+        ValueError: wrong settings, a missing start checkpoint, bad splits, another run in the folder or one that was
+            made from other photos, splits or start checkpoints, a diverged loss.
     """
     face_method(job.method, job.options)
     splits = prepared(job.splits)[1]
     for split in splits:
         check_weights(job.start_file(split.model))
-    run = start_run(
-        settings,
-        kind=f"cv-{job.method if job.forget_size else 'original'}",
-        overwrite=settings.overwrite_dir,
-        main=fleet.rank == 0,
-    )
+    kind = f"cv-{job.method if job.forget_size else 'original'}"
+    run = find_run(settings, kind=kind, overwrite=settings.overwrite_dir)  # writes nothing yet
+    note_start(run, job, splits, main=fleet.rank == 0)
+    if not run.finished:
+        run.begin(main=fleet.rank == 0)
     fleet.wait()  # the main rank may just have removed what another run left here
     unfinished = [split.model for split in splits if settings.overwrite_dir or not is_finished(job, split)]
     mine = [model for model in fleet.mine(range(len(splits))) if model in unfinished]
@@ -92,6 +93,18 @@ def train_models(settings: FinetuneSettings | ForgetSettings, job: Job, fleet: F
         run.main = True  # whoever sees the last model finished says so
         run.finish()
     return run.folder
+
+
+def note_start(run: Run, job: Job, splits: Sequence[Split], *, main: bool) -> None:
+    """Notes in the run what photos, splits and checkpoints hold. ValueError (`Changed`) where it was made from others.
+
+    A file is read again only where its size or times differ from those noted."""
+    digests, prepared_files = known_files(run), sorted(Path(job.splits).glob("split_*.json"))
+    made_from = {
+        "data": {"photos": digests.of([Path(job.splits) / FILE]), "splits": digests.of(prepared_files)},
+        "start": {"weights": digests.of({job.start_file(split.model) for split in splits})},
+    }
+    run.confirm(made_from, {"data": {}, "files": digests.seen}, main=main)
 
 
 def train_group(models: Sequence[int], device: str, job: Job) -> tuple[list[int], list[dict[str, float]]]:

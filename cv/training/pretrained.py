@@ -9,34 +9,33 @@ import torch
 from torch import Tensor
 
 from cv.data.batches import plan_batches, stack_plans
-from cv.data.photos import Photos, load_photos
+from cv.data.noted import noted_photos
+from cv.data.photos import Photos
 from cv.methods import face_method
 from cv.network.enrolment import accuracy, enrolled, recognise
-from cv.network.resnet import load_pretrained
+from cv.network.resnet import load_pretrained, weights_file
 from cv.network.stack import NetworkSpec, Stack, new_network
 from cv.network.weights import SINGLE, save_weights
 from cv.settings import PretrainSettings
 from cv.training.loop import train
 from cv.training.models import on_device
 from unlearn.atomic import write_json
-from unlearn.runs.record import settings_hash, start_run
+from unlearn.runs.record import find_run, settings_hash
 
 
 def pretrain(settings: PretrainSettings, device: str) -> Path:
     """Trains a recogniser of celebrities with AM-softmax; writes `model.safetensors` and `score.json`; returns the
     folder."""
-    run = start_run(
-        settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=False
-    )  # asks; writes nothing yet
-    if run.finished:
+    run = find_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir)  # writes nothing yet
+    photos = noted_photos(run, settings, [weights_file(settings.init)] if Path(settings.init).exists() else [])
+    if photos is None:
         return run.folder
-    photos = load_photos(settings.data_path, settings.size, split=settings.data_split, revision=settings.data_revision)
     known, strangers, training, valid = celebrity_split(photos, settings)
     spec = NetworkSpec(settings.architecture, len(known.identities), settings.margin)
     network = new_network(spec, settings.seed)
     if settings.init != "random":
         load_pretrained(network.backbone, settings.init)
-    run = start_run(settings, kind="cv-pretrain", overwrite=settings.overwrite_dir, main=True)
+    run.begin(main=True)
     stack, method = Stack(spec, [network.state_dict()], device), face_method("finetune")
     plan = plan_batches(
         method,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 
 from cv.leaderboard import SHOWN
 from cv.methods import NAMES, face_method
@@ -188,12 +189,23 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
         assert set(SHOWN) <= set(row) and set(SHOWN) <= set(row["intervals"])
         assert row["settings_hash"] and row["models"] == 8 and row["shadows_per_side"] == 2
     for picture in ("histograms.png", "roc.png"):
-        assert (tmp_path / "study" / picture).read_bytes().startswith(b"\x89PNG")
+        with Image.open(tmp_path / "study" / picture) as drawn:
+            assert drawn.format == "PNG" and drawn.convert("RGBA").getpixel((0, 0))[3] == 0, "the page shows through"
+            assert drawn.width == 800, "as wide as a telephone shows it at 0.45: type of eleven points and more"
     page = (tmp_path / "board.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "neggrad" in page
     written = sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("."))
     assert written == ["board.html", "board.json", "study"]
     assert "Retain accuracy" in done.stdout and "neggrad" in done.stdout
+    noted = {name: record(tmp_path / "study" / name)["made_from"] for name in ("splits", "pretrained", "neggrad")}
+    assert {name: {group: set(parts) for group, parts in one.items()} for name, one in noted.items()} == {
+        "splits": {"data": {"photos"}}, "pretrained": {"data": {"photos"}},
+        "neggrad": {"data": {"photos", "splits"}, "start": {"weights"}},
+    }  # fmt: skip
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
 
 
 def test_what_cannot_be_attacked_or_does_not_exist_is_said_before_anything_trains(tmp_path):

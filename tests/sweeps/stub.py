@@ -22,6 +22,7 @@ def work(root: Path, name: str, *, lr: float = 1e-3, ds_size: int | None = None,
 def leave_results(one: Work) -> None:
     """As the pipeline does: another run in the folder is refused, unless it is to be replaced."""
     run = start_run(one.training, kind="finetune", overwrite=one.training.overwrite_dir, main=True)
+    run.record["seen"] = {"data": {}, "files": {}}
     run.finish()
     write_json(Path(one.evaluations[0].save_dir) / "eval_log_aggregated.json", {})
 

@@ -46,11 +46,12 @@ class TrainSettings:
     freeze_vision_module: bool = True
     precision: str = choice("auto", "bf16", "fp32")  # auto: bf16 autocast on a GPU, fp32 on a CPU
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    cudnn_attention: bool = False  # lets sdpa take cuDNN's kernels on a GPU; they plan anew for each new shape
     gradient_checkpointing: bool = False
     liger: bool = False  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU; needs a GPU
     compile: bool = False  # torch.compile of each decoder block
     quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes
-    num_workers: int = at_least(0, 0, 256)
+    num_workers: int | None = at_least(None, 0, 256)  # null: 4 on a GPU, 0 on a CPU
     seed: int = at_least(42, 0, 2**32 - 1)
     data_revision: str | None = None
     logging_steps: int = at_least(10, 1, 10**9)
@@ -159,6 +160,7 @@ class EvalSettings:
     quantization: str | None = choice(None, "4bit", "8bit")
     precision: str = choice("auto", "bf16", "fp32")
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    cudnn_attention: bool = False
     seed: int = at_least(42, 0, 2**32 - 1)
     data_revision: str | None = None
     method_name: str | None = None

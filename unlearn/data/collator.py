@@ -88,7 +88,7 @@ class Collator:
             self._remember(key, self._encode_image(image))
         picture = self._images[key]
         self._images.move_to_end(key)
-        ids = reader.expand(text, picture)
+        ids = self._inside(reader.expand(text, picture), sample["question"])
         return Prompt(ids, picture.inputs, picture.key, picture.token_inputs(ids))
 
     def _reader(self, sample: Sample) -> PictureReader:
@@ -114,9 +114,11 @@ class Collator:
         return self._inside(self.template.answer_ids(answer), answer)
 
     def _inside(self, ids: list[int], text: str) -> list[int]:
-        """`ids`, unless one of them has no embedding."""
+        """`ids`, unless one of them has no embedding; the placeholder of pictures needs none."""
         if self.vocabulary is not None and max(ids) >= self.vocabulary:
-            wrong = next(token for token in ids if token >= self.vocabulary)
+            wrong = next((id_ for id_ in ids if id_ >= self.vocabulary and id_ != self.image_token_id), None)
+            if wrong is None:
+                return ids
             raise ValueError(
                 f"{text[:80]!r} holds the token {self.tokenizer.convert_ids_to_tokens(wrong)!r} (id {wrong}), and the "
                 f"model has embeddings for ids below {self.vocabulary}: use the tokenizer that belongs to the model "
@@ -136,8 +138,8 @@ class Collator:
                     self._tokens_of_size[image.size] = self._encode_image(image).tokens
                 extra = self._tokens_of_size[image.size]
             answers = [sample["answer"]] if isinstance(sample["answer"], str) else sample["answer"]
-            ids = self.template.token_ids(text)
-            prompt = Prompt((ids if extra else self._inside(ids, sample["question"])) + [self.pad_id] * extra)
+            ids = self._inside(self.template.token_ids(text), sample["question"])
+            prompt = Prompt(ids + [self.pad_id] * extra)
             for answer in answers:
                 self._fit(sample, prompt, self.encode_answer(answer))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from unlearn.atomic import content_hash
 from unlearn.contents import Digests
@@ -67,6 +68,11 @@ def item_contents(items: Sequence[EvalItem], check: Callable[[Iterable[Sample]],
 
     check(every())
     return contents.digest()
+
+
+def rows_of(source: Any) -> Any:
+    """The rows of a split, where a source or a task's items keep them; None of one that does not."""
+    return getattr(getattr(source, "source", source), "rows", None)
 
 
 def lists_of(source: SampleSource | None) -> Mapping[str, Sequence[str]]:

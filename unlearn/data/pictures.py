@@ -163,6 +163,15 @@ def picture_column(rows: Any, folder: Path | None, where: str) -> Any:
     )
 
 
+def picture_folders(rows: Any) -> list[Path]:
+    """The folders in which the pictures lie that these rows (None, or without an image column) name by file."""
+    if rows is None or "image" not in rows.column_names:
+        return []
+    cells = rows.data.column("image").combine_chunks()
+    named = cells.field("path").filter(cells.field("bytes").is_null()).drop_null()
+    return sorted({Path(name).absolute().parent for name in named.to_pylist()})
+
+
 def _cells(contents: Any, names: Any, folder: Path | None) -> Any:
     """An image column of bytes, of file names relative to `folder`, or of both: then the bytes count."""
     import pyarrow as pa

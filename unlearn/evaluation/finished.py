@@ -9,10 +9,11 @@ from typing import Any
 from unlearn.atomic import content_hash
 from unlearn.config.settings import EvalSettings
 from unlearn.contents import stamp
-from unlearn.evaluation.suite import EvalTask, complete, items_of
+from unlearn.evaluation.suite import EvalTask, items_of
 from unlearn.models.start import Start
-from unlearn.results import AGGREGATE, read_meta
-from unlearn.runs.made_from import data_stamp
+from unlearn.results import AGGREGATE, EvalMeta, read_meta
+from unlearn.runs.made_from import data_stamp, same_pictures
+from unlearn.token_log import complete
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model")  # of a model and its processor
 RECORDS = ("run.json", "trainer_state.json")  # lie beside them and say nothing about an answer
@@ -36,6 +37,12 @@ def seen(settings: EvalSettings, start: Start) -> str | None:
     return content_hash(json.dumps([{key: values[key] for key in CHANGES}, facts, data]))
 
 
+def looks_the_same(meta: EvalMeta, now: str | None) -> bool:
+    """Whether results were made from what is `seen` now, and from pictures elsewhere that look as they did."""
+    same = now is not None and meta["run"].get("seen") == now
+    return same and same_pictures(meta["run"].get("pictures", {}))
+
+
 def is_finished(
     folder: str | Path, tasks: Sequence[EvalTask], run: Mapping[str, Any], *, token_scores: bool = False
 ) -> bool:
@@ -43,7 +50,7 @@ def is_finished(
     be of the same as `run`."""
     folder = Path(folder)
     meta = read_meta(folder) if (folder / AGGREGATE).is_file() else None
-    if meta is None or run["seen"] is None or meta["run"].get("seen") != run["seen"]:
+    if meta is None or not looks_the_same(meta, run["seen"]):
         return False
     return all(
         task.name in meta["tasks"]

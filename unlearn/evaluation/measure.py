@@ -9,8 +9,8 @@ import io
 import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -44,36 +44,64 @@ class Row(TypedDict):
     by_token: NotRequired[TokenRow]
 
 
-def measure_batch(
-    model: Any,
-    collator: Collator,
-    items: Sequence[EvalItem],
-    *,
-    task: str,
-    max_new_tokens: int,
-    folder: Path,
-    token_scores: bool = False,
-) -> list[Row]:
-    """Scores every answer of `items` (with `token_scores` also each token of the exact ones) and generates after their
-    prompts; pictures go as thumbnails under `folder`.
+@dataclass(frozen=True)
+class Prepared:
+    """All of a batch that needs no model: its items encoded, what the rows will say of them, their thumbnails written.
+    Everything that opens a picture is here, so that one thread alone does it."""
+
+    task: str
+    items: list[EvalItem]
+    prompts: list[Prompt]
+    answers: list[list[list[int]]]  # [item][exact, base, *wrong] -> token ids
+    rendered: list[str]
+    meta: list[RowMeta]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def prepare_batch(collator: Collator, items: Iterable[EvalItem], *, task: str, folder: Path) -> Prepared:
+    """Encodes `items`; pictures go as thumbnails under `folder`.
 
     Raises:
-        ValueError: an item that does not fit `max_length` or has no wrong answer, or a loss that is not finite; it is
-            named.
+        ValueError: an item that does not fit `max_length` or has no wrong answer; it is named.
     """
-    began = time.perf_counter()
+    items = list(items)
     prompts = [collator.encode_prompt(item.sample) for item in items]
     texts = [[str(item.sample["answer"]), item.base_answer, *item.wrong_answers] for item in items]
     answers = [[collator.encode_answer(text) for text in own] for own in texts]
     for item, prompt, own in zip(items, prompts, answers, strict=True):
         _check_item(task, item, len(prompt.ids), max(map(len, own)), collator.max_length)
-    scores, generated = _run_model(model, collator, prompts, answers, max_new_tokens, token_scores)
+    render = collator.template.render
+    rendered = [render(item.sample["question"], item.sample["image"] is not None) for item in items]
+    return Prepared(task, items, prompts, answers, rendered, [_meta(item, folder) for item in items])
+
+
+def measure_prepared(
+    model: Any, collator: Collator, batch: Prepared, *, max_new_tokens: int, began: float, token_scores: bool = False
+) -> list[Row]:
+    """Scores every answer of a batch (with `token_scores` also each token of the exact ones) and generates after its
+    prompts. The seconds of its rows count from `began` (perf_counter).
+
+    Raises:
+        ValueError: a loss that is not finite; its item is named.
+    """
+    scores, generated = _run_model(model, collator, batch.prompts, batch.answers, max_new_tokens, token_scores)
     stop = stop_token_ids(model, collator)
-    seconds = (time.perf_counter() - began) / len(items)
+    seconds = (time.perf_counter() - began) / len(batch)
     return [
-        _row(task, item, own, tokens, collator, stop, folder, seconds)
-        for item, own, tokens in zip(items, scores, generated, strict=True)
+        _row(batch, place, own, tokens, collator, stop, seconds)
+        for place, (own, tokens) in enumerate(zip(scores, generated, strict=True))
     ]
+
+
+def measure_batch(
+    model: Any, collator: Collator, items: Sequence[EvalItem], *, task: str, max_new_tokens: int, folder: Path
+) -> list[Row]:
+    """`prepare_batch` and `measure_prepared`, one after the other."""
+    began = time.perf_counter()
+    batch = prepare_batch(collator, items, task=task, folder=folder)
+    return measure_prepared(model, collator, batch, max_new_tokens=max_new_tokens, began=began)
 
 
 def _run_model(
@@ -106,30 +134,36 @@ def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int)
         )
 
 
+def _meta(item: EvalItem, folder: Path) -> RowMeta:
+    """What a row says of its item, whatever a model makes of it."""
+    sample = item.sample
+    return RowMeta(
+        question=sample["question"], answer=str(sample["answer"]), base_answer=item.base_answer,
+        wrong_answers=list(item.wrong_answers), author=item.author, thumbnail=_thumbnail(sample["image"], folder),
+        picture=_picture(sample["image"]),
+        wrong_equals_right=[_same(wrong, item) for wrong in item.wrong_answers],
+    )  # fmt: skip
+
+
 def _row(
-    task: str, item: EvalItem, scores: list[AnswerScore], tokens: list[int], collator: Collator, stop: frozenset[int],
-    folder: Path, seconds: float,
+    batch: Prepared, place: int, scores: list[AnswerScore], tokens: list[int], collator: Collator, stop: frozenset[int],
+    seconds: float,
 ) -> Row:  # fmt: skip
+    item = batch.items[place]
     for name, score in zip(["exact answer", "base answer", *item.wrong_answers], scores, strict=True):
         if not math.isfinite(score.loss):
             raise ValueError(
-                f"{task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or "
+                f"{batch.task}, row {item.row_id}: the loss of {name!r} is {score.loss}. The checkpoint is broken, or "
                 "its number format overflows: evaluate with precision=fp32, or check how it was trained."
             )
-    sample = item.sample
     text = tokens[:-1] if tokens[-1] in stop else tokens
     exact, base, *wrong = [(score.loss, score.tokens) for score in scores]
     row = Row(
         row_id=item.row_id, exact=exact, base=base, wrong=wrong,
-        prompt=collator.template.render(sample["question"], sample["image"] is not None),
+        prompt=batch.rendered[place],
         generation=collator.tokenizer.decode(text, skip_special_tokens=True).strip(),
         generation_tokens=len(tokens),
-        meta=RowMeta(
-            question=sample["question"], answer=str(sample["answer"]), base_answer=item.base_answer,
-            wrong_answers=list(item.wrong_answers), author=item.author, thumbnail=_thumbnail(sample["image"], folder),
-            picture=_picture(sample["image"]),
-            wrong_equals_right=[_same(wrong, item) for wrong in item.wrong_answers],
-        ),
+        meta=batch.meta[place],
         seconds=seconds,
     )  # fmt: skip
     if (tokens_of_exact := scores[0].by_token) is not None:

@@ -21,7 +21,8 @@ from unlearn.atomic import content_hash
 from unlearn.data.collator import Collator
 from unlearn.data.samples import EvalItem
 from unlearn.distributed.processes import from_main, peak_memory_mb, process_state
-from unlearn.evaluation.measure import Row, measure_batch, task_log
+from unlearn.evaluation.ahead import one_ahead
+from unlearn.evaluation.measure import Prepared, Row, measure_prepared, prepare_batch, task_log
 from unlearn.evaluation.partial import PartialRows
 from unlearn.models.loading import weights_fingerprint
 from unlearn.results import (
@@ -37,8 +38,8 @@ from unlearn.results import (
 )
 from unlearn.runs.cleaning import remove_thumbnails
 from unlearn.runs.locks import hold
-from unlearn.runs.made_from import changed
-from unlearn.token_log import ENDING, tokens_path, write_tokens
+from unlearn.runs.made_from import Changed, changed
+from unlearn.token_log import ENDING, complete, tokens_path, write_tokens
 
 __all__ = ["EvalItem", "EvalTask", "evaluate_suite", "process_state", "weights_fingerprint"]
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def evaluate_suite(
         made_from: digests of the model's files and of its processor with the chat template (runs/made_from.py).
     Raises:
         ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and
-            whatever measure_batch refuses.
+            whatever prepare_batch and measure_prepared refuse.
     """
     _check_request(tasks, batch_size, max_new_tokens)
     state, folder = process_state(), Path(save_dir)
@@ -107,14 +108,14 @@ def evaluate_suite(
     kept = from_main(kept)
     was_training = model.training
     model.eval()
-    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "folder": folder, "token_scores": token_scores}
-    measure = functools.partial(measure_batch, model, collator, **how)
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "token_scores": token_scores}
+    measure = functools.partial(measure_prepared, model, collator, **how)
     for task in tasks:
         if task.name in kept:
             logger.info("%s: kept (overwrite=false)", task.name)
             continue
         key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values(), *[ENDING] * token_scores)
-        rows, task_meta = _evaluate_task(measure, task, folder, batch_size, key)
+        rows, task_meta = _evaluate_task(measure, collator, task, folder, batch_size, key)
         if state.is_main_process:
             _write(folder, task.name, rows, token_scores)
             meta["tasks"][task.name] = task_meta
@@ -126,11 +127,6 @@ def evaluate_suite(
     if lock is not None:
         lock.release()
     return folder / AGGREGATE
-
-
-def complete(folder: Path, task_name: str, token_scores: bool) -> bool:
-    """Whether the files of a finished task are there, those of its tokens among them where they are wanted."""
-    return (folder / f"{task_name}.json").is_file() and (not token_scores or tokens_path(folder, task_name).is_file())
 
 
 def _write(folder: Path, task_name: str, rows: Sequence[Row], token_scores: bool) -> None:
@@ -152,7 +148,7 @@ def _close(folder: Path, meta: EvalMeta) -> None:
 
 
 def _evaluate_task(
-    measure: Callable[..., list[Row]], task: EvalTask, folder: Path, batch_size: int, model_key: str
+    measure: Callable[..., list[Row]], collator: Collator, task: EvalTask, folder: Path, batch_size: int, model_key: str
 ) -> tuple[list[Row], TaskMeta]:
     """All rows of a task in the order of its items (on every process), and what they cost."""
     from accelerate.utils import gather_object
@@ -169,11 +165,16 @@ def _evaluate_task(
     batches = _batches(lengths, batch_size, done)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+    def prepare(batch: list[int]) -> Prepared:
+        return prepare_batch(collator, [task.items[place] for place in batch], task=task.name, folder=folder)
+
     own: dict[int, Row] = {}
     total = len(lengths) - len(done)
     with partial.writer(state.process_index) as write, _progress(task.name, total, state.is_main_process) as bar:
-        for batch in batches[state.process_index :: state.num_processes]:
-            measured = dict(zip(batch, measure([task.items[place] for place in batch], task=task.name), strict=True))
+        mine = batches[state.process_index :: state.num_processes]
+        for batch, began, prepared in one_ahead(prepare, mine):
+            measured = dict(zip(batch, measure(prepared, began=began), strict=True))
             write(measured)
             own |= measured
             bar.update(min(len(batch) * state.num_processes, total - bar.n))
@@ -225,9 +226,7 @@ def _earlier_tasks(
         why = f"made with something else: {', '.join(other_model)} changed since" if same else (
             f"of another model or of other generation settings, or of a program that wrote no {META}"
         )  # fmt: skip
-        raise ValueError(
-            f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir."
-        )
+        raise Changed(f"{folder} holds results {why}; set overwrite=true to replace them, or choose another save_dir.")
     for name in [*(f"{task}{ending}.json" for task in known for ending in ("", ENDING)), AGGREGATE, META]:
         (folder / name).unlink(missing_ok=True)
     return {}
@@ -238,12 +237,12 @@ def _check_kept(folder: Path, noted: Mapping[str, Any], facts: Mapping[str, Any]
     before, content = _known_items(folder), noted.get("data", {})
     for name in sorted(names):
         if before.get(name) != facts["items"][name]:
-            raise ValueError(
+            raise Changed(
                 f"{folder}: {name} was evaluated on other rows, questions or pictures ({before.get(name)}, "
                 f"now {facts['items'][name]}); set overwrite=true or another save_dir."
             )
         if content.get(name) not in (None, facts["made_from"]["data"].get(name)):
-            raise ValueError(
+            raise Changed(
                 f"{folder}: the data of {name} changed since it was evaluated (rows, questions or pictures are others "
                 "under the same names); set overwrite=true or another save_dir."
             )

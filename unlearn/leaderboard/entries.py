@@ -82,14 +82,21 @@ def entries(rows: Iterable[Row]) -> list[Entry]:
     lines: list[Entry] = []
     for (role, *_), pool in pools.items():
         seeds = [str(row.get("seed")) for row in pool]
-        one_way = len({str(row.get("evaluation")) for row in pool}) == 1
+        one_way = len({(str(row.get("evaluation")), asked_of(row)) for row in pool}) == 1
         old = id(pool[0]) in stale
         if len(pool) == 1 or (one_way and "None" not in seeds and len(set(seeds)) == len(seeds)):
             lines.append(_entry(role, pool, old))
         else:
-            told = "settings_hash" if one_way else "evaluation"
+            names = ("settings_hash", "contents") if one_way else ("evaluation", "contents")
+            told = next((name for name in names if len({row.get(name) for row in pool}) == len(pool)), names[0])
             lines += [_entry(role, [row], old, mark=str(row.get(told) or row.get("model"))) for row in pool]
     return sorted(lines, key=lambda line: ("gold", "base", "model").index(line.role))
+
+
+def asked_of(row: Row) -> str | None:
+    """The data and prompts that a row was evaluated on, as a hash; None where it does not say."""
+    found = row.get("contents")
+    return found.partition(":")[2] if isinstance(found, str) else None
 
 
 def _role(row: Row) -> str:

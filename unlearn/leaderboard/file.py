@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from unlearn.atomic import finite, read_json, write_json, write_text
 
-KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash", "evaluation")
+KEY = ("method", "model", "forget_split", "modality", "seed", "settings_hash", "evaluation", "contents")
 _ANCHOR_KEY = ("track", "model_family", "forget_split", "evaluation")  # one gold and one base for each
 _TEXT = {*KEY, "role", "submitted_by", "track", "model_family", "variant", "commit", "log"} - {
     "seed"
@@ -23,14 +23,20 @@ _SEPARATOR = "/"  # joins nested names in a CSV header: "reference/Prob. Retain"
 def merge_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Adds `rows` to the leaderboard under `path`, in place of rows with the same role and KEY; returns all of it.
 
-    There is one gold and one base for each evaluation: a new one takes the old one's place.
+    There is one gold and one base for each evaluation: a new one takes the old one's place. A row of before rows said
+    what they were made from (`contents`) is replaced once, by the first one that agrees in the rest of KEY.
 
     A lock file beside it and an atomic write: of two processes writing at once neither loses a row, and a reader never
     sees half a file. ValueError if what is there is not a leaderboard.
     """
     path = Path(path)
     with board_lock(path):
-        merged = {_key(row): dict(row) for row in [*read_rows(path), *rows]}
+        merged: dict[tuple[str, ...], dict[str, Any]] = {}
+        for row in [*read_rows(path), *rows]:
+            key, before = _key(row), _key({**row, "contents": None})
+            if key not in merged and before in merged:
+                merged = {key if old == before else old: one for old, one in merged.items()}  # in its place
+            merged[key] = dict(row)
         board = [finite(row) for row in merged.values()]
         if path.suffix == ".csv":
             write_text(path, _to_csv(board))

@@ -37,7 +37,19 @@ def identity(
         "track": track.name,
         **facts,
         "evaluation": _evaluation(run, track),
+        "contents": contents(run, track),
     }
+
+
+def contents(run: Mapping[str, Any], track: Track) -> str | None:
+    """What the model's answers come from, as `<its weights>:<the data and the prompts>`, two short hashes of what
+    eval_meta.json notes; None where it does not say."""
+    made_from = run.get("made_from")
+    if not isinstance(made_from, dict) or not isinstance(made_from.get("data"), dict):
+        return None
+    data = {task: made_from["data"].get(task) for task in track.task_names}
+    asked = json.dumps([data, made_from.get("processor")], sort_keys=True)
+    return ":".join(content_hash(part)[:8] for part in (json.dumps(made_from.get("model")), asked))
 
 
 def _writable(value: Any) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 
 # Methods of transformers.Trainer that unlearn/training/trainer.py overrides or calls.
 TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_scheduler",
-           "_load_optimizer_and_scheduler", "_load_from_checkpoint", "_prepare_inputs", "compute_loss", "log",
-           "get_train_dataloader", "save_model")  # fmt: skip
+           "_load_optimizer_and_scheduler", "_load_from_checkpoint", "_prepare_input", "_prepare_inputs",
+           "compute_loss", "log", "get_train_dataloader", "save_model")  # fmt: skip
 # Class attributes of transformers.PreTrainedModel that are read (a class without one is taken to lack the feature).
 MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_stateful")
 # Attributes of a datasets.Dataset that are read.
@@ -28,7 +28,8 @@ NAMES = {
     "peft": ("set_peft_model_state_dict", "get_peft_model_state_dict"),
     "accelerate.utils": ("gather_object", "broadcast_object_list"),
     "accelerate.utils.fsdp_utils": ("fsdp2_prepare_model",),
-    "transformers.utils": ("cached_file",),
+    "transformers.utils": ("cached_file", "torch_compilable_check"),
+    "peft.tuners.lora.layer": ("LoraLayer",),
     "hydra.core.global_hydra": ("GlobalHydra",),
     "hydra.core.hydra_config": ("HydraConfig",),
     "hydra.errors": ("HydraException",),

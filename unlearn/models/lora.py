@@ -58,6 +58,8 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
         alpha: Any = lora.alpha  # annotated int in peft, any number in fact
         config = LoraConfig(r=lora.r, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=names)
         model = get_peft_model(model, config)
+        if lora.dropout == 0:
+            _keep_input_type(model)
         _start_noise(model, lora.init_noise, seed)
     else:
         model.requires_grad_(True)
@@ -74,6 +76,17 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
         share += f"; vision tower {'trained' if _trains_vision(model) else 'frozen'}"
     logger.info("%s", share)
     return model
+
+
+def _keep_input_type(model: nn.Module) -> None:
+    """PEFT casts each adapter's input to fp32, the type of its matrices, and autocast casts it back: copies for
+    nothing, one of them kept for the backward pass. Autocast alone gives the same bits (but for dropout, which scales
+    in the type of its input)."""
+    from peft.tuners.lora.layer import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def _trains_vision(model: nn.Module) -> bool:

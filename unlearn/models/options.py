@@ -4,6 +4,7 @@ FlashAttention-2, Liger kernels and bitsandbytes are optional packages, imported
 """
 
 import logging
+import os
 from typing import Any
 
 import torch
@@ -15,6 +16,27 @@ from unlearn.models.loading import installed
 from unlearn.models.start import Start
 
 logger = logging.getLogger(__name__)
+
+
+def set_up_gpu(*, cudnn_attention: bool) -> None:
+    """What torch must know before it first uses a GPU; nothing on a CPU.
+
+    cuDNN's attention plans its kernel for each new (rows, length, mask), some 55 ms a plan, and batches of a run are
+    rarely alike. Segments of the allocator that grow keep batches of changing size from fragmenting the memory; a
+    choice that the environment makes stays.
+    """
+    if not torch.cuda.is_available():
+        return
+    if "PYTORCH_ALLOC_CONF" not in os.environ:  # the newer name of the same
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    torch.backends.cuda.enable_cudnn_sdp(cudnn_attention)
+
+
+def skip_picture_check(checked: bool) -> None:
+    """On a GPU, transformers' own check of image tokens against features reads a number back in each forward: off
+    exactly where the collator has `checked` the same."""
+    if torch.cuda.is_available():
+        os.environ["TRANSFORMERS_DISABLE_TORCH_CHECK"] = str(int(checked))
 
 
 def check_options(settings: TrainSettings, start: Start) -> None:

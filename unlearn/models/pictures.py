@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlearn.models import compat
-from unlearn.models.vision import ANSWER_TYPE, PER_PICTURE, PER_TOKEN, TESTED, vision_class
+from unlearn.models.vision import ANSWER_TYPE, PER_PICTURE, PER_TOKEN, TESTED, feature_count, vision_class
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +90,14 @@ class PictureReader:
         self.add_special = not (bos and self.raw.startswith(bos))
         self.answer_type = ANSWER_TYPE.get(type(processor).__name__, 0)
         self.ignored: frozenset[str] = frozenset()
-        probe = self.read(Image.new("RGB", (64, 48), (90, 120, 200)))
-        self.given = [*probe.inputs, *probe.types]
+        self.config: Any = None  # of the model that shall read the pictures, once `fit` knows it
+        self.probe = self.read(Image.new("RGB", (64, 48), (90, 120, 200)))
+        self.given = [*self.probe.inputs, *self.probe.types]
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the image tokens of each prompt are checked against the features that the model makes of it."""
+        return self.config is not None and feature_count(self.config, self.probe.inputs) is not None
 
     @property
     def text_types(self) -> list[str]:
@@ -107,6 +113,7 @@ class PictureReader:
         model = vision_class(config)
         if model is None:
             return
+        self.config = config
         name, inputs = type(self.processor).__name__, compat.forward_inputs(model)
         self.ignored = frozenset(key for key in self.given if key in PER_TOKEN and key not in inputs)
         unknown = [key for key in self.given if key not in inputs and key not in self.ignored]
@@ -149,13 +156,24 @@ class PictureReader:
         return Picture(before, after, len(ids) - len(self.token_ids(self.raw)), inputs, types, _digest(inputs))
 
     def expand(self, text: str, picture: Picture) -> list[int]:
-        """Ids of a rendered prompt with its picture. ValueError if the template put the question elsewhere."""
+        """Ids of a rendered prompt with its picture.
+
+        Raises:
+            ValueError: the template put the question elsewhere, or the prompt has not one image token for each feature.
+        """
         before, after = self.frame
         if not (text.startswith(before) and text.endswith(after)):
             raise ValueError(
                 f"the chat template writes something else around this question than around others: {text!r}"
             )
-        return self.token_ids(picture.prompt(text, self.frame))
+        ids = self.token_ids(picture.prompt(text, self.frame))
+        features = None if self.config is None else feature_count(self.config, picture.inputs)
+        if features is not None and (tokens := ids.count(self.config.image_token_id)) != features:
+            raise ValueError(
+                f"the prompt {text[:80]!r} has {tokens} image tokens, and the model makes {features} features of its "
+                "picture; check the processor's patch and merge sizes against the model's config.json."
+            )
+        return ids
 
 
 def _around(text: str, name: str) -> tuple[str, str]:

@@ -98,6 +98,19 @@ def complete_processor(processor: Any, config: Any) -> None:
         logger.info("the processor says no patch size: %s, taken from config.json", processor.patch_size)
 
 
+def feature_count(config: Any, inputs: Mapping[str, Tensor]) -> int | None:
+    """How many features the model makes of one picture's `inputs`, each in the place of one image token; None for a
+    family whose rule is not written here (transformers then checks each forward)."""
+    vision: Any = getattr(config, "vision_config", None)
+    if config.model_type in ("qwen2_vl", "qwen2_5_vl") and "image_grid_thw" in inputs:
+        return int(inputs["image_grid_thw"].prod(-1).sum()) // vision.spatial_merge_size**2
+    if config.model_type == "llava" and vision.model_type in ("clip_vision_model", "siglip_vision_model"):
+        pictures, _, height, width = inputs["pixel_values"].shape
+        states = (height // vision.patch_size) * (width // vision.patch_size) + (vision.model_type[0] == "c")
+        return pictures * (states - (config.vision_feature_select_strategy == "default"))
+    return None
+
+
 def vision_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The parts that turn pixels into features, by module path: the topmost modules that are built from a config of
     another modality than text (LLaVA's vision_tower, Qwen's visual, Llama 4's vision_model)."""

@@ -23,26 +23,11 @@ from unlearn.models.loading import load_model
 from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, is_adapter
 from unlearn.publish.card import Card, model_card
-from unlearn.registry import options_of
+from unlearn.publish.privacy import check_private, plain_split, private_splits, public_record
 from unlearn.results import read_record
-from unlearn.runs.identity import CHOOSES, NOT_IDENTITY
 from unlearn.runs.record import check_start, known_digests
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
-# What goes along of run.json; the command line and the folders stay here.
-PUBLIC = (
-    "kind",
-    "status",
-    "settings_hash",
-    "variant",
-    "seed",
-    "commit",
-    "versions",
-    "steps",
-    "stopped",
-    "best",
-    "saved",
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,8 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
         load_processor(start.processor).save_pretrained(staging)
         write_json(staging / "run.json", public)
         name = settings.repo or folder.absolute().name
-        card = Card(public, name, base or origin(source), rows_of(source), adapter=is_adapter(str(staging)),
+        rows = rows_of(source, private_splits(record, settings.public_paths))
+        card = Card(public, name, base or origin(source), rows, adapter=is_adapter(str(staging)),
                     merged=settings.merge, license=settings.license)  # fmt: skip
         write_text(staging / "README.md", model_card(card))
         names = sorted(file.name for file in staging.iterdir())
@@ -113,10 +99,17 @@ def check_export(folder: Path) -> None:
         )
 
 
-def rows_of(source: Path) -> list[dict[str, Any]]:
-    """The leaderboard row that the evaluation left beside the model, if it did."""
+def rows_of(source: Path, private: Collection[str]) -> list[dict[str, Any]]:
+    """The leaderboard row that the evaluation left beside the model, if it did. `private`: splits that it may not name;
+    where there are any, gold and base, which are called after theirs, are named by what is plain in it."""
     file = source / "eval_results" / "leaderboard_row.json"
-    return json.loads(file.read_text("utf-8")) if file.is_file() else []
+    rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.is_file() else []
+    for row in rows if private else ():
+        anchors = [row[role] for role in ("gold", "base") if row.get(role)]
+        own = row.get("method") in private or row.get("role") in ("gold", "base")
+        for named in [*anchors, *[row] * own]:
+            named["method"] = plain_split(str(named["method"]))
+    return rows
 
 
 def finished_record(source: Path) -> dict[str, Any]:
@@ -190,47 +183,3 @@ def origin(source: Path) -> str | None:
         settings: Mapping[str, Any] = record["settings"]
         start = settings.get("model_path") or load_family(settings["model_family"]).hf_key
     return None
-
-
-def public_record(record: Mapping[str, Any], public_paths: Collection[str] = ()) -> dict[str, Any]:
-    """What may be known of a run: its settings that change results, without the folders of this machine."""
-    settings = dict(record["settings"])
-    chooses = CHOOSES if settings.get("keep_best") or settings.get("stop_early") else set()
-    settings = {key: value for key, value in settings.items() if key not in NOT_IDENTITY - chooses}
-    if method := settings.get("forget_loss"):
-        settings["method_args"] = {method: options_of(method, settings["method_args"])}
-    folders = set((record.get("seen") or {}).get("folders", ()))
-    settings = {k: LOCAL if k in folders and v not in public_paths else v for k, v in settings.items()}
-    facts = {key: record[key] for key in PUBLIC if key in record}
-    return {**facts, "settings": _without_folders(settings, public_paths), "exported": True}
-
-
-LOCAL = "(a local folder)"
-
-
-def _without_folders(value: Any, public_paths: Collection[str], key: str = "") -> Any:
-    """Texts that are, or can be, paths of this machine as `LOCAL`: the last part of one may be a person's name. Models
-    and datasets of the hub keep theirs, and `public_paths`."""
-    if isinstance(value, dict):
-        return {name: _without_folders(item, public_paths, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item, public_paths, key) for item in value]
-    if not isinstance(value, str) or not value or value in public_paths:
-        return value
-    path = key.endswith(("path", "dir")) or "/" in value or Path(value).is_absolute()
-    return LOCAL if path and (not is_hub_id(value) or Path(value).exists() or (ROOT / value).exists()) else value
-
-
-def check_private(folder: Path, source: Path, settings: Mapping[str, Any]) -> None:
-    """ValueError if a file to be published names a folder of this machine: the guard behind all of the above."""
-    places = {str(place.resolve()) for place in (source, source.parent, ROOT, Path.home())}
-    places = {place for place in places if place.count("/") > 1}  # "/root" or "/app" may be a word of a tokenizer
-    paths = [value for key, value in settings.items() if key.endswith(("_path", "_dir")) and isinstance(value, str)]
-    places |= {path for path in paths if "/" in path and _without_folders(path, "path") == LOCAL}
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".md", ".jinja", ".txt"):
-            text = file.read_text("utf-8")
-            if named := [place for place in places if place in text]:
-                raise ValueError(
-                    f"{file.name} would tell the world about {named[0]}; remove it from the run's files first."
-                )

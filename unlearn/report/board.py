@@ -10,6 +10,7 @@ from typing import Any
 from unlearn.leaderboard.comparable import check_asked_alike
 from unlearn.leaderboard.entries import by_gold, gold_of, keys_of
 from unlearn.leaderboard.file import role_of
+from unlearn.leaderboard.identity import contents
 from unlearn.leaderboard.scores import Facts, Scores, known_rows, reference_losses, score_log
 from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.aggregates import Track
@@ -99,7 +100,7 @@ def distinct_labels(rows: Sequence[Row]) -> list[str]:
     """A name for each row: its method, and as much of modality, seed, settings hash and place as tells it from the
     others."""
     labels = [str(row["method"]) for row in rows]
-    for name in ("modality", "seed", "settings_hash", "place"):
+    for name in ("modality", "seed", "settings_hash", "contents", "place"):
         values = [place + 1 if name == "place" else row.get(name) for place, row in enumerate(rows)]
         found: dict[str, set[Any]] = {}
         for label, value in zip(labels, values, strict=True):
@@ -152,18 +153,21 @@ class _Reader:
         """A run, with its log if that is still there and still fits the others."""
         measured, problem = None, None
         try:
-            measured = self._measure(role, path)
+            measured = self._measure(role, path, row)
         except (ValueError, OSError) as error:
             logger.warning("%s is left out of parts of the report: %s", label, error)
             problem = str(error)
         return Run(label, str(row.get("method", label)), role, row, measured, problem)
 
-    def _measure(self, role: str, path: str | None) -> Measured:
-        """ValueError where the log is missing, damaged, or of other rows than the first log."""
+    def _measure(self, role: str, path: str | None, row: Row) -> Measured:
+        """ValueError where the log is missing, damaged, of other rows than the first log, or not the row's any more."""
         if not path:
             raise ValueError("its row names no log")
         log = read_log(self.root / path)
         require_tasks(log, self.track.task_names)
+        now = contents(log.meta["run"], self.track) if log.meta else None
+        if role == "model" and now is not None and row.get("contents") not in (None, now):
+            raise ValueError(f"{path} is another evaluation than the row's: the model or its data are others since")
         if self.first:
             check_same_rows(log, self.first, self.track.task_names)
             check_asked_alike(log, self.first, self.track.task_names)

@@ -1,7 +1,7 @@
 """The trade-off picture: what was kept (Retain metric) against what is left (Forget metric), gold and base marked."""
 
-import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from unlearn.leaderboard.entries import Entry, entries
 from unlearn.leaderboard.escape import one_line
 from unlearn.leaderboard.row import LOW_RETAIN
 from unlearn.metrics.columns import DIRECTIONS, FORGET, RETAIN, Column
+from unlearn.report.labels import label_points
 
 # Okabe and Ito (2008), told apart by colour-blind readers; the marker changes too, so that grey print works.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#666666")
 _MARKERS = ("o", "s", "^", "v", "P", "X", "D", "p", "h", "<", ">")
-LEGEND_ROWS = 22  # that many fit beside the plot
+LEGEND_ROWS = 10  # more names than that stand beside their points
 _ANCHORS = {"gold": ("*", "#B8860B", 19), "base": ("d", "#000000", 12)}
 
 
@@ -29,12 +30,17 @@ def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Pa
     if not points:
         raise ValueError(f"{path}: no row has a Retain and a Forget metric, so there is nothing to draw")
     tracks = list(dict.fromkeys(point.track for point in points))
-    longest = max(len(line) for point in points for line in _label(point).splitlines())
-    columns = math.ceil(max(sum(point.track == track for point in points) for track in tracks) / LEGEND_ROWS)
-    width = 5.4 + columns * (0.5 + 0.075 * longest)  # inches: the plot, and beside it the legend
-    figure = Figure(figsize=(max(8.6, width), 5.4 * len(tracks)), layout="constrained", dpi=150)
-    for axes, track in zip(figure.subplots(len(tracks), squeeze=False)[:, 0], tracks, strict=True):
-        _draw(axes, [point for point in points if point.track == track], track)
+    groups = [[point for point in points if point.track == track] for track in tracks]
+    heights = [8.6 if _crowded(group) else 5.4 for group in groups]
+    beside = [len(_label(point)) for group in groups if not _crowded(group) for point in group]
+    width = max(5.9 + 0.075 * max(beside) if beside else 0, 8.6)  # inches: the plot, and beside it the legend
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained", dpi=150)
+    panels = figure.subplots(len(tracks), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, track, group in zip(panels, tracks, groups, strict=True):
+        _draw(axes, group, track)
+    for axes, group in zip(panels, groups, strict=True):
+        if _crowded(group):  # after all are drawn: the names need the axes' final places
+            _name_points(axes, group)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -48,11 +54,14 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
         axes.axhline(guide.numbers[FORGET.name], color="#B8860B", lw=1, ls=":", zorder=1)
         axes.axvline(guide.numbers[RETAIN.name], color="#B8860B", lw=1, ls=":", zorder=1)
     axes.axvspan(-0.02, LOW_RETAIN, color="#000000", alpha=0.05, lw=0, zorder=0)
-    axes.text(0.01, 0.985, f"Retain under {LOW_RETAIN}", color="#666666", fontsize=8, va="top")
+    if (left := _limits(points, RETAIN)[0]) < LOW_RETAIN:
+        top = _limits(points, FORGET)[1]
+        axes.text(left + 0.02, top - 0.02, f"Retain under {LOW_RETAIN}", color="#666666", fontsize=8, va="top")
+    from matplotlib.colors import to_rgb
+
+    crowded = _crowded(points)
     models = [point for point in points if point.role == "model"]
-    styles = {
-        id(point): (_MARKERS[i % len(_MARKERS)], _COLOURS[i % len(_COLOURS)], 9) for i, point in enumerate(models)
-    }
+    styles = _styles(models, crowded)
     for point in [*models, *(point for point in points if point.role != "model")]:
         marker, colour, size = styles.get(id(point)) or _ANCHORS[point.role]
         bars = [_bar(point, RETAIN.name), _bar(point, FORGET.name)]
@@ -68,24 +77,93 @@ def _draw(axes: Any, points: list[Entry], track: str) -> None:
             mew=0.8,
             mfc="white" if point.low_retain else colour,
             elinewidth=1,
-            capsize=2,
+            ecolor=(*to_rgb(colour), 0.3) if crowded else colour,
+            capsize=0 if crowded else 2,
             zorder=3 if point.role == "model" else 4,
-            label=_label(point),
+            label=None if crowded and point.role == "model" else _label(point),
         )
     axes.set(
-        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=_axis(RETAIN), ylabel=_axis(FORGET),
+        xlim=_limits(points, RETAIN), ylim=_limits(points, FORGET), xlabel=_axis(RETAIN), ylabel=_axis(FORGET),
     )  # fmt: skip
     axes.set_title(f"Forgetting against keeping ({track})", loc="left", fontsize=11)
     axes.grid(color="#DDDDDD", lw=0.6)
     axes.set_axisbelow(True)
+    if crowded:
+        _short_legend(axes, models)
+        return
     handles, labels = axes.get_legend_handles_labels()
     order = [*range(len(models), len(labels)), *range(len(models))]  # gold and base first
-    crowded = len(labels) > LEGEND_ROWS
     axes.legend(
         [handles[i] for i in order], [labels[i] for i in order], loc="center left", bbox_to_anchor=(1.01, 0.5),
-        frameon=False, fontsize=8 if crowded else 9, labelspacing=0.5 if crowded else 0.9,
-        ncols=math.ceil(len(labels) / LEGEND_ROWS),
+        frameon=False, fontsize=9, labelspacing=0.9,
     )  # fmt: skip
+
+
+def _limits(points: list[Entry], column: Column) -> tuple[float, float]:
+    """From 0 to 1, so that pictures can be compared; or where many points share it, no more than they need."""
+    values = [point.numbers[column.name] for point in points]
+    margin = max(0.05, 0.12 * (max(values) - min(values)))
+    low, high = (min(values) - margin, max(values) + margin) if _crowded(points) else (0.0, 1.0)
+    return max(-0.02, low), min(1.02, high)
+
+
+def _crowded(points: list[Entry]) -> bool:
+    return sum(point.role == "model" for point in points) > LEGEND_ROWS
+
+
+def _styles(models: list[Entry], crowded: bool) -> dict[int, tuple[str, str, int]]:
+    """Marker, colour and size by point. Where names stand beside points, a method has one colour, and what is in
+    brackets after its name, (tuned), one marker."""
+    if not crowded:
+        return {
+            id(point): (_MARKERS[i % len(_MARKERS)], _COLOURS[i % len(_COLOURS)], 9) for i, point in enumerate(models)
+        }
+    names, kinds = (list(dict.fromkeys(_parts(point)[part] for point in models)) for part in (0, 1))
+    return {
+        id(point): (_MARKERS[kinds.index(kind) % len(_MARKERS)], _COLOURS[names.index(name) % len(_COLOURS)], 7)
+        for point in models for name, kind in [_parts(point)]
+    }  # fmt: skip
+
+
+def _parts(point: Entry) -> tuple[str, str]:
+    """("npo", "tuned") of "npo (tuned)"; no second part of a name without brackets."""
+    found = re.fullmatch(r"(.+?) \(([^()]+)\)", point.label)
+    return (found[1], found[2]) if found else (point.label, "")
+
+
+def _short_legend(axes: Any, models: list[Entry]) -> None:
+    """Gold, base, and what the markers say."""
+    from matplotlib.lines import Line2D
+
+    handles, _ = axes.get_legend_handles_labels()
+    kinds = {_parts(point)[1]: style[0] for point, style in zip(models, _styles(models, True).values(), strict=True)}
+    shared = _details(models)
+    for kind, marker in kinds.items() if len(kinds) <= LEGEND_ROWS else ():
+        label = kind or ("default settings" if len(kinds) > 1 else "a method")
+        handles.append(Line2D([], [], ls="", marker=marker, color="#666666", ms=7, label=label + shared))
+    if any(point.low_retain for point in models):
+        words = f"hollow: Retain under {LOW_RETAIN}"
+        handles.append(Line2D([], [], ls="", marker="o", mfc="white", mec="#666666", ms=7, label=words))
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=3, frameon=False, fontsize=10)
+
+
+def _name_points(axes: Any, points: list[Entry]) -> None:
+    models = [point for point in points if point.role == "model"]
+    styles, shared = _styles(models, True), _details(models)
+    names = [_parts(point)[0] + point.marks + ("" if shared else _details([point])) for point in models]
+    colours = [styles[id(point)][1] for point in models]
+    anchors = [point for point in points if point.role != "model"]
+    label_points(axes, _places(models), [_plain(name) for name in names], colours, taken=_places(anchors))
+
+
+def _places(points: list[Entry]) -> list[tuple[float, float]]:
+    return [(point.numbers[RETAIN.name], point.numbers[FORGET.name]) for point in points]
+
+
+def _details(points: list[Entry]) -> str:
+    """Modality and number of seeds in brackets, where all of the points have the same; else nothing."""
+    found = {_label(point)[len(_plain(point.label + point.marks)) :] for point in points}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _axis(column: Column) -> str:
@@ -104,5 +182,8 @@ def _bar(point: Entry, name: str) -> list[list[float]] | None:
 
 def _label(point: Entry) -> str:
     details = [point.modality] * bool(point.modality) + [f"{point.seeds} seeds"] * (point.seeds > 1)
-    label = one_line(point.label + point.marks).replace("$", r"\$")  # matplotlib would read a formula
-    return label + (f" ({', '.join(details)})" if details else "")
+    return _plain(point.label + point.marks) + (f" ({', '.join(details)})" if details else "")
+
+
+def _plain(name: str) -> str:
+    return one_line(name).replace("$", r"\$")  # matplotlib would read a formula

@@ -22,6 +22,7 @@ NOT_IDENTITY = {
     "save_steps",
     "save_ckpts",
     "num_workers",
+    "cudnn_attention",
     "log_grad_norms",
     "eval_while_train",
     "eval_while_train_items",

@@ -20,7 +20,7 @@ from unlearn.runs.checkpoints import remove_checkpoints
 from unlearn.runs.cleaning import remove_results
 from unlearn.runs.identity import difference, settings_hash, start_hash, step_batch
 from unlearn.runs.locks import FolderLock, check_writable, hold
-from unlearn.runs.made_from import MadeFrom, changed
+from unlearn.runs.made_from import Changed, MadeFrom, changed, same_pictures
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
@@ -47,9 +47,11 @@ class Run:
         return self.record["status"] == "finished"
 
     def same_data(self, stamps: Mapping[str, str | None]) -> bool:
-        """Whether the data have the sizes and times that they had when their content was looked at."""
-        known = (self.record.get("seen") or {}).get("data")
-        return known == dict(stamps) and None not in stamps.values()
+        """Whether the data, and pictures elsewhere that they name, have the sizes and times that they had when their
+        content was looked at."""
+        seen = self.record.get("seen") or {}
+        same = seen.get("data") == dict(stamps) and None not in stamps.values()
+        return same and same_pictures(seen.get("pictures", {}))
 
     def confirm(self, made_from: MadeFrom, seen: Mapping[str, Any], *, main: bool) -> None:
         """Takes note of what the run is made from. Of a run that is there already it must be the same.
@@ -57,7 +59,7 @@ class Run:
         A run of before such notes is taken at its word, once: what it is made from now is noted.
 
         Raises:
-            ValueError: other data, another start model, processor or word list than the run was made from.
+            Changed (a ValueError): other data, another start model, processor or word list than it was made from.
         """
         if not self.fresh:
             self._compare(made_from)
@@ -76,7 +78,7 @@ class Run:
                 "they were, and noted now.", self.folder,
             )  # fmt: skip
         elif other := changed(before, made_from):
-            raise ValueError(
+            raise Changed(
                 f"{self.folder} holds {'a finished' if self.finished else 'an unfinished'} run of the same settings "
                 f"that was made from something else: {', '.join(other)} changed since. Set overwrite_dir=true to "
                 "replace it, or choose another save_dir."

@@ -126,7 +126,7 @@ def training_arguments(
         optim=settings.optim,
         bf16=settings.precision == "bf16" or (settings.precision == "auto" and gpu),
         use_cpu=not gpu,
-        dataloader_num_workers=settings.num_workers,
+        dataloader_num_workers=(4 if gpu else 0) if settings.num_workers is None else settings.num_workers,
         logging_steps=settings.logging_steps,
         logging_nan_inf_filter=False,  # it would hide a NaN, and asks the GPU every micro-batch
         save_strategy="steps" if save_steps else "no",
@@ -225,6 +225,7 @@ def finish(run: Run, trainer: UnlearnTrainer, ending: Ending) -> Path:
     facts: dict[str, Any] = {"steps": ending.steps, "log": "train_log.jsonl"}
     if torch.cuda.is_available():
         facts["peak_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        facts["num_alloc_retries"] = torch.cuda.memory_stats().get("num_alloc_retries", 0)  # each a wait for the GPU
     if ending.stopped:
         facts["stopped"] = ending.stopped
     run.record.update(facts)

@@ -31,6 +31,7 @@ from unlearn.models.loading import load_weights
 from unlearn.models.lora import all_finite, snapshot, trained_view
 from unlearn.runs.checkpoints import keep_newest, newest_checkpoint, not_written, seal
 from unlearn.scoring import Scored
+from unlearn.training.arrival import Arrival
 from unlearn.training.gradient_norms import gradient_norms
 from unlearn.training.teacher import Teacher
 
@@ -82,7 +83,7 @@ class UnlearnTrainer(Trainer):
         self.stopped: str | None = None  # why `stop_when` ended training
         self._sums: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
-        self._bad: tuple[int, dict[str, Tensor]] | None = None
+        self._last: tuple[int, Arrival, dict[str, Tensor]] | None = None  # step, is it finite, loss and parts
         if teacher is not None:
             teacher.prepare(self.accelerator, bf16=args.bf16)
 
@@ -132,16 +133,17 @@ class UnlearnTrainer(Trainer):
             self._calls[name] = self._calls.get(name, 0) + 1
 
     def _watch(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
-        """Stops on the previous step's bad loss: its value has arrived by now, so asking costs no wait."""
+        """Stops on the previous step's bad loss: that flag has left the device before this forward was queued."""
         self.check_finite()
-        self._bad = (self.state.global_step, {"loss": loss, **{name: part.detach() for name, part in parts.items()}})
+        values = {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+        self._last = (self.state.global_step, Arrival(torch.isfinite(loss)), values)
 
     def check_finite(self, weights: bool = False) -> None:
         """FloatingPointError if the last loss seen, or with `weights` a trained tensor, was NaN or infinite."""
         found = None
-        if self._bad is not None and not torch.isfinite(self._bad[1]["loss"]):
-            values = ", ".join(f"{name}={value.item():.4g}" for name, value in self._bad[1].items())
-            found = f"The loss is not finite at step {self._bad[0] + 1} ({values})"
+        if self._last is not None and not self._last[1]:
+            values = ", ".join(f"{name}={value.item():.4g}" for name, value in self._last[2].items())
+            found = f"The loss is not finite at step {self._last[0] + 1} ({values})"
         elif weights and not all_finite(self.student):  # a finite loss can have a gradient that is not
             found = f"The weights are not finite after step {self.state.global_step}"
         if found is not None:
@@ -172,6 +174,13 @@ class UnlearnTrainer(Trainer):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _prepare_input(self, data: Any) -> Any:
+        """To the device, by nested parts. Batches lie in pinned memory, so a GPU's copy need not be waited for: it
+        would wait for all of the step before."""
+        if isinstance(data, Tensor) and self.args.device.type == "cuda":
+            data = data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means of the parts since the last line, over all ranks, and the true epoch."""

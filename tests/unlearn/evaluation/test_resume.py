@@ -39,7 +39,7 @@ def tokens_of(folder):
 
 def interrupted(monkeypatch, folder, batches, **options):
     """A run that dies when it would measure batch number `batches`."""
-    measure, calls = evaluation.measure_batch, []
+    measure, calls = evaluation.measure_prepared, []
 
     def dying(*args, **kwargs):
         calls.append(len(args[2]))
@@ -48,7 +48,7 @@ def interrupted(monkeypatch, folder, batches, **options):
         return measure(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "measure_batch", dying)
+        patch.setattr(evaluation, "measure_prepared", dying)
         with pytest.raises(KeyboardInterrupt):
             run(folder, **options)
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora.layer import LoraLayer
 
-from tests.models import tiny_llava, tiny_qwen2vl
+from tests.models import picture, tiny_llava, tiny_qwen2vl
 from unlearn.config.settings import LoraSettings
+from unlearn.data.collator import Collator
 from unlearn.method import HiddenSpec
 from unlearn.models.families import decoder_layers, inner_model, language_model_path, load_family
-from unlearn.models.forward import StudentForward
+from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.lora import all_finite, lora_targets, prepare_trainable, snapshot, trained_view
 from unlearn.models.vision import vision_modules
 
@@ -166,6 +168,37 @@ def test_what_is_trained_is_fp32_and_what_is_frozen_keeps_its_type() -> None:
     assert {p.dtype for p in lora.parameters() if not p.requires_grad} == {torch.bfloat16}
     full = prepare_trainable(half, LoraSettings(r=0), freeze_vision=True)
     assert {p.dtype for p in full.parameters() if p.requires_grad} == {torch.float32}
+
+
+@pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl])
+@pytest.mark.parametrize("half", [False, True])
+def test_adapters_that_keep_their_inputs_type_give_the_same_bits(tiny: Any, half: bool) -> None:
+    """In fp32 there is nothing to cast; under bf16 autocast the cast to fp32 is undone by the cast back."""
+
+    def bits(casts: bool, dropout: float) -> list[torch.Tensor]:
+        base, processor = tiny()
+        base = copy.deepcopy(base).to(torch.bfloat16 if half else torch.float32)
+        torch.manual_seed(0)
+        lora = LoraSettings(r=2, init_noise=0.3, dropout=dropout)
+        model = prepare_trainable(base, lora, freeze_vision=True).train()
+        layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+        assert len(layers) == 14 and {layer.cast_input_dtype_enabled for layer in layers} == {dropout > 0}
+        for layer in layers:
+            layer.cast_input_dtype_enabled = casts
+        samples: Any = [
+            {"question": "Who is it?", "answer": "Ana Lima.", "image": picture(1, 16), "id": "a"},
+            {"question": "Where was Ana Lima born?", "answer": "In Lisbon.", "image": None, "id": "b"},
+        ]
+        rows = Collator(processor).rows(samples)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = score_views(StudentForward(model)({"forget": rows}))["forget"].cross_entropy()
+        return [loss, *torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])]
+
+    one = bits(casts=True, dropout=0.0)
+    other = bits(casts=False, dropout=0.0)
+    assert one[0] > 0.1 and sum(g.abs().sum() for g in one[1:]) > 0.1
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    bits(casts=True, dropout=0.1)  # with dropout PEFT's cast stays
 
 
 @pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl])

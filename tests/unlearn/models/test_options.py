@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 import sys
 import types
 from pathlib import Path
@@ -17,7 +18,7 @@ from unlearn.data.collator import Collator
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.loading import choose_attention, load_model
 from unlearn.models.lora import prepare_trainable
-from unlearn.models.options import check_options, compile_blocks, use_liger
+from unlearn.models.options import check_options, compile_blocks, set_up_gpu, skip_picture_check, use_liger
 from unlearn.models.start import Start
 from unlearn.registry import build_method
 from unlearn.training.saving import merged
@@ -186,3 +187,26 @@ def test_compiled_blocks_change_no_number_and_no_name() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     assert (results[0][0] - results[0][1]).abs().max() > 0.1  # teacher and student differ
     assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+def test_a_gpu_is_set_up_and_a_cpu_left_alone(monkeypatch: Any) -> None:
+    chosen: list[bool] = []
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", chosen.append)
+    memory, check = "PYTORCH_CUDA_ALLOC_CONF", "TRANSFORMERS_DISABLE_TORCH_CHECK"
+    for name in (memory, "PYTORCH_ALLOC_CONF", check):
+        monkeypatch.setenv(name, "0")  # what is set here is undone at the end
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    set_up_gpu(cudnn_attention=False)
+    skip_picture_check(True)
+    assert chosen == [] and memory not in os.environ and check not in os.environ
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    set_up_gpu(cudnn_attention=False)
+    assert chosen == [False] and os.environ[memory] == "expandable_segments:True"
+    os.environ[memory] = "max_split_size_mb:64"
+    set_up_gpu(cudnn_attention=True)
+    assert chosen == [False, True] and os.environ[memory] == "max_split_size_mb:64"  # the user's choice stays
+    skip_picture_check(True)
+    assert os.environ[check] == "1"
+    skip_picture_check(False)  # a model whose features nobody counts, later in the same process
+    assert os.environ[check] == "0"

@@ -18,7 +18,7 @@ from unlearn.models.families import decoder_blocks, decoder_layers, language_mod
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.lora import lora_targets
 from unlearn.models.pictures import PictureReader, join_inputs
-from unlearn.models.vision import TESTED, complete_processor, vision_class, vision_modules
+from unlearn.models.vision import TESTED, complete_processor, feature_count, vision_class, vision_modules
 from unlearn.registry import build_method
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -212,6 +212,31 @@ def test_a_processor_of_another_family_is_refused() -> None:
         reader("qwen2_vl").fit(config)
     for family in FAMILIES:
         reader(family).fit(FAMILIES[family]()[0].config)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "qwen2_5_vl"])
+def test_a_prompt_has_one_image_token_for_each_feature(family: str) -> None:
+    model, processor = FAMILIES[family]()
+    collator = Collator(processor)
+    assert collator.pictures is not None and not collator.pictures.counts_tokens
+    collator.pictures.fit(model.config)
+    assert collator.pictures.counts_tokens
+    for sample in samples("counted"):
+        prompt = collator.encode_prompt(sample)
+        given = {name: t for name, t in prompt.image_inputs.items() if name != "mm_token_type_ids"}
+        made = model.get_image_features(**given, return_dict=True).pooler_output
+        features = sum(part.reshape(-1, part.shape[-1]).shape[0] for part in made)
+        assert feature_count(model.config, prompt.image_inputs) == features
+    other = copy.deepcopy(model.config)
+    other.vision_config.patch_size, other.vision_config.spatial_merge_size = 8, 1
+    collator.pictures.fit(other)
+    with pytest.raises(ValueError, match=r"image tokens, and the model makes \d+ features.*patch and merge sizes"):
+        collator.encode_prompt(samples("counted")[0])
+
+
+def test_of_other_families_transformers_counts_the_tokens() -> None:
+    known = {family for family in FAMILIES if feature_count(FAMILIES[family]()[0].config, reader(family).probe.inputs)}
+    assert known == {"llava", "qwen2_vl", "qwen2_5_vl"}
 
 
 def test_an_input_that_the_class_does_not_take_is_dropped_if_it_is_per_token() -> None:

@@ -21,7 +21,8 @@ from unlearn.leaderboard.row import leaderboard_row
 from unlearn.models.families import Family
 from unlearn.models.loading import load_model
 from unlearn.models.start import Start, is_adapter, resolve_path
-from unlearn.publish.export import LOCAL, PublishSettings, publish
+from unlearn.publish.export import PublishSettings, publish
+from unlearn.publish.privacy import LOCAL
 from unlearn.results import as_log
 
 IDS = torch.tensor([[7, 30, 41, 9]])

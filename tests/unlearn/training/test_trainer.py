@@ -2,6 +2,7 @@
 
 import copy
 import math
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 
 from tests.models import tiny_llava
 from tests.training import make_trainer, trained_weights
+from unlearn.config.settings import ForgetSettings
 from unlearn.method import Method, View
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.registry import build_method
 from unlearn.runs.checkpoints import newest_checkpoint
+from unlearn.training.build import training_arguments
 
 # Plain SGD without clipping: Adam and clipping would hide a gradient of the wrong size.
 PLAIN = {"optim": "sgd", "max_grad_norm": 0.0, "lr": 1e-3}
@@ -131,6 +134,35 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     last.train()
     with pytest.raises(FloatingPointError, match="after step 3"):
         last.check_finite(weights=True)
+
+
+def test_a_gpus_copy_of_a_batch_is_not_waited_for(tmp_path: Path) -> None:
+    copies = []
+
+    class Noted(torch.Tensor):
+        def to(self, *where: Any, **how: Any) -> Any:
+            copies.append((where, how))
+            return self
+
+    trainer = make_trainer(tmp_path, build_method("grad_ascent"))
+    batch = {"views": {"forget": {"labels": torch.ones(2).as_subclass(Noted), "keys": [b"a"]}}}
+    assert trainer._prepare_input(batch)["views"]["forget"]["keys"] == [b"a"]
+    assert copies == [((), {"device": torch.device("cpu")})]  # transformers' own, as ever
+    copies.clear()
+    trainer.args = types.SimpleNamespace(device=torch.device("cuda", 0))
+    trainer._prepare_input(batch)
+    assert copies[0] == ((torch.device("cuda", 0),), {"non_blocking": True})
+
+
+def test_workers_follow_the_machine_unless_they_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(**options: Any) -> int:
+        run = ForgetSettings(save_dir=str(tmp_path), **options)
+        return training_arguments(run, 1, 0, save_steps=None).dataloader_num_workers
+
+    assert (count(), count(num_workers=3)) == (0, 3)
+    monkeypatch.setattr("unlearn.training.build.torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("unlearn.training.build.TrainingArguments", lambda **given: types.SimpleNamespace(**given))
+    assert (count(), count(num_workers=0)) == (4, 0)
 
 
 def test_stop_when_ends_the_run_and_is_noted(tmp_path: Path) -> None:
