@@ -138,11 +138,8 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
     start.check()
     check_start(start, digests)
     pictures = [folder for task in tasks for folder in picture_folders(rows_of(task.items))]
-    run = {
-        **describe_run(settings, start.path),
-        "seen": seen(settings, start),
-        "pictures": picture_stamps(pictures, [task["data_path"] for task in settings.tasks]),
-    }
+    outside = picture_stamps(pictures, [task["data_path"] for task in settings.tasks])
+    run = {**describe_run(settings, start.path), "seen": seen(settings, start), "pictures": outside}
     if not settings.overwrite and is_finished(settings.save_dir, tasks, run, token_scores=settings.token_scores):
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
