@@ -76,7 +76,7 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
         names = sorted(file.name for file in staging.iterdir())
         write_json(staging / "run.json", {**public, "exported": names})
         try:
-            check_private(staging, source, record["settings"])
+            check_private(staging, source, record["settings"], settings.public_paths)
         except ValueError:
             shutil.rmtree(staging)
             raise

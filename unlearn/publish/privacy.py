@@ -70,12 +70,12 @@ def _without_folders(value: Any, public_paths: Collection[str], key: str = "") -
     return LOCAL if path and (not is_hub_id(value) or Path(value).exists() or (ROOT / value).exists()) else value
 
 
-def check_private(folder: Path, source: Path, settings: Mapping[str, Any]) -> None:
+def check_private(folder: Path, source: Path, settings: Mapping[str, Any], public_paths: Collection[str] = ()) -> None:
     """ValueError if a file to be published names a folder of this machine: the guard behind all of the above."""
     places = {str(place.resolve()) for place in (source, source.parent, ROOT, Path.home())}
     places = {place for place in places if place.count("/") > 1}  # "/root" or "/app" may be a word of a tokenizer
     paths = [value for key, value in settings.items() if key.endswith(("_path", "_dir")) and isinstance(value, str)]
-    places |= {path for path in paths if "/" in path and _without_folders(path, "path") == LOCAL}
+    places |= {path for path in paths if "/" in path and _without_folders(path, public_paths, "path") == LOCAL}
     for file in sorted(folder.iterdir()):
         if file.suffix in (".json", ".md", ".jinja", ".txt"):
             text = file.read_text("utf-8")
