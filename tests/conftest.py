@@ -1,6 +1,9 @@
 """Every test runs offline and on one thread: the models are tiny, and two threads fight over the machine's cores."""
 
 import os
+import sys
+
+from absl import logging as absl_logging
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -15,6 +18,11 @@ from typing import Any
 
 import pytest
 import torch
+
+# rouge_score brings absl, whose log handler closes its stream when logging is configured anew (Hydra does), unless that
+# is the standard error of the moment: made while pytest captures, it would close the capture.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
