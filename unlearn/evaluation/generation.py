@@ -1,39 +1,57 @@
-"""Greedy generation from prompts that a model has read already."""
+"""Generation from prompts that a model has read already: the likeliest answer, or many drawn ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from unlearn.data.collator import Collator
-from unlearn.evaluation.prefix import Prefix, extend
+from unlearn.evaluation.growing import decode_growing
+from unlearn.evaluation.prefix import Prefix
+from unlearn.evaluation.sampling import likeliest, sampler, uniforms
+
+ROWS = 32  # samples that are drawn together
 
 
-@torch.no_grad()
 def generate_greedy(model: Any, prefix: Prefix, *, max_new_tokens: int, stop_ids: frozenset[int]) -> list[list[int]]:
     """The likeliest token after each prompt, again and again, until one of `stop_ids` (kept, last) or `max_new_tokens`.
 
     Nothing of the model's generation_config is used: no sampling, no repetition penalty. Finished rows leave the batch.
     An unforkable prefix is used up.
     """
-    cache = prefix.fork() if prefix.forkable else prefix.cache
-    rows = torch.arange(len(prefix.mask), device=prefix.mask.device)
-    generated: list[list[int]] = [[] for _ in rows]
-    logits = prefix.logits
-    for step in range(max_new_tokens):
-        tokens = logits.argmax(-1)
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            if not (generated[row] and generated[row][-1] in stop_ids):
-                generated[row].append(token)
-        going = [place for place, row in enumerate(rows.tolist()) if generated[row][-1] not in stop_ids]
-        if not going or step + 1 == max_new_tokens:
-            break
-        if len(going) < len(rows) and prefix.forkable:
-            places = torch.tensor(going, device=rows.device)
-            cache.batch_select_indices(places)
-            rows, tokens = rows[places], tokens[places]
-        mask = torch.ones(len(rows), step + 1, dtype=prefix.mask.dtype, device=rows.device)
-        logits = extend(model, prefix, cache, rows, tokens[:, None], mask)[:, -1]
-    return generated
+    return decode_growing(model, prefix, None, likeliest, None, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
+
+
+def generate_sampled(
+    model: Any,
+    prefix: Prefix,
+    row_ids: Sequence[str],
+    *,
+    samples: int,
+    seed: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    max_new_tokens: int,
+    stop_ids: frozenset[int],
+) -> list[list[list[int]]]:
+    """[row][sample] -> the tokens of a drawn answer, which ends with one of `stop_ids` (kept) or at `max_new_tokens`.
+
+    Sample j of a row draws from Random(f"{seed}/{row}/{j}"), so it says the same in whatever batch its row is, and
+    whatever `samples` is (sampling.py; up to the rounding of logits). The prefix can be used again.
+
+    Raises:
+        ValueError: fewer than one sample, not one id for each prompt, or what sampling.sampler refuses.
+    """
+    choose = sampler(temperature, top_p)
+    if samples < 1 or len(row_ids) != len(prefix.mask):
+        raise ValueError(f"samples={samples} must be at least 1, and each of {len(prefix.mask)} prompts needs an id.")
+    device = prefix.mask.device
+    draws = uniforms(row_ids, samples, seed, max_new_tokens).to(device)
+    rows = torch.arange(len(row_ids), device=device).repeat_interleave(samples)
+    found: list[list[int]] = []
+    for mine, own in zip(rows.split(ROWS), draws.split(ROWS), strict=True):
+        found += decode_growing(model, prefix, mine, choose, own, max_new_tokens=max_new_tokens, stop_ids=stop_ids)
+    return [found[start : start + samples] for start in range(0, len(found), samples)]
 
 
 def stop_token_ids(model: Any, collator: Collator) -> frozenset[int]:
