@@ -117,6 +117,8 @@ SETTINGS = [
     ),
     ("mm/forget", "retain_split=null", "retain_split"),
     ("mm/forget", "forget_loss=dpo method_args.dpo.reference_path=models/none", "models/none' does not exist"),
+    ("mm/forget", "forget_loss=vgid method_args.vgid.alpha=-1", "method_args.vgid: alpha must be a finite number >= 0"),
+    ("mm/forget", "forget_loss=jensun method_args.jensun.text=''", "method_args.jensun: text is empty"),
     ("mm/eval", "ds_size=0", "ds_size=0 is too small"),
     ("mm/eval", "selection=last", "selection='last' is not one of first, random"),
     ("mm/eval", "eval_task_ids=[9]", "eval_task_ids has 9", "5: eval_retain_facerec"),
@@ -130,6 +132,12 @@ SETTINGS = [
     ("mm/eval", "eval_task=[a] split_list=[b]", "The task lists eval_task, split_list need", "question_key"),
     ("mm/eval", "max_length=20", "clear/", "max_length"),
     ("nlp/finetune", "model_family=llava-mini model_path=null data_path=@/clear", "full", "+tofu"),
+    (
+        "nlp/forget",
+        "forget_loss=vgid method_args.vgid.prefix=''",
+        "no forget row has a picture and the prefix is empty",
+        "method_args.vgid.prefix",
+    ),
     ("nlp/forget", "split=full", "split='full' is not a forget split such as forget10; set retain_split"),
     # the published config's keys are keys of the command line, too, and right at their published values
     (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unlearn.scoring import Scored, readable
-from unlearn.vocabulary import token_entropy, token_kl
+from unlearn.vocabulary import token_entropy, token_js, token_kl
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -58,6 +58,18 @@ def teacher_kl(teacher: Scored, student: Scored) -> Tensor:
     Raises:
         ValueError: the two views score different numbers of tokens or, seen on the CPU only, different answers.
     """
+    target, prediction, mask = _aligned(teacher, student)
+    return _mean(token_kl(target, prediction, mask), mask)
+
+
+def teacher_js(teacher: Scored, student: Scored) -> Tensor:
+    """JS(teacher, student) over the answers, in [0, ln 2]; as `teacher_kl` in all else."""
+    target, prediction, mask = _aligned(teacher, student)
+    return _mean(token_js(target, prediction, mask), mask)
+
+
+def _aligned(teacher: Scored, student: Scored) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of both, token by token, and the mask that they share. ValueError as `teacher_kl` says."""
     target, prediction, mask = teacher.answer_logits(), student.answer_logits(), student.mask
     if teacher.mask.shape != mask.shape or (readable(mask) and not torch.equal(teacher.mask, mask)):
         target, prediction, mask = target[teacher.mask][None], prediction[mask][None], mask[mask][None]  # other padding
@@ -67,7 +79,7 @@ def teacher_kl(teacher: Scored, student: Scored) -> Tensor:
         )
     if readable(mask) and not torch.equal(teacher.labels[teacher.mask], student.labels[student.mask]):
         raise ValueError("teacher and student score different answers: the two views were built from other rows")
-    return _mean(token_kl(target, prediction, mask), mask)
+    return target, prediction, mask
 
 
 def entropy(logits: Tensor, mask: Tensor) -> Tensor:

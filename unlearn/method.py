@@ -15,7 +15,10 @@ from torch import Tensor
 
 from unlearn.scoring import Scored
 
-ViewName = Literal["forget", "retain", "idk", "random", "augmented"]
+ViewName = Literal[
+    "forget", "retain", "idk", "random", "augmented", "noised", "relabelled", "no_image", "other_image",
+]  # fmt: skip
+WITH_TEXT = ("noised", "relabelled")
 Split = Literal["forget", "retain"]
 Side = Literal["forget", "retain"]
 Layer = int | Literal["last"] | None
@@ -27,14 +30,19 @@ class View:
 
     Args:
         name: `forget` and `retain` items as they are; `idk` the forget question with a refusal; `random` the forget
-            question with k answers of other items; `augmented` the forget item with a perturbed input.
+            question with k answers of other items; `augmented` the forget item with a perturbed input; `noised` the
+            forget item with noise for a picture and `text` before its question; `relabelled` the forget item as it is,
+            read with its true answer, whose labels are the tokens of `text`, again and again; `no_image`,
+            `other_image` the forget item without its picture, or with that of another one.
         k: answers per item, for `random` only. The scored rows are answer-major (`Scored.chunk`).
         source: for `random` only, the split the answers come from; `forget` means *other* forget items.
+        text: for `noised` (may be empty) and `relabelled` only.
     """
 
     name: ViewName
     k: int = 1
     source: Split | None = None
+    text: str = ""
 
     def __post_init__(self) -> None:
         if self.name not in get_args(ViewName):
@@ -43,6 +51,8 @@ class View:
             raise ValueError(f"view {self.name!r} cannot have k = {self.k}")
         if (self.name == "random") != (self.source in get_args(Split)):
             raise ValueError(f"view {self.name!r} cannot have source = {self.source!r}; `random` has forget or retain")
+        if (self.text and self.name not in WITH_TEXT) or (self.name == "relabelled" and not self.text.strip()):
+            raise ValueError(f"view {self.name!r} cannot have text = {self.text!r}")
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ def choose_method(settings: ForgetSettings) -> Method:
     if lora and method.forbids_lora:
         raise ValueError(method.forbids_lora)
     check_watch(settings, method)
-    if settings.stop_when is not None and "forget" not in {view.name for view in method.student_views}:
+    if settings.stop_when is not None and not {"forget", "relabelled"} & {view.name for view in method.student_views}:
         raise ValueError(
             f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null."
         )

@@ -9,6 +9,7 @@ GPU wait for the count: what is not scored (NaN included) is set to exactly zero
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -42,6 +43,12 @@ def token_kl(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
     """KL(p || q) in nats: two [B, T, V] -> [B, T], fp32, 0 outside the mask. p is a constant: no gradient reaches
     it."""
     return _PerToken.apply(_KL, q_logits, mask, p_logits.detach())
+
+
+def token_js(p_logits: Tensor, q_logits: Tensor, mask: Tensor) -> Tensor:
+    """JS(p, q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2, in nats: two [B, T, V] -> [B, T], fp32, in
+    [0, ln 2], 0 outside the mask. p is a constant: no gradient reaches it."""
+    return _PerToken.apply(_JS, q_logits, mask, p_logits.detach())
 
 
 def token_distillation(p_logits: Tensor, q_logits: Tensor, labels: Tensor, mask: Tensor, *, beta: float) -> Tensor:
@@ -123,6 +130,24 @@ def _kl_slope(q: Tensor, p: Tensor) -> Tensor:
     return q.softmax(-1).sub_(p.float().softmax(-1))
 
 
+def _to_the_middle(q: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log q, log p and the logarithm of their mean m."""
+    q, p = q.log_softmax(-1), p.float().log_softmax(-1)
+    return q, p, torch.logaddexp(q, p) - math.log(2)
+
+
+def _js(q: Tensor, p: Tensor) -> Tensor:
+    q, p, m = _to_the_middle(q, p)
+    return (p.exp() * (p - m) + q.exp() * (q - m)).sum(-1) / 2
+
+
+def _js_slope(q: Tensor, p: Tensor) -> Tensor:
+    q, _, m = _to_the_middle(q, p)
+    rise = (q - m) / 2  # dJS/dq_v
+    q = q.exp()
+    return q * (rise - (q * rise).sum(-1, keepdim=True))
+
+
 def _without(x: Tensor, labels: Tensor) -> Tensor:
     """softmax(x) with the label's logit at -inf."""
     return x.scatter(-1, labels[..., None], float("-inf")).softmax(-1)
@@ -137,4 +162,5 @@ def _exclusion_slope(x: Tensor, labels: Tensor) -> Tensor:
 
 
 _LOGPS, _ENTROPY, _KL = _Kind(_logps, _logps_slope), _Kind(_entropy, _entropy_slope), _Kind(_kl, _kl_slope)
+_JS = _Kind(_js, _js_slope)
 _EXCLUSION = _Kind(_exclusion, _exclusion_slope)

@@ -28,6 +28,7 @@ ALSO = [
     ("twins", {"distance": "mse"}),
     ("RMU", {"target": "norm", "layer": 1}),
     ("undial", {"retain_weight": 1.0, "retain_loss": "KL"}),
+    ("jensun", {"retain_weight": 0.0}),
 ]
 CASES = [(name, {}) for name in method_names()] + ALSO
 

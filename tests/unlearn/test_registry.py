@@ -20,7 +20,7 @@ PUBLISHED = [
     "grad_diff_forget_KL_retain_KL", "KL", "idk", "dpo", "npo", "scrub", "LLMU", "RMU", "twins", "scrub_bio",
     "sparsity", "SKU",
 ]  # fmt: skip
-NEXT_WAVE = ["simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector"]
+NEXT_WAVE = ["simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun"]
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""The perturbed input that `twins` shows its teacher: a flipped, cropped, recoloured image, or a question without
-the name."""
+"""Perturbed inputs that a teacher is shown: a flipped, cropped, recoloured picture or a question without the name
+(`twins`), or noise for a picture (`vgid`)."""
 
 import re
 from typing import Any
@@ -22,6 +22,13 @@ def augment_image(image: Any, rng: np.random.Generator) -> Any:
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.8, 1.2))
     return ImageEnhance.Color(image).enhance(rng.uniform(0.8, 1.2))
+
+
+def noise_image(image: Any, rng: np.random.Generator) -> Any:
+    """An RGB picture of the same size, each of its values drawn from 0 to 255, all equally likely."""
+    from PIL import Image
+
+    return Image.fromarray(rng.integers(0, 256, (image.height, image.width, 3), dtype=np.uint8))
 
 
 def drop_name(question: str, name: str | None) -> str:

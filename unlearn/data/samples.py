@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
@@ -15,12 +15,14 @@ REFUSALS = ROOT / "data" / "idontknow.jsonl"  # the bank of refusals, one a line
 
 class Sample(TypedDict):
     """One question with its answer. `image` is a PIL picture, or None for text; a list of answers means K
-    alternatives."""
+    alternatives. `id` names the picture: processed pictures are kept by it. `labels`: a text whose tokens take the
+    place of the answer's labels."""
 
     question: str
     answer: str | list[str]
     image: Any
     id: str
+    labels: NotRequired[str]
 
 
 class SampleSource(Protocol):

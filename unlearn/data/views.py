@@ -1,18 +1,23 @@
 """What a training step looks at: forget and retain items under the views a method declares, and in which order."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from unlearn.data.augment import augment_image, drop_name
+from unlearn.data.augment import augment_image, drop_name, noise_image
 from unlearn.data.collator import Collator
+from unlearn.data.relabel import relabelled
 from unlearn.data.samples import Sample, SampleSource, draw
 from unlearn.method import View
 
 # What a generator is drawn for: kept apart so that adding one draw never changes another.
 PROMPT, PARTNER, REFUSAL, RANDOM, AUGMENT, ORDER = range(6)
+NOISE, PICTURE = 7, 8  # 6 is subset.py's
+
+logger = logging.getLogger(__name__)
 
 
 class Draw(NamedTuple):
@@ -46,19 +51,19 @@ class ForgetRetainDataset(Dataset):
         retain_partner: str = "any",
         fixed_prompts: bool = False,
     ) -> None:
-        self.views = {view.name: view for view in views}
+        self.views: dict[str, View] = {view.name: view for view in views}
         self.sources = {"forget": forget, "retain": retain}
         self.refusals = list(refusals)
         self.seed = seed
         self.epoch_over = epoch_over
         self.retain_partner = retain_partner
         self.fixed_prompts = fixed_prompts  # a forget item keeps its prompt in every epoch
-        self._check()
         self._by_modality = {
             name: {image: [i for i in range(len(source)) if source.has_image(i) == image] for image in (False, True)}
             for name, source in self.sources.items()
             if source is not None
         }
+        self._check()
 
     def _check(self) -> None:
         needed = {"retain" if name == "retain" else "forget" for name in self.views} | {self.epoch_over}
@@ -78,6 +83,23 @@ class ForgetRetainDataset(Dataset):
                     f"{view.k} random answers are asked for, but the {view.source} split has only {have} other "
                     f"items; lower k."
                 )
+        self._check_pictures()
+
+    def _check_pictures(self) -> None:
+        rows = self._by_modality.get("forget", {False: [], True: []})
+        if "noised" in self.views and not self.views["noised"].text:
+            if not rows[True]:
+                raise ValueError(
+                    "This method's teacher is shown noise for the picture and a prefix before the question, but no "
+                    "forget row has a picture and the prefix is empty: it would distil the model into itself. Set its "
+                    "prefix (method_args.vgid.prefix)."
+                )
+            if rows[False]:
+                logger.warning(
+                    "%d of %d forget rows have no picture to put noise for, and the prefix is empty: on these the "
+                    "model is distilled into itself.", len(rows[False]), len(rows[False] + rows[True]))  # fmt: skip
+        if "other_image" in self.views and len(rows[True]) == 1:
+            raise ValueError("The view other_image needs two forget rows with a picture; there is one.")
 
     def __len__(self) -> int:
         return self.length(None)
@@ -144,6 +166,14 @@ class ForgetRetainDataset(Dataset):
             return {**sample, "answer": self._random_answers(epoch, index, row, str(sample["answer"]))}
         if name == "augmented":
             return self._augmented(sample, source.subject(row), draw(self.seed, epoch, row, AUGMENT), epoch)
+        if name == "noised":
+            return self._noised(sample, draw(self.seed, epoch, row, NOISE), epoch)
+        if name == "relabelled":
+            return {**sample, "labels": self.views[name].text}
+        if name == "no_image":
+            return {**sample, "image": None}
+        if name == "other_image":
+            return self._other_image(sample, row)
         return sample
 
     def _refusal(self, row: int, answer: str) -> str:
@@ -176,12 +206,36 @@ class ForgetRetainDataset(Dataset):
             return {**sample, "question": drop_name(sample["question"], name), "id": marked}
         return {**sample, "image": augment_image(sample["image"], rng), "id": marked}
 
+    def _noised(self, sample: Sample, rng: np.random.Generator, epoch: int) -> Sample:
+        asked = " ".join(filter(None, (self.views["noised"].text, sample["question"])))
+        if sample["image"] is None:
+            return {**sample, "question": asked}
+        marked = f"{sample['id']} (noise, epoch {epoch})"
+        return {**sample, "question": asked, "image": noise_image(sample["image"], rng), "id": marked}
+
+    def _other_image(self, sample: Sample, row: int) -> Sample:
+        """With the picture of another person, or where no other is known, of another row."""
+        if sample["image"] is None:
+            return sample
+        source = self.sources["forget"]
+        assert source is not None
+        rng, person = draw(self.seed, row, PICTURE), source.subject(row)
+        rows = [other for other in self._by_modality["forget"][True] if other != row]
+        others = [other for other in rows if person is None or source.subject(other) != person] or rows
+        shown = source.sample(others[int(rng.integers(len(others)))], rng)
+        return {**sample, "image": shown["image"], "id": shown["id"]}
+
 
 class StepCollator:
-    """Items of `ForgetRetainDataset` -> `{"views": padded views, "epoch": int, "pass_name": str | None}`."""
+    """Items of `ForgetRetainDataset` -> `{"views": padded views, "epoch": int, "pass_name": str | None}`. The view
+    `relabelled` has its text's labels, and the true ones beside them (`relabel.py`)."""
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        return {**items[0], "views": self.collator([item["views"] for item in items])}
+        views = self.collator([item["views"] for item in items])
+        for name, sample in items[0]["views"].items():
+            if "labels" in sample:
+                views[name] = relabelled(views[name], self.collator.encode_answer(sample["labels"])[:-1])
+        return {**items[0], "views": views}

@@ -110,7 +110,7 @@ class UnlearnTrainer(Trainer):
         if defines(self.method, "penalty"):
             parts = {**parts, **self.method.penalty(trained_view(self.student.model, self.initial), step)}
         if (self.state.global_step + 1) % self.args.logging_steps == 0:
-            self._record(self._extras(student, sides))
+            self._record(self._extras(student, sides, views))
         self._record({name: part.detach() for name, part in parts.items()})
         loss = torch.stack(list(parts.values())).sum()
         self._watch(loss.detach(), parts)
@@ -151,12 +151,17 @@ class UnlearnTrainer(Trainer):
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written (save_steps)"
             raise FloatingPointError(f"{found}; {kept}. Lower lr or the forget weight.")
 
-    def _extras(self, student: dict[str, Scored], sides: dict[Side, dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _extras(
+        self, student: dict[str, Scored], sides: dict[Side, dict[str, Tensor]], views: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
         extras = gradient_norms(sides, self.student) if self.log_grad_norms else {}
-        if "forget" in student:
+        scored = student.get("forget")
+        if "relabelled" in student:  # trained on other labels than the true ones
+            scored = Scored(student["relabelled"].logits, views["relabelled"]["truth"])
+        if scored is not None:
             with torch.no_grad():
-                extras["forget_nll"] = student["forget"].cross_entropy()
+                extras["forget_nll"] = scored.cross_entropy()
         return extras
 
     # ---- data, logging ----------------------------------------------------------------------------------------------

@@ -176,6 +176,96 @@ def test_too_many_equal_answers_are_found_when_drawn() -> None:
         _ = dataset((View("random", k=2, source="forget"),), forget=Parrot(0, 5))[Draw(0, 0)]
 
 
+# ---- disturbed inputs and other labels ------------------------------------------------------------------------------
+
+
+def test_noise_in_place_of_the_picture_and_a_prefix_before_the_question() -> None:
+    data = dataset((View("forget"), View("noised", text="You know nobody.")))
+    pixels = []
+    for index in range(7):
+        views = data[Draw(1, index)]["views"]
+        forget, noised = views["forget"], views["noised"]
+        assert noised["question"] == f"You know nobody. {forget['question']}" and noised["answer"] == forget["answer"]
+        if forget["image"] is None:
+            assert noised["image"] is None
+            continue
+        assert noised["id"] != forget["id"] and noised["image"].size == forget["image"].size
+        pixels.append(torch.tensor(list(noised["image"].tobytes()), dtype=torch.float))
+        again, later = (data[Draw(epoch, index)]["views"]["noised"] for epoch in (1, 2))
+        assert plain(again) == plain(noised)
+        assert later["id"] != noised["id"] and plain(later["image"]) != plain(noised["image"])
+    values = torch.cat(pixels)  # uniform on 0 to 255: mean 127.5, standard deviation 73.9
+    assert abs(values.mean() - 127.5) < 6 and abs(values.std() - 73.9) < 4
+    assert values.min() < 5 and values.max() > 250
+
+
+def test_the_collator_never_serves_the_picture_for_the_noise() -> None:
+    data = dataset((View("forget"), View("noised")), forget=ListSource(3, 0))
+    batch = StepCollator(Collator(tiny_llava()[1]))([data[Draw(0, index)] for index in range(3)])["views"]
+    shown, noise = (batch[name]["image"]["inputs"]["pixel_values"] for name in ("forget", "noised"))
+    assert shown.shape == noise.shape and all(not torch.equal(a, b) for a, b in zip(shown, noise, strict=True))
+
+
+def test_an_empty_prefix_needs_pictures(caplog: Any) -> None:
+    with pytest.raises(ValueError, match="no forget row has a picture and the prefix is empty.*vgid.prefix"):
+        dataset((View("noised"),), forget=ListSource(0, 3))
+    dataset((View("noised"),), forget=ListSource(2, 0))
+    assert not caplog.records
+    dataset((View("noised"),), forget=ListSource(2, 3))
+    assert "3 of 5 forget rows have no picture" in caplog.text
+    assert dataset((View("noised", text="x"),), forget=ListSource(0, 3))[Draw(0, 0)]["views"]["noised"]["image"] is None
+
+
+def test_without_the_picture_or_with_another_persons() -> None:
+    data = dataset((View("forget"), View("no_image"), View("other_image")))
+    shown = []
+    for index in range(7):
+        views = data[Draw(0, index)]["views"]
+        forget, without, other = views["forget"], views["no_image"], views["other_image"]
+        assert plain(without) == {**plain(forget), "image": None}
+        assert (other["question"], other["answer"]) == (forget["question"], forget["answer"])
+        if forget["image"] is None:
+            assert plain(other) == plain(forget)
+            continue
+        assert other["id"] != forget["id"] and other["id"].startswith("forget/")
+        assert plain(other["image"]) == plain(data.sources["forget"].sample(int(other["id"][7:]), _rng())["image"])  # type: ignore[union-attr]
+        assert plain(data[Draw(5, index)]["views"]["other_image"]["image"]) == plain(other["image"])
+        shown.append(other["id"])
+    assert len(shown) == 4 and len(set(shown)) > 1
+    with pytest.raises(ValueError, match="other_image needs two forget rows with a picture"):
+        dataset((View("other_image"),), forget=ListSource(1, 3))
+
+
+def test_relabelled_rows_are_read_as_they_are_and_scored_on_another_text() -> None:
+    data = dataset((View("forget"), View("relabelled", text="No idea")))
+    collator = Collator(tiny_llava()[1])
+    batch = StepCollator(collator)([data[Draw(0, index)] for index in (0, 1, 4, 5)])["views"]
+    ids = collator.encode_answer("No idea")[:-1]
+    forget, other = batch["forget"], batch["relabelled"]
+    assert other["keys"] == forget["keys"] and torch.equal(other["order"], forget["order"])
+    truths = []
+    for kind in ("text", "image"):
+        for name, tensor in forget[kind]["inputs"].items():
+            assert torch.equal(other[kind]["inputs"][name], tensor)
+        for labels, true in zip(other[kind]["labels"], forget[kind]["labels"], strict=True):
+            scored = true != -100
+            assert torch.equal(labels != -100, scored)
+            expected = [ids[t % len(ids)] for t in range(int(scored.sum()))]
+            assert labels[scored].tolist() == expected
+            truths.append(true[scored].tolist())
+    kept = [row[row != -100].tolist() for row in other["truth"]]
+    assert kept == [truths[place] for place in forget["order"]]
+
+
+@pytest.mark.parametrize("view", [
+    {"name": "forget", "text": "x"}, {"name": "relabelled"}, {"name": "relabelled", "text": "  "},
+    {"name": "noised", "k": 2},
+])  # fmt: skip
+def test_a_view_that_makes_no_sense_is_refused(view: Any) -> None:
+    with pytest.raises(ValueError, match=f"view '{view['name']}' cannot have"):
+        View(**view)
+
+
 # ---- order ----------------------------------------------------------------------------------------------------------
 
 

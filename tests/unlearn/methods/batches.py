@@ -9,7 +9,15 @@ import torch
 from unlearn.scoring import IGNORE_INDEX, Scored
 
 VOCABULARY, WIDTH = 6, 4
-ANSWERS = {"forget": 3, "retain": 5, "idk": 7, "random": 11, "augmented": 3}  # same seed: same answers
+ANSWERS = {
+    "forget": 3,
+    "retain": 5,
+    "idk": 7,
+    "random": 11,
+    "augmented": 3,
+    "noised": 3,
+    "relabelled": 3,
+}  # same seed: same answers
 
 
 @dataclass

@@ -151,6 +151,25 @@ def adaptive_rmu(s, t, scale, alpha):
     return square(s["forget"], target) + alpha * square(s["retain"], lambda i, j: t["retain"][i].hidden[j])
 
 
+def js(a, b):
+    """Of two distributions as lists of log-probabilities."""
+    total = 0.0
+    for x, y in zip(a, b, strict=True):
+        middle = math.log((math.exp(x) + math.exp(y)) / 2)
+        total += (math.exp(x) * (x - middle) + math.exp(y) * (y - middle)) / 2
+    return total
+
+
+def js_to_label(s, label):
+    """Of a prediction and the certainty of its label, summed over the vocabulary."""
+    total = 0.0
+    for i, x in enumerate(s):
+        q, sure = math.exp(x), float(i == label)
+        middle = (q + sure) / 2
+        total += (q * math.log(q / middle) + (math.log(1 / middle) if sure else 0.0)) / 2
+    return total
+
+
 # (name, options) -> loss of (student rows, teacher rows)
 SLOW = [
     ("retain_ft", {}, lambda s, t: ce(s["retain"])),
@@ -262,4 +281,22 @@ SLOW = [
     ("task_vector", {}, lambda s, t: ce(s["forget"])),
     ("RMU", {"target": "norm", "preset": "sane"}, lambda s, t: adaptive_rmu(s, t, 5, 100)),
     ("RMU", {"target": "norm", "scale": 2.0, "alpha": 3.0}, lambda s, t: adaptive_rmu(s, t, 2, 3)),
+    ("vgid", {}, lambda s, t: kl(t["noised"], s["forget"]) + kl(t["retain"], s["retain"])),
+    (
+        "vgid",
+        {"alpha": 2.0, "beta": 0.5, "prefix": ""},
+        lambda s, t: 2 * kl(t["noised"], s["forget"]) + 0.5 * kl(t["retain"], s["retain"]),
+    ),
+    (
+        "jensun",
+        {},
+        lambda s, t: (
+            token_mean(js_to_label, s["relabelled"]) + token_mean(lambda a, b, _: js(a, b), s["retain"], t["retain"])
+        ),
+    ),
+    (
+        "jensun",
+        {"forget_weight": 3.0, "retain_weight": 0.0},
+        lambda s, t: 3 * token_mean(js_to_label, s["relabelled"]),
+    ),
 ]

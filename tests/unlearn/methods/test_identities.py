@@ -15,9 +15,9 @@ def at_the_teacher(name, options=None):
     """The method with every teacher view equal to the student's, and the leaves of the student."""
     method = build_method(name, options)
     rows, _ = views_of(method)
-    if name == "twins":
-        rows["augmented"] = rows["forget"]
-    student, leaves = require_grad(pack_all({n: r for n, r in rows.items() if n != "augmented"}))
+    if name in ("twins", "vgid"):
+        rows["augmented"] = rows["noised"] = rows["forget"]
+    student, leaves = require_grad(pack_all({n: r for n, r in rows.items() if n not in ("augmented", "noised")}))
     return method, student, pack_all(rows), leaves
 
 
@@ -31,6 +31,8 @@ KL_PARTS = [
     ("LLMU", ["kl"]),
     ("SKU", ["kl"]),
     ("twins", ["forget", "retain"]),
+    ("vgid", ["forget", "retain"]),
+    ("jensun", ["retain"]),
 ]
 
 

@@ -165,6 +165,16 @@ def test_workers_follow_the_machine_unless_they_are_given(tmp_path: Path, monkey
     assert (count(), count(num_workers=0)) == (4, 0)
 
 
+def test_the_logged_forget_nll_of_relabelled_rows_is_of_the_true_answers(tmp_path: Path) -> None:
+    """jensun trains on other labels; at lr 0 its line says what grad_ascent's says of the same batches."""
+    lines = []
+    for name in ("jensun", "grad_ascent"):
+        trainer = make_trainer(tmp_path / name, build_method(name), lr=0.0, steps=4)
+        trainer.train()
+        lines.append([entry["parts/forget_nll"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(lines[0]) == 4 and lines[0] == pytest.approx(lines[1], abs=1e-4)
+
+
 def test_stop_when_ends_the_run_and_is_noted(tmp_path: Path) -> None:
     free = make_trainer(tmp_path / "a", build_method("grad_ascent"), num_epochs=3, lr=0.05)
     free.train()
