@@ -17,6 +17,7 @@ from unlearn.config.commandline import run_script
 def main(config: DictConfig) -> None:
     from mm import track
 
+    track.adapt("eval", config)
     values: Any = OmegaConf.to_container(config, resolve=True)
     settings = track.settings("eval", values)
     log = track.evaluate(settings)

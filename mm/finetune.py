@@ -17,6 +17,7 @@ from unlearn.config.commandline import run_script
 def main(config: DictConfig) -> None:
     from mm import track
 
+    track.adapt("finetune", config)
     values: Any = OmegaConf.to_container(config, resolve=True)
     folder = track.finetune(track.settings("finetune", values))
     from unlearn.distributed.processes import is_main

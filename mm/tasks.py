@@ -26,6 +26,7 @@ PUBLISHED = (
     "perturbed_answer_key",
 )  # fmt: skip
 IMAGES = ("own", "shuffled")
+ONLY_CLEAR = ("split", "text_data_path", "images")  # of the config, not of the settings
 
 
 def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
@@ -55,6 +56,11 @@ def text_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
 
 def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     """The settings of `mm/eval.py` from its composed config; what describes tasks is gathered under `tasks`."""
+    if config.get("benchmark") or config.get("own_data"):
+        from mm.benchmarks import eval_specs
+
+        own = {key: value for key, value in config.items() if key not in (*PUBLISHED, "tasks", *ONLY_CLEAR)}
+        return read_settings(EvalSettings, {**own, "tasks": eval_specs(config)})
     specs, rest = task_specs(config)
     return read_settings(EvalSettings, {**rest, "tasks": specs})
 
@@ -64,7 +70,7 @@ def task_specs(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
 
     Raises ValueError for lists of different lengths, half of the lists, an unknown key or strategy.
     """
-    own = (*PUBLISHED, "tasks", "split", "text_data_path", "images")
+    own = (*PUBLISHED, "tasks", *ONLY_CLEAR)
     rest = {key: value for key, value in config.items() if key not in own}
     known = {key: config[key] for key in own if config.get(key) is not None}
     path, split = known.pop("data_path", "data/clear-mini"), known.pop("split", "forget10_perturbed")
@@ -104,6 +110,10 @@ def load_tasks(settings: EvalSettings) -> list[EvalTask]:
 
     Raises ValueError for an id without a task, and for whatever is wrong with a split, column, row or picture.
     """
+    if settings.benchmark or settings.own_data:
+        from mm.benchmarks import load_tasks as load_others
+
+        return load_others(settings)
     chosen = chosen_tasks(settings)
     splits = {(task["data_path"], task["split"]) for task in chosen}
     for path, split in splits:  # once each, not once per task

@@ -3,6 +3,7 @@
 `mm/*.py` are these functions behind a command line; sweeps reach them by the name of the folder (sweeps/tracks.py).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
     from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
 
     values = {"model_family": FAMILY, **DEFAULTS[script], **values}
+    if script != "eval" and (values.get("benchmark") or values.get("own_data")):
+        return _of_benchmark(script, values)
     if script == "finetune":
         return read_settings(FinetuneSettings, values)
     if script == "forget":
@@ -47,24 +50,51 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
     return eval_settings(values)
 
 
+def _of_benchmark(script: str, values: Mapping[str, Any]) -> Any:
+    """A run on another benchmark's rows: its modality is what these are."""
+    from mm.benchmarks import of
+    from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
+
+    if script == "finetune":
+        return read_settings(FinetuneSettings, values)
+    settings = read_settings(ForgetSettings, values)
+    return dataclasses.replace(settings, modality=settings.modality or of(settings).MODALITY)
+
+
+def adapt(script: str, config: Any) -> None:
+    """Another benchmark's data and splits in a composed config where it says `benchmark` or `own_data`."""
+    if config.get("benchmark") or config.get("own_data"):
+        from mm.benchmarks import adapt as fill
+
+        fill(script, config)
+
+
+def _rows(settings: Any) -> Any:
+    """The module that knows the rows of a run."""
+    import mm.benchmarks
+    import mm.clear
+
+    return mm.benchmarks if settings.benchmark or settings.own_data else mm.clear
+
+
 def finetune(settings: Any) -> Path:
     """The folder of the finetuned model."""
-    from mm.clear import finetune_source
     from unlearn import pipeline
     from unlearn.models.families import load_family
 
-    return pipeline.finetune(settings, load_family(settings.model_family), lambda: finetune_source(settings))
+    return pipeline.finetune(
+        settings, load_family(settings.model_family), lambda: _rows(settings).finetune_source(settings)
+    )
 
 
 def forget(settings: Any) -> Path:
     """The folder of the unlearned model."""
-    from mm.clear import forget_sources
     from unlearn import pipeline
     from unlearn.data.samples import REFUSALS, read_lines
     from unlearn.models.families import load_family
 
     family = load_family(settings.model_family)
-    return pipeline.forget(settings, family, lambda: forget_sources(settings), read_lines(REFUSALS))
+    return pipeline.forget(settings, family, lambda: _rows(settings).forget_sources(settings), read_lines(REFUSALS))
 
 
 def evaluate(settings: Any) -> Path:

@@ -100,6 +100,7 @@ def compose(script: str, overrides: Iterable[str], track: str = "mm") -> dict[st
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]
+    getattr(find(track), "adapt", lambda *_: None)(script, config)
     values: Any = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return values  # type: ignore[return-value]

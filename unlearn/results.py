@@ -48,7 +48,8 @@ class RowMeta(TypedDict):
     wrong_equals_right: list[bool]
     author: str | None
     thumbnail: str | None
-    picture: NotRequired[str | None]  # identity of the picture's pixels; older metas do not have it
+    picture: NotRequired[str | None]  # identity of the picture's pixels; not in older metas, as are keywords
+    keywords: NotRequired[list[str]]
 
 
 class TaskMeta(TypedDict):

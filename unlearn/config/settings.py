@@ -62,6 +62,8 @@ class TrainSettings:
     overwrite_dir: bool = False
     report_to: str = choice("none", "wandb", "tensorboard")
     save_dir: str = ""
+    benchmark: str | None = None  # the track's rows and tasks of another benchmark than its own
+    own_data: Mapping[str, Any] | None = None  # or of a folder of the user's
 
     def accumulation(self, processes: int) -> int:
         """Batches of `batch_size` that each of `processes` processes adds up for one optimiser step.
@@ -165,6 +167,8 @@ class EvalSettings:
     data_revision: str | None = None
     method_name: str | None = None
     submitted_by: str = ""
+    benchmark: str | None = None
+    own_data: Mapping[str, Any] | None = None
     save_generated_text: bool = inert(True, "the log always holds the text")
     reinitialize_weights: bool = inert(False, "evaluate a model built from its config instead")
 

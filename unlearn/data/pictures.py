@@ -34,14 +34,19 @@ def open_image(cell: Any, row: str) -> Any:
 
 def check_images(rows: Any, name: str) -> None:
     """ValueError that names the first row whose image is broken: found before a model loads, not hours into a run."""
-    cells = enumerate(rows["image"] if "image" in rows.column_names else ())
+    check_cells(enumerate(rows["image"] if "image" in rows.column_names else ()), name)
+
+
+def check_cells(cells: Iterable[tuple[Any, Any]], name: str) -> None:
+    """`check_images` for (row, image) pairs that are no table."""
+    left = iter(cells)
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:  # PIL decodes outside Python's lock
-        while batch := list(islice(cells, BATCH)):
+        while batch := list(islice(left, BATCH)):
             problems: Iterable[Exception | None] = pool.map(_problem, (cell for _, cell in batch))
-            for (index, _), error in zip(batch, problems, strict=True):
+            for (row, _), error in zip(batch, problems, strict=True):
                 if error is not None:
                     raise ValueError(
-                        f"The image of row {index} of {name} is broken ({error}); replace or remove it."
+                        f"The image of row {row} of {name} is broken ({error}); replace or remove it."
                     ) from error
 
 

@@ -103,10 +103,12 @@ KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class EvalItem:
-    """One question with the answers it is scored on. `sample["answer"]` is the exact answer, as the dataset has it."""
+    """One question with the answers it is scored on. `sample["answer"]` is the exact answer, as the dataset has it;
+    `keywords`: words that a right generation holds, where the dataset lists them."""
 
     row_id: str
     sample: Sample
     base_answer: str
     wrong_answers: list[str]
     author: str | None = None
+    keywords: tuple[str, ...] = ()

@@ -32,6 +32,27 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
     Raises:
         ValueError: no such dataset or split, a missing column, or an empty split.
     """
+    path = ALIASES.get(path, path)
+    rows = raw_split(path, split, revision=revision)
+    elsewhere = [] if "image" in rows.column_names else _picture_columns(rows)
+    if elsewhere:
+        raise ValueError(f"{path}, split {split}: its pictures are in column {elsewhere[0]!r}; call that column image.")
+    if "image" in rows.column_names:
+        local = Path(path).absolute() if Path(path).exists() else None
+        rows = picture_column(rows, local.parent if local and local.is_file() else local, f"{path}, split {split}")
+    absent = [column for column in columns if column not in rows.column_names]
+    if absent:
+        raise ValueError(
+            f"{path}, split {split}: no column {absent[0]!r}; its columns are {', '.join(rows.column_names)}."
+        )
+    if len(rows) == 0:
+        raise ValueError(f"{path}, split {split} is empty; check data_path, or rebuild the dataset.")
+    return rows
+
+
+def raw_split(path: str, split: str, *, revision: str | None = None) -> Any:
+    """`load_split` without a word on what the columns hold: only that there is such a split. Pictures stay undecoded,
+    those in lists too."""
     import datasets
 
     path = ALIASES.get(path, path)
@@ -51,19 +72,8 @@ def load_split(path: str, split: str, *, revision: str | None = None, columns: S
     for name, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
-    elsewhere = [] if "image" in rows.column_names else _picture_columns(rows)
-    if elsewhere:
-        raise ValueError(f"{path}, split {split}: its pictures are in column {elsewhere[0]!r}; call that column image.")
-    if "image" in rows.column_names:
-        local = Path(path).absolute() if Path(path).exists() else None
-        rows = picture_column(rows, local.parent if local and local.is_file() else local, f"{path}, split {split}")
-    absent = [column for column in columns if column not in rows.column_names]
-    if absent:
-        raise ValueError(
-            f"{path}, split {split}: no column {absent[0]!r}; its columns are {', '.join(rows.column_names)}."
-        )
-    if len(rows) == 0:
-        raise ValueError(f"{path}, split {split} is empty; check data_path, or rebuild the dataset.")
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
+            rows = rows.cast_column(name, datasets.List(datasets.Image(decode=False)))
     return rows
 
 

@@ -137,11 +137,13 @@ def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int)
 def _meta(item: EvalItem, folder: Path) -> RowMeta:
     """What a row says of its item, whatever a model makes of it."""
     sample = item.sample
+    listed = {"keywords": list(item.keywords)} if item.keywords else {}
     return RowMeta(
         question=sample["question"], answer=str(sample["answer"]), base_answer=item.base_answer,
         wrong_answers=list(item.wrong_answers), author=item.author, thumbnail=_thumbnail(sample["image"], folder),
         picture=_picture(sample["image"]),
         wrong_equals_right=[_same(wrong, item) for wrong in item.wrong_answers],
+        **listed,  # type: ignore[typeddict-item]
     )  # fmt: skip
 
 

@@ -104,6 +104,9 @@ def _answers(log: EvalLog, task: Task, facts: Mapping[str, RowMeta], refusals: S
     data = log.tasks[task.name]
     rows = rows_of(data)
     texts = [data["generated_text"][row] for row in rows]
+    if task.rule and not facts:
+        raise ValueError(f"{log.name}, task {task.name}: no eval_meta.json beside it, where its questions are kept.")
+    known = [facts[row] for row in rows] if task.rule else []
     counts = log.meta["tasks"][task.name]["generation_tokens"] if log.meta and task.name in log.meta["tasks"] else {}
     return Answers(
         right=np.array([data["avg_gt_loss"][row] for row in rows], dtype=np.float64),
@@ -114,6 +117,9 @@ def _answers(log: EvalLog, task: Task, facts: Mapping[str, RowMeta], refusals: S
         choice=task.choice,
         tokens=np.array([counts[row] for row in rows], dtype=np.float64) if counts.keys() >= set(rows) else None,
         refusals=refusals,
+        rule=task.rule,
+        questions=[row["question"] for row in known],
+        keywords=[row.get("keywords", []) for row in known],
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn import ROOT
+from unlearn.metrics.accuracy import RULES
 from unlearn.metrics.aggregates import FORGET, METRICS, Released, Task, Track
 from unlearn.metrics.columns import per_item
 
@@ -64,6 +65,7 @@ def _track(facts: Mapping[str, Any]) -> Track:
     track = Track(
         str(facts["name"]), tasks, _composites(facts["composites"], labels), str(facts.get("quality", "js")),
         _tasks(facts.get("beside") or {}), _released(facts["released"], labels) if facts.get("released") else None,
+        frozenset(name for name, entry in facts["composites"].items() if isinstance(entry, Mapping)),
     )  # fmt: skip
     if FORGET not in labels:
         raise ValueError(f"no task has the label {FORGET}, whose truth ratios are compared with gold's")
@@ -78,13 +80,17 @@ def _tasks(entries: Mapping[str, Mapping[str, Any]]) -> tuple[Task, ...]:
     tasks = tuple(Task(name, **entry) for name, entry in entries.items())
     if len({task.label for task in tasks}) < len(tasks):
         raise ValueError("two tasks have the same label")
+    if unknown := sorted({task.rule for task in tasks if task.rule} - set(RULES)):
+        raise ValueError(f"rule {unknown[0]!r} is not one of {', '.join(RULES)}")
     return tasks
 
 
-def _composites(entries: Mapping[str, list[str]], labels: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _composites(entries: Mapping[str, Any], labels: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Each composite's numbers: a list is a harmonic mean, {contraharmonic: list} such a mean."""
     known = {f"{column.name} {label}" for column in per_item() for label in labels}
     found = {}
-    for name, parts in entries.items():
+    for name, entry in entries.items():
+        parts = entry["contraharmonic"] if isinstance(entry, Mapping) else entry
         every = [
             [f"{metric} {part[7:]}" for metric in METRICS] if part.startswith("all of ") else [part] for part in parts
         ]

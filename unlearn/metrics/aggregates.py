@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn.metrics.model_utility import harmonic_means
+from unlearn.metrics.model_utility import contraharmonic_means, harmonic_means
 
 METRICS = ("ROUGE", "Prob.", "Truth Ratio")
 FORGET = (
@@ -22,13 +22,15 @@ FORGET = (
 @dataclass(frozen=True)
 class Task:
     """One evaluation task. `group`: tasks on the same rows; `choice`: its probability is taken among the wrong answers;
-    `caption`: the released code takes its probability alone."""
+    `caption`: the released code takes its probability alone; `rule`: by which a generation is right
+    (metrics/accuracy.py), None where the benchmark has none."""
 
     name: str
     label: str
     group: str
     choice: bool = True
     caption: bool = False
+    rule: str | None = None
 
     @property
     def to_forget(self) -> bool:
@@ -50,7 +52,7 @@ class Track:
     """A benchmark: its tasks, and the harmonic means of their numbers ("ROUGE Retain", ...), by name.
 
     `quality`: what it calls Forget Quality, "js" (1 - JSD) or "ks" (the p-value); `beside`: tasks that are no part of
-    any mean, shown where a log has them.
+    any mean, shown where a log has them; `contraharmonic`: the composites that are such a mean instead.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Track:
     quality: str = "js"
     beside: tuple[Task, ...] = ()
     released: Released | None = None
+    contraharmonic: frozenset[str] = frozenset()
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -71,8 +74,10 @@ class Track:
 
 
 def composites(means: Mapping[str, float | NDArray[np.float64]], track: Track) -> dict[str, NDArray[np.float64]]:
-    """The track's harmonic means, of numbers or of draws [D] under each name -> arrays of the same shape."""
+    """The track's means of means, of numbers or of draws [D] under each name -> arrays of the same shape."""
     return {
-        name: harmonic_means(np.stack([np.asarray(means[part]) for part in parts]))
+        name: (contraharmonic_means if name in track.contraharmonic else harmonic_means)(
+            np.stack([np.asarray(means[part]) for part in parts])
+        )
         for name, parts in track.composites.items()
     }

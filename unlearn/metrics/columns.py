@@ -11,7 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearn.metrics.accuracy import accuracy
 from unlearn.metrics.aggregates import METRICS, Track
+from unlearn.metrics.bleu import bleu
 from unlearn.metrics.generation import are_degenerate, are_refusals, word_counts
 from unlearn.metrics.probability import answer_probability, choice_probability
 from unlearn.metrics.rouge import rouge_l_f1, rouge_recall
@@ -25,7 +27,7 @@ DIRECTIONS = {"up": "higher is better", "gold": "gold's is the goal"}
 class Answers:
     """One task of a log, N rows in order. Losses are nats per token: `right` and `base` [N], `wrong` N arrays of any
     length; `choice`: the right answer competes with the wrong ones; `tokens` [N] and `refusals` (the bank) may be
-    unknown."""
+    unknown; so may `rule` with `questions` and `keywords` [N] be, by which a benchmark calls a generation right."""
 
     right: Array
     base: Array
@@ -35,6 +37,9 @@ class Answers:
     choice: bool = True
     tokens: Array | None = None
     refusals: Sequence[str] | None = None
+    rule: str | None = None
+    questions: Sequence[str] = ()
+    keywords: Sequence[Sequence[str]] = ()
 
     @cached_property
     def ratios(self) -> Array:
@@ -81,6 +86,10 @@ class Column:
         return f"{value:.{self.digits}{'g' if self.significant else 'f'}}"
 
 
+def _accuracy(answers: Answers) -> Array:
+    return accuracy(str(answers.rule), answers.generated, answers.questions, answers.references, answers.keywords)
+
+
 def _probability(answers: Answers) -> Array:
     return choice_probability(answers.right, answers.wrong) if answers.choice else answer_probability(answers.right)
 
@@ -115,6 +124,10 @@ COLUMNS = (
            meaning="truth ratio score, mean of max(0, 1 − R)"),
     Column("ROUGE-L F1", lambda answers: rouge_l_f1(answers.generated, answers.references), "up",
            meaning="ROUGE-L F1: unlike recall it falls when a generation runs on"),
+    Column("BLEU", lambda answers: bleu(answers.generated, answers.references), "up",
+           meaning="sentence BLEU, 4-grams, smoothed"),
+    Column("Accuracy", _accuracy, "up", needs="rule",
+           meaning="share of generations that are right by their benchmark's rule (option, cloze, keywords)"),
     Column("Generation words", lambda answers: word_counts(answers.generated), bounded=False,
            meaning="words of a generation"),
     Column("Generation tokens", lambda answers: np.asarray(answers.tokens), needs="tokens", bounded=False,

@@ -29,6 +29,7 @@ NOT_IDENTITY = {
     "keep_retain",
     "forget_target",
 }
+IF_SET = {"benchmark", "own_data"}  # came later: left alone, they change no hash
 CHOOSES = {
     "eval_while_train_items",
     "keep_retain",
@@ -60,7 +61,8 @@ def _identity(settings: Any) -> dict[str, Any]:
     if batch := step_batch(settings):  # however many processes share the step: as one process would accumulate it
         del values["global_batch_size"]
         values["gradient_accumulation_steps"] = batch["global"] // batch["per_device"]
-    return {key: value for key, value in values.items() if key not in NOT_IDENTITY - kept}
+    left = (NOT_IDENTITY - kept) | {key for key in IF_SET if not values.get(key)}
+    return {key: value for key, value in values.items() if key not in left}
 
 
 def step_batch(settings: Any) -> dict[str, int]:
