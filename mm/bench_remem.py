@@ -5,8 +5,8 @@
     accelerate launch mm/eval.py     benchmark=remem split=forget1 model_path=...
 
 The forget splits forget1 to forget4 hold 100, 200, 300 and 400 rows, `retain` 560 and `test` 560 of other pictures.
-Wrong answers are those of other people for the same attribute. A generation is scored by the row's keywords, asked freely
-and as `cloze_prompt`.
+Wrong answers are those of other people for the same attribute. A generation is scored by the row's keywords, asked
+freely and as `cloze_prompt`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,18 +5,18 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from omegaconf import OmegaConf
 
 from mm.rows import Row, RowItems, RowSource, check_apart, check_rows
-from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings
+from unlearn.config.settings import EvalSettings, FinetuneSettings, ForgetSettings, read_settings
 from unlearn.data.items import select_rows
 from unlearn.data.task_specs import chosen_tasks
 from unlearn.evaluation.suite import EvalTask
 
 HERE = Path(__file__).parent
+ASKS = ("benchmark", "own_data")  # the keys by which a script leaves CLEAR
 
 
 class Benchmark(ABC):
@@ -78,15 +78,11 @@ def _is_module(name: str) -> bool:
 
 def of(settings: Any) -> Benchmark:
     """The benchmark that a script's settings ask for: the user's own folder, or one by name."""
-    if settings.own_data:
+    own = settings.own_data
+    if own.path is not None:
         from mm.own_data import OwnData
 
-        unknown = sorted(set(settings.own_data) - {"path", "forget", "holdout", "seed"})
-        if unknown or "path" not in settings.own_data:
-            raise ValueError(
-                f"own_data has {', '.join(settings.own_data)}; it needs path, and knows forget, holdout, seed."
-            )
-        return OwnData(**settings.own_data)
+        return OwnData(own.path, own.forget, own.holdout, own.seed)
     return find(settings.benchmark)
 
 
@@ -115,7 +111,7 @@ def eval_specs(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tasks of a benchmark as EvalSettings holds them. ValueError for a config that describes tasks of its own."""
     if described := [key for key in ("tasks", "text_data_path", "eval_task") if config.get(key) is not None]:
         raise ValueError(f"{described[0]} describes tasks on CLEAR's rows; leave it out beside benchmark or own_data.")
-    benchmark = of(SimpleNamespace(own_data=config.get("own_data"), benchmark=config.get("benchmark")))
+    benchmark = of(read_settings(EvalSettings, {key: config[key] for key in ASKS if config.get(key) is not None}))
     return [{"eval_task": t, "data_path": config["data_path"], "split": config["split"]} for t in benchmark.TASKS]
 
 
@@ -153,17 +149,15 @@ CLEAR = {
 def adapt(script: str, config: Any) -> None:
     """Puts a benchmark's data, splits and folders where a composed config still has CLEAR's; before interpolation, so
     that the paths made of them follow."""
-    if not (config.get("benchmark") or config.get("own_data")):
-        return
-    benchmark, name = of(config), config.get("benchmark") or "own"
-    path = config.own_data.path if config.get("own_data") else benchmark.HUB
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    benchmark = of(read_settings(EvalSettings, {key: raw.get(key) for key in ASKS if raw.get(key) is not None}))
+    name, path = raw.get("benchmark") or "own", raw["own_data"]["path"] or benchmark.HUB
     forget = config.get("forget_split" if script == "forget" else "split")
     forget = benchmark.FORGET_SPLIT if forget in (*CLEAR["split"], *CLEAR["forget_split"]) else forget
     own = {key: path for key in CLEAR if key.endswith("data_path")}
     own["split"] = benchmark.BASE_SPLIT if script == "finetune" else forget
     if script == "forget":
         own |= {"forget_split": forget, "retain_split": benchmark.retain_of(forget)}
-    raw: Any = OmegaConf.to_container(config, resolve=False)
     for key, value in own.items():
         if key in config and raw[key] in CLEAR[key]:
             config[key] = value

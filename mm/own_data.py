@@ -4,7 +4,7 @@
                         {"person": "Ann Lee", "image": "images/ann.jpg", "answer": "Ann Lee on a bicycle."}
     people/images/      photographs
 
-    accelerate launch mm/forget.py own_data.path=people 'own_data.forget=[Ann Lee]' model_path=...
+`own_data.path=people own_data.forget='[Ann Lee]'` in every script of this track.
 
 A row has person and answer; question (without one, `answer` is a caption of the image), image (a file inside the
 folder), paraphrase, wrong (a list; in CSV separated by ";"), id. The splits are `forget`, `holdout` (people whom no

@@ -56,7 +56,7 @@ def text_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
 
 def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     """The settings of `mm/eval.py` from its composed config; what describes tasks is gathered under `tasks`."""
-    if config.get("benchmark") or config.get("own_data"):
+    if config.get("benchmark") or (config.get("own_data") or {}).get("path"):
         from mm.benchmarks import eval_specs
 
         own = {key: value for key, value in config.items() if key not in (*PUBLISHED, "tasks", *ONLY_CLEAR)}
@@ -110,7 +110,7 @@ def load_tasks(settings: EvalSettings) -> list[EvalTask]:
 
     Raises ValueError for an id without a task, and for whatever is wrong with a split, column, row or picture.
     """
-    if settings.benchmark or settings.own_data:
+    if settings.benchmark or settings.own_data.path:
         from mm.benchmarks import load_tasks as load_others
 
         return load_others(settings)

@@ -36,7 +36,7 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
     from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
 
     values = {"model_family": FAMILY, **DEFAULTS[script], **values}
-    if script != "eval" and (values.get("benchmark") or values.get("own_data")):
+    if script != "eval" and _elsewhere(values):
         return _of_benchmark(script, values)
     if script == "finetune":
         return read_settings(FinetuneSettings, values)
@@ -48,6 +48,11 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
     from mm.tasks import eval_settings
 
     return eval_settings(values)
+
+
+def _elsewhere(values: Mapping[str, Any]) -> bool:
+    """Whether a config asks for another benchmark's rows, or for a folder of the user's."""
+    return bool(values.get("benchmark") or (values.get("own_data") or {}).get("path"))
 
 
 def _of_benchmark(script: str, values: Mapping[str, Any]) -> Any:
@@ -63,7 +68,7 @@ def _of_benchmark(script: str, values: Mapping[str, Any]) -> Any:
 
 def adapt(script: str, config: Any) -> None:
     """Another benchmark's data and splits in a composed config where it says `benchmark` or `own_data`."""
-    if config.get("benchmark") or config.get("own_data"):
+    if _elsewhere(config):
         from mm.benchmarks import adapt as fill
 
         fill(script, config)
@@ -74,7 +79,7 @@ def _rows(settings: Any) -> Any:
     import mm.benchmarks
     import mm.clear
 
-    return mm.benchmarks if settings.benchmark or settings.own_data else mm.clear
+    return mm.benchmarks if settings.benchmark or settings.own_data.path else mm.clear
 
 
 def finetune(settings: Any) -> Path:

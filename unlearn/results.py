@@ -1,8 +1,7 @@
 """The eval log: what an evaluation measured, item by item. Typed, validated, read and written as a whole.
 
-A result folder holds one `<task>.json` per task, `eval_log_aggregated.json` ({"<task>.json": task log}, the published
-schema) and `eval_meta.json` (what it has no place for). Losses are nats: `avg_*`, `average_*` per answer token.
-Every dict is keyed by row id, a string. All metrics are computed from these files alone.
+A result folder holds `<task>.json`, `eval_log_aggregated.json` ({"<task>.json": task log}, the published schema) and
+`eval_meta.json` (the rest). Losses are nats: `avg_*`, `average_*` per answer token. Dicts are keyed by row id (text).
 """
 
 import re

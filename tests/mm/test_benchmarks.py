@@ -20,6 +20,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
 
+def pixels(sample: Any) -> tuple[Any, ...]:
+    return sample["question"], sample["answer"], sample["image"] and sample["image"].tobytes()
+
+
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_both_forms_hold_the_same_rows(name: str, tmp_path: Path) -> None:
     """Parquet with a card (the hub's form) and JSON beside pictures: same questions, answers and pixels."""
@@ -33,9 +37,9 @@ def test_both_forms_hold_the_same_rows(name: str, tmp_path: Path) -> None:
                  for task in benchmark.tasks(path, benchmark.FORGET_SPLIT)}  # fmt: skip
         assert set(asked) == set(benchmark.TASKS)
         found.append((
-            [(s["question"], s["answer"], s["image"] and s["image"].tobytes()) for s in samples],
-            {task: [(i.sample["question"], i.sample["answer"], i.base_answer, i.wrong_answers, i.keywords, i.author,
-                     i.sample["image"] and i.sample["image"].tobytes()) for i in items] for task, items in asked.items()},
+            [pixels(sample) for sample in samples],
+            {task: [(*pixels(i.sample), i.base_answer, i.wrong_answers, i.keywords, i.author) for i in items]
+             for task, items in asked.items()},
         ))  # fmt: skip
     assert found[0] == found[1]
 

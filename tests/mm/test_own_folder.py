@@ -75,7 +75,7 @@ def with_cell(place: int, **cells: Any) -> list[dict[str, Any]]:
 
 BAD: dict[str, tuple[list[dict[str, Any]] | None, dict[str, Any], str]] = {
     "an unknown person": (None, {"forget": ["Zed"]}, "names 'Zed', whom no row"),
-    "a person in two places": (None, {"forget": ["Ann Lee"], "holdout": ["Ann Lee"]}, "both to be forgotten and in the"),
+    "two places": (None, {"forget": ["Ann Lee"], "holdout": ["Ann Lee"]}, "both to be forgotten and in the"),
     "everybody": (None, {"forget": list(NAMES)}, "of whom 0 stay"),
     "an empty answer": (with_cell(3, answer=" "), {}, "Row 3 of .*rows.jsonl: its answer is empty"),
     "a missing picture": (with_cell(2, image="images/9.png"), {}, "Row 2 of .*there is no picture images/9.png"),
@@ -83,7 +83,7 @@ BAD: dict[str, tuple[list[dict[str, Any]] | None, dict[str, Any], str]] = {
     "two spellings": (with_cell(2, person="ANN LEE"), {}, "'Ann Lee' and 'ANN LEE'"),
     "an id twice": (with_cell(2, id="1"), {}, "two rows with the id '1'"),
     "an unknown column": (with_cell(0, caption="x"), {}, "has a column 'caption'"),
-    "one wrong answer": (with_cell(1, question="What else?"), {"forget": ["Ann Lee"]}, "wrong answer.s., and 2 are needed"),
+    "one wrong answer": (with_cell(1, question="What?"), {"forget": ["Ann Lee"]}, "wrong answer.s., and 2 are needed"),
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_pictures_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
 
 def test_the_scripts_forget_and_ask(tmp_path: Path) -> None:
     path = folder(tmp_path / "p")
-    own = [f"own_data={{path: {path}, forget: [Ann Lee, Bo Sand, Cy Reed]}}"]
+    own = [f"own_data.path={path}", "own_data.forget=[Ann Lee,Bo Sand,Cy Reed]"]
     run_script("mm/forget.py", *own, f"model_path={BASE}", "forget_loss=npo", "max_steps=1", "batch_size=2",
                f"save_dir={tmp_path}/npo")  # fmt: skip
     record = json.loads((tmp_path / "npo" / "run.json").read_text())

@@ -26,6 +26,16 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class OwnDataSettings:
+    """A folder of people (docs/request.md): `forget` and `holdout` are names, or a file with one a line."""
+
+    path: str | None = None
+    forget: list[str] | str = field(default_factory=list)
+    holdout: list[str] | str = field(default_factory=list)
+    seed: int = at_least(0, 0, 2**32 - 1)  # of the wrong answers that people lend one another
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """What finetune and forget share."""
 
@@ -63,7 +73,7 @@ class TrainSettings:
     report_to: str = choice("none", "wandb", "tensorboard")
     save_dir: str = ""
     benchmark: str | None = None  # the track's rows and tasks of another benchmark than its own
-    own_data: Mapping[str, Any] | None = None  # or of a folder of the user's
+    own_data: OwnDataSettings = field(default_factory=OwnDataSettings)  # or of a folder of the user's
 
     def accumulation(self, processes: int) -> int:
         """Batches of `batch_size` that each of `processes` processes adds up for one optimiser step.
@@ -168,7 +178,7 @@ class EvalSettings:
     method_name: str | None = None
     submitted_by: str = ""
     benchmark: str | None = None
-    own_data: Mapping[str, Any] | None = None
+    own_data: OwnDataSettings = field(default_factory=OwnDataSettings)
     save_generated_text: bool = inert(True, "the log always holds the text")
     reinitialize_weights: bool = inert(False, "evaluate a model built from its config instead")
 

@@ -35,8 +35,9 @@ def track_of(task_names: Collection[str], where: str = "the eval log") -> Track:
         others = {name for other in tracks() if other is not track for name in other.task_names}
         if (set(track.task_names) - others) & set(task_names):
             return track
-    names = " nor an ".join(track.name for track in tracks())
-    expected = "; ".join(f"{track.name}: {', '.join(track.task_names)}" for track in tracks())
+    near = [track for track in tracks() if set(track.task_names) & set(task_names)] or tracks()
+    names = " nor an ".join(track.name for track in near)
+    expected = "; ".join(f"{track.name}: {', '.join(track.task_names)}" for track in near)
     raise ValueError(f"{where}: tasks {', '.join(task_names)} are neither an {names} evaluation ({expected})")
 
 

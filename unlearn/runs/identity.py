@@ -29,7 +29,7 @@ NOT_IDENTITY = {
     "keep_retain",
     "forget_target",
 }
-IF_SET = {"benchmark", "own_data"}  # came later: left alone, they change no hash
+IF_SET = {"benchmark"}  # came later: left alone, they change no hash
 CHOOSES = {
     "eval_while_train_items",
     "keep_retain",
@@ -62,6 +62,8 @@ def _identity(settings: Any) -> dict[str, Any]:
         del values["global_batch_size"]
         values["gradient_accumulation_steps"] = batch["global"] // batch["per_device"]
     left = (NOT_IDENTITY - kept) | {key for key in IF_SET if not values.get(key)}
+    if not (values.get("own_data") or {}).get("path"):
+        left |= {"own_data"}
     return {key: value for key, value in values.items() if key not in left}
 
 
