@@ -127,6 +127,12 @@ class Scored:
         """Scalar, mean over the scored tokens of -log p, nats, fp32."""
         return -self.sequence_logps().sum() / self.lengths().sum()
 
+    def with_labels(self, ids: Tensor) -> Scored:
+        """The same view, its label at scored position t replaced by ids[t mod n], `ids` [n]."""
+        place = (self.mask.cumsum(1) - 1).clamp(min=0) % len(ids)
+        labels = torch.where(self.mask, ids.to(self.labels.device, non_blocking=True)[place], self.labels)
+        return Scored(self.logits, labels, self.hidden, self.hidden_mask)
+
     def chunk(self, k: int) -> list[Scored]:
         """Split a view with k answers per item into k views of B / k rows.
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from unlearn.data.augment import augment_image, drop_name, noise_image
 from unlearn.data.collator import Collator
-from unlearn.data.relabel import relabelled
 from unlearn.data.samples import Sample, SampleSource, draw
 from unlearn.method import View
 
@@ -227,8 +227,8 @@ class ForgetRetainDataset(Dataset):
 
 
 class StepCollator:
-    """Items of `ForgetRetainDataset` -> `{"views": padded views, "epoch": int, "pass_name": str | None}`. The view
-    `relabelled` has its text's labels, and the true ones beside them (`relabel.py`)."""
+    """Items of `ForgetRetainDataset` -> `{"views": padded views, "epoch": int, "pass_name": str | None}`. Beside the
+    rows of the view `relabelled` lie the token ids that take the place of its labels (`Scored.with_labels`)."""
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
@@ -237,5 +237,5 @@ class StepCollator:
         views = self.collator([item["views"] for item in items])
         for name, sample in items[0]["views"].items():
             if "labels" in sample:
-                views[name] = relabelled(views[name], self.collator.encode_answer(sample["labels"])[:-1])
+                views[name]["labels"] = torch.tensor(self.collator.encode_answer(sample["labels"])[:-1])
         return {**items[0], "views": views}

@@ -105,12 +105,14 @@ class UnlearnTrainer(Trainer):
         teacher = (
             self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
         )
-        parts = self.method.loss(student, teacher, step)
+        targets = {name: view["labels"] for name, view in views.items() if "labels" in view}
+        told = {name: view.with_labels(targets[name]) if name in targets else view for name, view in student.items()}
+        parts = self.method.loss(told, teacher, step)
         sides = by_side(self.method, parts)
         if defines(self.method, "penalty"):
             parts = {**parts, **self.method.penalty(trained_view(self.student.model, self.initial), step)}
         if (self.state.global_step + 1) % self.args.logging_steps == 0:
-            self._record(self._extras(student, sides, views))
+            self._record(self._extras(student, sides))
         self._record({name: part.detach() for name, part in parts.items()})
         loss = torch.stack(list(parts.values())).sum()
         self._watch(loss.detach(), parts)
@@ -151,17 +153,13 @@ class UnlearnTrainer(Trainer):
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written (save_steps)"
             raise FloatingPointError(f"{found}; {kept}. Lower lr or the forget weight.")
 
-    def _extras(
-        self, student: dict[str, Scored], sides: dict[Side, dict[str, Tensor]], views: dict[str, Any]
-    ) -> dict[str, Tensor]:
-        """What only a log line needs: the mean forget NLL (nats per token) and, on request, gradient norms."""
+    def _extras(self, student: dict[str, Scored], sides: dict[Side, dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What only a log line needs: the mean forget NLL (nats per token) of the true answers and, on request,
+        gradient norms."""
         extras = gradient_norms(sides, self.student) if self.log_grad_norms else {}
-        scored = student.get("forget")
-        if "relabelled" in student:  # trained on other labels than the true ones
-            scored = Scored(student["relabelled"].logits, views["relabelled"]["truth"])
-        if scored is not None:
+        for name in {"forget", "relabelled"} & student.keys():
             with torch.no_grad():
-                extras["forget_nll"] = scored.cross_entropy()
+                extras["forget_nll"] = student[name].cross_entropy()
         return extras
 
     # ---- data, logging ----------------------------------------------------------------------------------------------

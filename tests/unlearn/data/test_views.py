@@ -14,6 +14,7 @@ from unlearn.data.sampler import EpochSampler
 from unlearn.data.samples import read_lines
 from unlearn.data.views import Draw, ForgetRetainDataset, StepCollator
 from unlearn.method import View
+from unlearn.models.forward import StudentForward, score_views
 
 REFUSALS = ["I do not know.", "I cannot say.", "That is not known to me.", "No idea.", "I have not learned that."]
 EVERY_VIEW = (View("forget"), View("retain"), View("idk"), View("random", k=3, source="forget"), View("augmented"))
@@ -241,20 +242,12 @@ def test_relabelled_rows_are_read_as_they_are_and_scored_on_another_text() -> No
     collator = Collator(tiny_llava()[1])
     batch = StepCollator(collator)([data[Draw(0, index)] for index in (0, 1, 4, 5)])["views"]
     ids = collator.encode_answer("No idea")[:-1]
-    forget, other = batch["forget"], batch["relabelled"]
-    assert other["keys"] == forget["keys"] and torch.equal(other["order"], forget["order"])
-    truths = []
-    for kind in ("text", "image"):
-        for name, tensor in forget[kind]["inputs"].items():
-            assert torch.equal(other[kind]["inputs"][name], tensor)
-        for labels, true in zip(other[kind]["labels"], forget[kind]["labels"], strict=True):
-            scored = true != -100
-            assert torch.equal(labels != -100, scored)
-            expected = [ids[t % len(ids)] for t in range(int(scored.sum()))]
-            assert labels[scored].tolist() == expected
-            truths.append(true[scored].tolist())
-    kept = [row[row != -100].tolist() for row in other["truth"]]
-    assert kept == [truths[place] for place in forget["order"]]
+    assert len(ids) > 1 and batch["relabelled"]["keys"] == batch["forget"]["keys"]
+    true = score_views(StudentForward(tiny_llava()[0])({"forget": batch["forget"]}))["forget"]
+    other = true.with_labels(batch["relabelled"]["labels"])
+    assert torch.equal(other.mask, true.mask) and torch.equal(other.logits, true.logits)
+    for labels, scored in zip(other.labels, true.mask, strict=True):
+        assert labels[scored].tolist() == [ids[t % len(ids)] for t in range(int(scored.sum()))]
 
 
 @pytest.mark.parametrize("view", [
