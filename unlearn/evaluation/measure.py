@@ -20,6 +20,7 @@ from unlearn.data.collator import Collator, Prompt
 from unlearn.data.samples import EvalItem
 from unlearn.evaluation.generation import generate_greedy, stop_token_ids
 from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_prompts
+from unlearn.evaluation.recorded import Steps
 from unlearn.metrics.rouge import rouge_recall
 from unlearn.results import RowMeta, TaskLog
 from unlearn.token_log import TokenRow
@@ -78,15 +79,22 @@ def prepare_batch(collator: Collator, items: Iterable[EvalItem], *, task: str, f
 
 
 def measure_prepared(
-    model: Any, collator: Collator, batch: Prepared, *, max_new_tokens: int, began: float, token_scores: bool = False
+    model: Any,
+    collator: Collator,
+    batch: Prepared,
+    *,
+    max_new_tokens: int,
+    began: float,
+    token_scores: bool = False,
+    steps: Steps | None = None,
 ) -> list[Row]:
     """Scores every answer of a batch (with `token_scores` also each token of the exact ones) and generates after its
-    prompts. The seconds of its rows count from `began` (perf_counter).
+    prompts, with the decoding `steps` of the batches before. The seconds of its rows count from `began` (perf_counter).
 
     Raises:
         ValueError: a loss that is not finite; its item is named.
     """
-    scores, generated = _run_model(model, collator, batch.prompts, batch.answers, max_new_tokens, token_scores)
+    scores, generated = _run_model(model, collator, batch.prompts, batch.answers, max_new_tokens, token_scores, steps)
     stop = stop_token_ids(model, collator)
     seconds = (time.perf_counter() - began) / len(batch)
     return [
@@ -111,6 +119,7 @@ def _run_model(
     answers: list[list[list[int]]],
     max_new_tokens: int,
     token_scores: bool,
+    steps: Steps | None,
 ) -> tuple[list[list[AnswerScore]], list[list[int]]]:
     """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy
     generation."""
@@ -121,7 +130,7 @@ def _run_model(
     exact = [own[:1] for own in answers] if token_scores else []
     scores = score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=rows, by_token=exact)
     stop = stop_token_ids(model, collator)
-    return scores, generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop)
+    return scores, generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop, steps=steps)
 
 
 def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int) -> None:

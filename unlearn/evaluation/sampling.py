@@ -4,6 +4,7 @@ A sampled token is the first v, in the order of the vocabulary, whose cumulative
 sample are drawn ahead from its own generator, so what it says does not depend on the rows it shares a batch with.
 """
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ def likeliest(logits: Tensor, u: Tensor | None = None) -> Tensor:
     return logits.argmax(-1)
 
 
+@functools.cache
 def sampler(temperature: float, top_p: float) -> Choose:
     """Draws from softmax(logits / temperature), cut to the fewest likeliest tokens that hold `top_p` of it.
 

@@ -24,6 +24,7 @@ from unlearn.distributed.processes import from_main, peak_memory_mb, process_sta
 from unlearn.evaluation.ahead import one_ahead
 from unlearn.evaluation.measure import Prepared, Row, measure_prepared, prepare_batch, task_log
 from unlearn.evaluation.partial import PartialRows
+from unlearn.evaluation.recorded import Steps
 from unlearn.models.loading import weights_fingerprint
 from unlearn.results import (
     AGGREGATE,
@@ -115,7 +116,8 @@ def evaluate_suite(
             logger.info("%s: kept (overwrite=false)", task.name)
             continue
         key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values(), *[ENDING] * token_scores)
-        rows, task_meta = _evaluate_task(measure, collator, task, folder, batch_size, key)
+        own = functools.partial(measure, steps=Steps())  # kept for this task
+        rows, task_meta = _evaluate_task(own, collator, task, folder, batch_size, key)
         if state.is_main_process:
             _write(folder, task.name, rows, token_scores)
             meta["tasks"][task.name] = task_meta

@@ -5,8 +5,10 @@ What can be asked for at one place is asked here, as a function. Methods of the 
 their class; they are listed as names, and the same test looks them up.
 """
 
+import contextlib
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 # Methods of transformers.Trainer that unlearn/training/trainer.py overrides or calls.
@@ -15,11 +17,13 @@ TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_
            "compute_loss", "log", "get_train_dataloader", "save_model")  # fmt: skip
 # Class attributes of transformers.PreTrainedModel that are read (a class without one is taken to lack the feature).
 MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_stateful")
+# Attributes of a transformers.PreTrainedConfig that are read, and one that is set.
+CONFIG = ("_attn_implementation",)
 # Attributes of a datasets.Dataset that are read.
 DATASET = ("_fingerprint",)
 # Modules and what is taken from them, where that is not their library's documented surface.
 NAMES = {
-    "transformers.cache_utils": ("DynamicLayer",),
+    "transformers.cache_utils": ("DynamicLayer", "StaticCache", "StaticLayer"),
     "transformers.models.auto.modeling_auto": ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",),
     "transformers.models.auto.processing_auto": ("PROCESSOR_MAPPING_NAMES",),
     "transformers.processing_utils": ("ProcessorMixin",),
@@ -79,6 +83,24 @@ def supports(model_class: Any, attention: str, config: Any = None) -> bool:
     parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
     classes = [model_class, *(found for part in parts if part is not None and (found := _mapped(AutoModel, part)))]
     return all(getattr(each, f"_supports_{attention}", False) for each in classes)
+
+
+def attends_by(config: Any) -> str:
+    """The form of attention that a loaded model's (text) config names: sdpa, eager, flash_attention_2, ..."""
+    return str(config._attn_implementation)
+
+
+@contextlib.contextmanager
+def with_mask(config: Any) -> Iterator[None]:
+    """Meanwhile a language model of `config` that attends by a FlashAttention, which takes no mask of places, does so
+    by sdpa."""
+    before = attends_by(config)
+    if before.startswith("flash"):
+        config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def keeps_state(config: Any) -> bool:

@@ -20,6 +20,7 @@ from unlearn.data.collator import Collator
 from unlearn.data.samples import Sample, SampleSource, draw
 from unlearn.evaluation.generation import generate_greedy, stop_token_ids
 from unlearn.evaluation.prefix import read_prefix
+from unlearn.evaluation.recorded import Steps
 from unlearn.metrics.probability import answer_probability
 from unlearn.metrics.rouge import rouge_recall
 from unlearn.models.forward import score_views
@@ -81,7 +82,7 @@ def measure_subset(trainer: Any, collator: Collator, subset: Subset, *, batch_si
     model = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
     answers = {place: str(subset.sample(place)["answer"]) for place in subset.places()}
     longest = max(len(collator.encode_answer(answer)) for answer in answers.values())
-    training = model.training
+    training, steps = model.training, Steps()
     model.eval()
     try:
         found: dict[Place, tuple[float, str | None]] = {}
@@ -91,7 +92,9 @@ def measure_subset(trainer: Any, collator: Collator, subset: Subset, *, batch_si
                 inputs = trainer._prepare_inputs({"watched": collator.rows(samples)})
                 scored = score_views(model(inputs))["watched"]
                 losses = (-scored.sequence_logps() / scored.lengths()).tolist()
-                texts = [None] * len(batch) if sharded else _generate(trainer.student.model, collator, samples, longest)
+                texts: Any = [None] * len(batch)
+                if not sharded:
+                    texts = _generate(trainer.student.model, collator, samples, longest, steps)
                 found |= dict(zip(batch, zip(losses, texts, strict=True), strict=True))
     finally:
         model.train(training)
@@ -99,10 +102,11 @@ def measure_subset(trainer: Any, collator: Collator, subset: Subset, *, batch_si
     return _means({place: everything[place] for place in answers}, answers)
 
 
-def _generate(model: Any, collator: Collator, samples: list[Sample], max_new_tokens: int) -> list[str]:
+def _generate(model: Any, collator: Collator, samples: list[Sample], max_new_tokens: int, steps: Steps) -> list[str]:
     prompts = [collator.encode_prompt(sample) for sample in samples]
     prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
-    generated = generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop_token_ids(model, collator))
+    stop = stop_token_ids(model, collator)
+    generated = generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop, steps=steps)
     return [collator.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in generated]
 
 

@@ -60,6 +60,7 @@ def test_attributes_of_models_exist() -> None:
 
     assert not [name for name in compat.MODEL if not hasattr(PreTrainedModel, name)]
     model = FAMILIES["llava"]()[0]
+    assert all(hasattr(model.config.get_text_config(), name) for name in compat.CONFIG)
     assert compat.unsplit_blocks(model) >= {"CLIPEncoderLayer", "LlamaDecoderLayer"}
 
 
@@ -124,6 +125,7 @@ def test_no_private_name_of_a_library_is_used_that_is_not_listed() -> None:
         *compat.TRAINER,
         *compat.MODEL,
         *compat.DATASET,
+        *compat.CONFIG,
         *(name for names in compat.OPTIONAL.values() for name in names),
     }
     listed |= {"_model_mapping"}

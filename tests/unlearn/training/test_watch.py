@@ -60,7 +60,7 @@ def test_generations_are_scored_against_their_own_answers(tmp_path: Path, monkey
     trainer, collator = make_trainer(tmp_path, build_method("npo")), Collator(tiny_llava()[1])
     said: list[str] = []
 
-    def speak(model: Any, collator: Any, samples: Any, limit: int) -> list[str]:
+    def speak(model: Any, collator: Any, samples: Any, limit: int, steps: Any) -> list[str]:
         said.extend(texts := [str(s["answer"]).split()[0] + " and more" for s in samples])
         assert limit == max(len(collator.encode_answer(str(subset.sample(p)["answer"]))) for p in subset.places())
         return texts
