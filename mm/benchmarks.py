@@ -52,7 +52,7 @@ class Benchmark(ABC):
     def tasks(self, path: str, split: str, revision: str | None = None) -> list[EvalTask]:
         """All tasks about a forget split, nothing tokenised yet. ValueError as in `training_rows`."""
         asked = self.questions(path, split, revision)
-        return [_task(name, asked[name], f"{path}/{split}") for name in self.TASKS if asked.get(name)]
+        return [eval_task(name, asked[name], f"{path}/{split}") for name in self.TASKS if asked.get(name)]
 
 
 def find(name: str) -> Benchmark:
@@ -125,11 +125,12 @@ def load_tasks(settings: EvalSettings) -> list[EvalTask]:
             asked[path, split] = benchmark.questions(path, split, settings.data_revision)
         if rows := asked[path, split].get(name):
             places = select_rows(len(rows), settings.ds_size, settings.selection, settings.seed)
-            found.append(_task(name, [rows[place] for place in places], f"{path}/{split}"))
+            found.append(eval_task(name, [rows[place] for place in places], f"{path}/{split}"))
     return found
 
 
-def _task(name: str, rows: Sequence[Row], where: str) -> EvalTask:
+def eval_task(name: str, rows: Sequence[Row], where: str) -> EvalTask:
+    """Rows as a task, their texts and pictures checked."""
     check_rows(rows, f"{where}, task {name}")
     items = RowItems(rows, where)
     return EvalTask(name, items, items.lengths(), items.identity())

@@ -30,6 +30,7 @@ class Row:
         picture: identity of the picture among those of its dataset; processed pictures are kept by it.
         base: the answer in other words, by which truth ratios are scored; None takes the answer.
         wrong: answers that are false and of the same kind. keywords: what FIUBench and ReMem look for in a generation.
+        side: pixels of the square that the picture is squeezed into, where a protocol does so.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Row:
     base: str | None = None
     wrong: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    side: int | None = None
 
 
 class RowSource(Sequence[Sample]):
@@ -87,6 +89,8 @@ class RowItems(Sequence[EvalItem]):
     def __getitem__(self, index: Any) -> EvalItem:  # type: ignore[override]  # one row at a time, no slices
         row = self.table[index]
         image = None if row.image is None else open_image(row.image, f"row {row.id} of {self.name}")
+        if image is not None and row.side is not None:
+            image = image.resize((row.side, row.side))
         sample = Sample(question=self._asked(row), answer=row.answer, image=image,
                         id=f"{self.name}/{row.picture or row.id}")  # fmt: skip
         return EvalItem(row.id, sample, row.base or row.answer, list(row.wrong), row.person, row.keywords)

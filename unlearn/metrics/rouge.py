@@ -48,6 +48,15 @@ def rouge_l_f1(predictions: Sequence[str], references: Sequence[str], *, unicode
     return _scores(predictions, references, unicode)[:, 2]
 
 
+def rouge_l_f1_unstemmed(predictions: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+    """ROUGE-L F1 [N] with rouge_score's own tokenizer and no stemming, as some public code takes it."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+    pairs = zip(references, predictions, strict=True)
+    return np.array([scorer.score(*pair)["rougeL"].fmeasure for pair in pairs], dtype=np.float64)
+
+
 def _scores(predictions: Sequence[str], references: Sequence[str], unicode: bool) -> NDArray[np.float64]:
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
