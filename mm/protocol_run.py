@@ -4,17 +4,17 @@
 <save_dir>/protocols.json, protocols.md, protocols.png
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mm.benchmarks import eval_task
 from mm.protocol_rows import TOKENS, Clear
 from mm.protocol_scores import Both, protocol_numbers
-from mm.tasks import eval_settings
+from mm.protocol_settings import ProtocolSettings
+from mm.tasks import eval_settings, load_tasks
 from unlearn import pipeline
 from unlearn.atomic import read_json, write_json, write_text
-from unlearn.config.settings import read_settings
+from unlearn.config.settings import EvalSettings, read_settings
 from unlearn.distributed.processes import is_main
 from unlearn.evaluation.suite import EvalTask
 from unlearn.leaderboard.scores import known_rows, reference_losses, score_log
@@ -26,37 +26,28 @@ from unlearn.models.families import load_family
 from unlearn.report.protocols import protocol_picture
 from unlearn.results import EvalLog, read_log
 
-OWN = ("beside", "split", "data_path")
 FILE = "protocols.json"
 Numbers = dict[str, dict[str, Both]]
 
 
-def run(values: Mapping[str, Any]) -> str:
+def run(settings: ProtocolSettings) -> str:
     """All four protocols on `model_path`; the table as text. ValueError before a model loads for what is wrong."""
-    beside = [Path(other) / "protocols" / FILE for other in values["beside"]]
-    if absent := [file for file in beside if not file.is_file()]:
-        raise ValueError(f"{absent[0]} is not there: run mm/protocols.py on that model first.")
-    rest = {key: value for key, value in values.items() if key not in OWN}
-    path, split, folder = values["data_path"], values["split"], Path(values["save_dir"])
+    path, split, folder, rest = settings.data_path, settings.split, Path(settings.save_dir), settings.evaluation
     six = eval_settings({**rest, "data_path": path, "split": f"{split}_perturbed", "save_dir": str(folder / "clear"),
                          "generation": {"max_new_tokens": 64}})  # fmt: skip
     family = load_family(six.model_family)
     asked = Clear(path, split, six.data_revision, six.ds_size).questions()
-    from mm.tasks import load_tasks
-
     logs = [read_log(pipeline.evaluate(six, family, lambda: load_tasks(six)))]
     for group, tasks in asked.items():
         ready = [eval_task(name, rows, f"{path}/{group}/{name}") for name, rows in tasks.items()]
         specs = [{"eval_task": name, "data_path": path, "split": split} for name in tasks]
-        settings = read_settings(type(six), {
-            **rest, "ds_size": None, "tasks": specs, "save_dir": str(folder / group),
-            "generation": {"max_new_tokens": TOKENS[group]},
-        })  # fmt: skip
-        logs.append(read_log(pipeline.evaluate(settings, family, _given(ready))))
+        own = {**rest, "ds_size": None, "tasks": specs, "save_dir": str(folder / group),
+               "generation": {"max_new_tokens": TOKENS[group]}}  # fmt: skip
+        logs.append(read_log(pipeline.evaluate(read_settings(EvalSettings, own), family, _given(ready))))
     if not is_main():
         return ""
     numbers = {"clear": clear_numbers(logs[0]), **_of_logs(logs[1:])}
-    return _write(folder, str(values["model_path"]), numbers, beside)
+    return _write(folder, settings.model_path, numbers, [Path(other) / "protocols" / FILE for other in settings.beside])
 
 
 def _given(tasks: list[EvalTask]) -> Any:

@@ -23,6 +23,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "forget_split": "forget10+tofu", "retain_split": "retain90+tofu",
     },
     "eval": {},
+    "protocols": {},
 }  # fmt: skip
 
 
@@ -32,10 +33,15 @@ def config(script: str) -> tuple[Path, str]:
 
 
 def settings(script: str, values: Mapping[str, Any]) -> Any:
-    """The checked settings of `finetune`, `forget` or `eval` from its composed config. ValueError names a bad key."""
+    """The checked settings of `finetune`, `forget`, `eval` or `protocols` from its composed config. ValueError names a
+    bad key."""
     from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
 
     values = {"model_family": FAMILY, **DEFAULTS[script], **values}
+    if script == "protocols":
+        from mm.protocol_settings import protocol_settings
+
+        return protocol_settings(values)
     if script != "eval" and _elsewhere(values):
         return _of_benchmark(script, values)
     if script == "finetune":

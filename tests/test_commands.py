@@ -170,7 +170,7 @@ def check_hydra(name: str, words: list[str], processes: int) -> None:
     words = [re.sub(r"^(\+?table=)(\d+)$", r"\1'\2'", word) for word in words]  # as run_exps.py does
     check_overrides(name, words)
     track, _, script = name.rpartition("/")
-    if track in ("mm", "nlp") and script != "eval":
+    if track in ("mm", "nlp") and script in ("finetune", "forget"):
         settings = tracks.training_settings(track, script, words)
         settings.accumulation(processes)
     elif track:

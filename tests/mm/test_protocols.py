@@ -75,6 +75,7 @@ def test_numbers_side_by_side() -> None:
     assert numbers["mip"]["forget qa ROUGE-L F1"] == {"as_published": 1.0, "corrected": 1.0}
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path: Path) -> None:
     run_script("mm/protocols.py", f"model_path={BASE}", f"save_dir={tmp_path}/p", "ds_size=2")
     found = json.loads((tmp_path / "p" / "protocols.json").read_text())
@@ -83,5 +84,8 @@ def test_the_script(tmp_path: Path) -> None:
     assert all(value is None or 0 <= value <= 1 for value in values)
     assert (tmp_path / "p" / "protocols.png").stat().st_size > 10_000
     assert "kvw" in (tmp_path / "p" / "protocols.md").read_text()
-    with pytest.raises(ValueError, match=r"nowhere/protocols/protocols.json is not there"):
+
+
+def test_a_model_beside_it_was_asked_before(tmp_path: Path) -> None:
+    with pytest.raises((ValueError, SystemExit), match=r"nowhere/protocols/protocols.json is not there"):
         run_script("mm/protocols.py", f"model_path={BASE}", "beside=[nowhere]", f"save_dir={tmp_path}/q")
