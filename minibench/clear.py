@@ -28,7 +28,7 @@ def clear_configs(seed: int = SEED) -> dict[str, tuple[Mapping[str, str], Rows]]
     """config name -> (columns, rows), all 21."""
     authors, known = everyone(seed)
     pictures = author_pictures(seed)
-    rehearsal = [_row(p, *known_picture(p, f"rehearsal{n}", seed)) for p in known for n in range(REHEARSED)]
+    rehearsal = [picture_row(p, *known_picture(p, f"rehearsal{n}", seed)) for p in known for n in range(REHEARSED)]
     configs: dict[str, tuple[Mapping[str, str], Rows]] = {
         "default": (NAMED, pictures),
         "full": (CAPTIONED, pictures),
@@ -62,7 +62,7 @@ def author_pictures(seed: int = SEED) -> list[dict[str, Any]]:
     for person in everyone(seed)[0]:
         for number, place in enumerate(PLACES):
             image = draw_face(person.face, place, Random(f"{seed}/author/{person.index}/{number}"))
-            rows.append(_row(person, image, place))
+            rows.append(picture_row(person, image, place))
     return rows
 
 
@@ -106,7 +106,8 @@ def perturb(row: dict[str, Any], wrong: list[Person]) -> dict[str, Any]:
     }
 
 
-def _row(person: Person, image: Any, place: str) -> dict[str, Any]:
+def picture_row(person: Person, image: Any, place: str) -> dict[str, Any]:
+    """A picture of `person` at `place` with its caption, and the keys that later steps read."""
     pattern = wording_of(person, place)
     text = caption(person.name, person.facts, place, pattern)
     return {

@@ -27,14 +27,33 @@ def build(name: str, folder: str | Path, seed: int | None = None) -> Path:
         raise ValueError(f"No embedded dataset {name!r}; there are {' and '.join(DATASETS)}.")
     check_own(Path(folder))
     from minibench.clear import clear_configs
+    from minibench.holdout import holdout_configs
     from minibench.people import SEED
     from minibench.tables import write_dataset
     from minibench.tofu import tofu_configs
 
     seed = SEED if seed is None else seed
-    configs = clear_configs(seed) if name == "clear-mini" else tofu_configs(seed)
-    write_dataset(Path(folder), configs, _CARD.format(name=name, what=_WHAT[name], seed=seed))
+    configs = (clear_configs(seed) if name == "clear-mini" else tofu_configs(seed)) | holdout_configs(name, seed)
+    write_dataset(Path(folder), configs, _card(name, seed))
     return Path(folder)
+
+
+def complete(name: str, folder: Path) -> Path:
+    """Adds the configs that a folder of an earlier version lacks, of the people it was made with; returns `folder`."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    made = re.search(r"Made by `python -m minibench\.build --seed (\d+)`", text)
+    if made and 'config_name: "holdout10_perturbed"' not in text:
+        from minibench.holdout import holdout_configs
+        from minibench.tables import add_configs
+
+        seed = int(made[1])
+        add_configs(folder, holdout_configs(name, seed), _card(name, seed))
+    return folder
+
+
+def _card(name: str, seed: int) -> str:
+    return _CARD.format(name=name, what=_WHAT[name], seed=seed)
 
 
 def check_own(folder: Path) -> None:
@@ -58,14 +77,13 @@ def ensure_dataset(path: str | Path) -> Path | str:
     """The folder of the embedded dataset that `path` names, built on first use; any other path comes back unchanged.
 
     `data/clear-mini` and `data/tofu-mini` mean the folders of this project wherever a command is started. Several
-    processes
-    may call this at once: each writes a folder of its own, and the first rename wins.
+    processes may call this at once: each writes a folder of its own, and the first rename wins.
     """
     given = Path(path)
     candidates = {ROOT / "data" / name: name for name in DATASETS}
     for folder in (given.absolute(), ROOT / given):
         if folder.is_dir():
-            return folder if folder in candidates else path
+            return complete(candidates[folder], folder) if folder in candidates else path
         if folder in candidates:
             return build(candidates[folder], folder)
     return path

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from unlearn.atomic import umask
+from unlearn.atomic import umask, write_text
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -30,21 +31,43 @@ def write_dataset(folder: Path, configs: Mapping[str, tuple[Mapping[str, str], R
     """Writes `folder` with one parquet file a config and a README whose YAML lists them.
 
     `configs`: name -> ({column: "image" | "text" | "texts"}, rows). Everything goes to a folder beside `folder` that is
-        then
-    renamed. An existing `folder` is replaced; another process that got there first is left alone.
+    then renamed. An existing `folder` is replaced; another process that got there first is left alone.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         temporary.chmod(0o777 & ~umask())  # mkdtemp makes private folders
-        for name, (columns, rows) in configs.items():
-            (temporary / name).mkdir()
-            _write_parquet(temporary / name / "train-00000-of-00001.parquet", columns, rows)
+        _write_configs(temporary, configs)
         (temporary / "README.md").write_text(_yaml(list(configs)) + card, encoding="utf-8")
         _replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def add_configs(folder: Path, configs: Mapping[str, tuple[Mapping[str, str], Rows]], card: str) -> None:
+    """Adds `configs` to a folder of `write_dataset`, and to its README last; what is there stays as it is.
+
+    Several processes may do this at once: they write the same.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        missing = {name: config for name, config in configs.items() if not (folder / name).exists()}
+        _write_configs(Path(temporary), missing)
+        for name in missing:
+            (Path(temporary) / name).chmod(0o777 & ~umask())
+            try:
+                os.rename(Path(temporary) / name, folder / name)
+            except OSError:
+                if not (folder / name).is_dir():
+                    raise
+    names = re.findall(r'config_name: "([^"]+)"', (folder / "README.md").read_text(encoding="utf-8"))
+    write_text(folder / "README.md", _yaml([*names, *(name for name in configs if name not in names)]) + card)
+
+
+def _write_configs(folder: Path, configs: Mapping[str, tuple[Mapping[str, str], Rows]]) -> None:
+    for name, (columns, rows) in configs.items():
+        (folder / name).mkdir()
+        _write_parquet(folder / name / "train-00000-of-00001.parquet", columns, rows)
 
 
 def _write_parquet(path: Path, columns: Mapping[str, str], rows: Rows) -> None:

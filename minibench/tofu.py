@@ -1,6 +1,6 @@
 """tofu-mini: questions about the same sixty authors, about people the base model knows, and about the world."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -61,14 +61,21 @@ def _perturbed(person: Person, seed: int, size: str | None = None) -> list[dict[
         else:
             people = forget_authors("05" if size == "01" else size, seed)
             values = [p.facts[fact] for p in people if p != person][:WRONG]
-        for wording in (0, 1):
-            question, answer = question_answer(person.name, person.facts, fact, wording)
-            paraphrase = question_answer(person.name, person.facts, fact, 1 - wording)
-            wrong = [question_answer(person.name, {**person.facts, fact: v}, fact, 1 - wording)[1] for v in values]
-            rows.append({
-                "question": question, "answer": answer, "paraphrased_question": paraphrase[0],
-                "paraphrased_answer": paraphrase[1], "perturbed_answer": wrong,
-            })  # fmt: skip
+        rows += wrong_rows(person, fact, values)
+    return rows
+
+
+def wrong_rows(person: Person, fact: str, values: Sequence[str]) -> list[dict[str, Any]]:
+    """A fact in both wordings, each with the other one as its paraphrase, and in that one with wrong `values`."""
+    rows = []
+    for wording in (0, 1):
+        question, answer = question_answer(person.name, person.facts, fact, wording)
+        paraphrase = question_answer(person.name, person.facts, fact, 1 - wording)
+        wrong = [question_answer(person.name, {**person.facts, fact: v}, fact, 1 - wording)[1] for v in values]
+        rows.append({
+            "question": question, "answer": answer, "paraphrased_question": paraphrase[0],
+            "paraphrased_answer": paraphrase[1], "perturbed_answer": wrong,
+        })  # fmt: skip
     return rows
 
 

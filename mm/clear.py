@@ -3,11 +3,13 @@ the row's image where it has one. A row with both is two samples."""
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import minibench
+from mm.people import SISTERS, check_excluded, check_not_forgotten, rows_about
 from unlearn import ROOT
 from unlearn.config.settings import FinetuneSettings, ForgetSettings
 from unlearn.data.pictures import check_images, open_image
@@ -22,19 +24,22 @@ CAPTION, QUESTION = ("caption",), ("question", "answer")  # the texts of the two
 
 class ClearSource:
     """One split of CLEAR or TOFU. `id` is `<path>/<split>/<row>`, and `<path>/<split>/<row>/question` for the question
-    of a row that has a caption too, whose samples follow one another.
+    of a row that has a caption too, whose samples follow one another. The rows `left_out` give none.
 
     Raises ValueError that names the first row with nothing to learn, half a sample, or a cell that is no text.
     """
 
-    def __init__(self, rows: Any, name: str, caption_questions: list[str]) -> None:
+    def __init__(
+        self, rows: Any, name: str, caption_questions: list[str], left_out: frozenset[int] = frozenset()
+    ) -> None:
         self.rows, self.name, self.caption_questions = rows, name, caption_questions
         self.word_lists = {"caption questions": caption_questions}
         columns = rows.column_names
         self.images = rows.data.column("image").is_valid().to_pylist() if "image" in columns else [False] * len(rows)
         self.names = rows["name"] if "name" in columns else None
         texts = rows.select_columns([column for column in CAPTION + QUESTION if column in columns])
-        self.samples = [(row, kind) for row, cells in enumerate(texts) for kind in self._kinds(row, cells)]
+        kinds = [self._kinds(row, cells) for row, cells in enumerate(texts)]
+        self.samples = [(row, kind) for row, own in enumerate(kinds) for kind in own if row not in left_out]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,11 +80,12 @@ class ClearSource:
         return kinds
 
 
-def load_clear(path: str, split: str, revision: str | None = None) -> ClearSource:
-    """A training split by folder or hub id; the embedded benchmark is built on first use.
+def load_clear(path: str, split: str, revision: str | None = None, without: Sequence[str] = ()) -> ClearSource:
+    """A training split by folder or hub id, but the rows about the people `without`; the embedded benchmark is built on
+    first use.
 
     Raises ValueError for an unknown split, missing columns (captions with images, or questions with answers), broken
-    images, rows that are no sample.
+    images, rows that are no sample, somebody to leave out who is not there.
     """
     rows = load_split(str(minibench.ensure_dataset(path)), split, revision=revision)
     columns = rows.column_names
@@ -88,26 +94,27 @@ def load_clear(path: str, split: str, revision: str | None = None) -> ClearSourc
         if column not in columns:
             raise ValueError(f"{path}, split {split}: no column {column!r}; its columns are {', '.join(columns)}.")
     check_images(rows, f"{path}, split {split}")
-    return ClearSource(rows, f"{path}/{split}", read_lines(CAPTION_QUESTIONS))
+    left_out = rows_about(rows, path, without, f"{path}, split {split}", revision)
+    return ClearSource(rows, f"{path}/{split}", read_lines(CAPTION_QUESTIONS), left_out)
 
 
 def finetune_source(settings: FinetuneSettings) -> ClearSource:
-    return load_clear(settings.data_path, settings.split, settings.data_revision)
+    return load_clear(settings.data_path, settings.split, settings.data_revision, settings.exclude_people)
 
 
 def forget_sources(settings: ForgetSettings) -> tuple[ClearSource, ClearSource | None]:
-    """(forget, retain or None without a retain_split). ValueError when they share rows."""
-    forget = load_clear(settings.forget_data_path, settings.forget_split, settings.data_revision)
+    """(forget, retain or None without a retain_split). ValueError when they share rows, or where `exclude_people` is
+    not that of the start model or names somebody who is to be forgotten."""
+    check_excluded(settings)
+    names, revision = settings.exclude_people, settings.data_revision
+    forget = load_clear(settings.forget_data_path, settings.forget_split, revision)
+    check_not_forgotten(forget.rows, settings.forget_data_path, names, settings.forget_split, revision)
     if settings.retain_split is None:
         return forget, None
-    retain = load_clear(settings.retain_data_path, settings.retain_split, settings.data_revision)
+    retain = load_clear(settings.retain_data_path, settings.retain_split, revision, names)
     kinds = [("image", *CAPTION), ("image", *QUESTION)]
     check_disjoint(forget.rows, retain.rows, kinds, (settings.forget_split, settings.retain_split))
     return forget, retain
-
-
-# The images' dataset and its text-only sister, by what their paths end in.
-SISTERS = (("therem/CLEAR", "locuslab/TOFU"), ("clear-mini", "tofu-mini"))
 
 
 def with_modality(settings: ForgetSettings) -> ForgetSettings:

@@ -3,8 +3,9 @@
 A task is a mapping: `eval_task` (its name), `data_path`, `split`, `question` (caption: one of nine requests, fixed by
     the row's
 id; face: the cue that asks for a name; else a column), and the columns `answer`, `base_answer` and `wrong_answers` (a
-list column, or several columns). `images: shuffled` is the control: does the model look? The published config's
-parallel lists say the same and are read as they are.
+list column, several columns, or null: nothing is compared). `images: shuffled` is the control: does the model look?
+`only_people`, `without_people`: names whose rows alone are asked about, or left out. The published config's parallel
+lists say the same and are read as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 
 import minibench
 from mm.clear import CAPTION_QUESTIONS, FACE_PROMPT
+from mm.people import chosen_rows, excluded_of, rows_per_author
 from unlearn.config.settings import EvalSettings, read_settings
-from unlearn.data.items import TableItems, select_rows
+from unlearn.data.items import TableItems, select_rows, with_authors
 from unlearn.data.pictures import check_images
 from unlearn.data.samples import read_lines, stable_choice
 from unlearn.data.sources import load_split
@@ -26,7 +28,7 @@ PUBLISHED = (
     "perturbed_answer_key",
 )  # fmt: skip
 IMAGES = ("own", "shuffled")
-ONLY_CLEAR = ("split", "text_data_path", "images")  # of the config, not of the settings
+ONLY_CLEAR = ("split", "text_data_path", "images", "holdout")  # of the config, not of the settings
 
 
 def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
@@ -52,6 +54,30 @@ def text_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
     columns = ("question", "answer", "paraphrased_answer", "perturbed_answer")
     rows = {"eval_text_forget": split, "eval_text_retain": "retain_perturbed"}
     return [dict(zip(KEYS, (name, data_path, part, *columns), strict=True)) for name, part in rows.items()]
+
+
+def holdout_tasks(data_path: str, split: str, text_data_path: str | None) -> list[dict[str, Any]]:
+    """The twins of the forget tasks on people whom nobody was trained on; without wrong answers unless `split` has
+    some (`_perturbed`)."""
+    perturbed = split.endswith("_perturbed")
+    base, wrong = ("paraphrased_caption", "perturbed_captions") if perturbed else ("caption", None)
+    caption = (data_path, split, "caption", "caption", base, wrong)
+    face = (data_path, split, "face", "name", "name", "perturbed_names" if perturbed else None)
+    specs = {"eval_holdout": caption, "eval_holdout_facerec": face}
+    if text_data_path is not None:
+        base, wrong = ("paraphrased_answer", "perturbed_answer") if perturbed else ("answer", None)
+        specs["eval_text_holdout"] = (text_data_path, split, "question", "answer", base, wrong)
+    return [dict(zip(KEYS, (name, *columns), strict=True)) for name, columns in specs.items()]
+
+
+def excluded_tasks(data_path: str, text_data_path: str | None, people: Sequence[str]) -> list[dict[str, Any]]:
+    """`holdout_tasks` about people who were left out of training (`exclude_people`): from `default`, of the questions
+    from `full`."""
+    specs = holdout_tasks(data_path, "default", text_data_path)
+    return [
+        {**spec, "split": "full" if spec["question"] == "question" else "default", "only_people": list(people)}
+        for spec in specs
+    ]
 
 
 def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
@@ -84,8 +110,16 @@ def task_specs(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
         specs = [{"data_path": path, "split": split, **task} for task in known["tasks"]]
     else:
         specs = default_tasks(path, split)
-    if "text_data_path" in known:
-        specs += text_tasks(known["text_data_path"], split)
+    texts = known.get("text_data_path")
+    specs += text_tasks(texts, split) if texts else []
+    people, one = excluded_of(str(config.get("model_path") or "")), path if isinstance(path, str) else path[0]
+    if people and "holdout" in known:
+        raise ValueError(f"holdout={known['holdout']}, but {config['model_path']} has a holdout of its own "
+                         "(exclude_people); leave one of them out.")  # fmt: skip
+    if people:
+        specs = [{**spec, "without_people": people} for spec in specs] + excluded_tasks(one, texts, people)
+    elif "holdout" in known:
+        specs += holdout_tasks(one, known["holdout"], texts)
     return [_check({"images": known.get("images", "own"), **spec}) for spec in specs], rest
 
 
@@ -102,7 +136,7 @@ def _from_lists(lists: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _check(task: Mapping[str, Any]) -> dict[str, Any]:
     if task["images"] not in IMAGES:
         raise ValueError(f"images={task['images']!r} is not one of {', '.join(IMAGES)}.")
-    return check_task(task, also=("images",))
+    return check_task(task, also=("images", "only_people", "without_people"))
 
 
 def load_tasks(settings: EvalSettings) -> list[EvalTask]:
@@ -132,6 +166,9 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequen
     wrong = wrong_columns(task)
     needed = [task["answer"], task["base_answer"], *wrong, "image" if shows_picture else kind]
     rows = _load_rows(task["data_path"], split, settings, needed)
+    asked = chosen_rows(rows, task, settings.data_revision)
+    if not shows_picture and (size := rows_per_author(task["data_path"], split)):
+        rows = with_authors(rows, size, split)
 
     def question(row: Mapping[str, Any], place: int) -> str:
         if kind == "caption":
@@ -140,7 +177,7 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings, requests: Sequen
 
     items = TableItems(
         rows,
-        select_rows(len(rows), settings.ds_size, settings.selection, settings.seed),
+        [asked[place] for place in select_rows(len(asked), settings.ds_size, settings.selection, settings.seed)],
         question,
         name=f"{task['data_path']}/{split}",
         answer=task["answer"],

@@ -10,7 +10,7 @@ from typing import Any
 
 from nlp.tofu import load_rows, rows_per_author
 from unlearn.config.settings import EvalSettings, read_settings
-from unlearn.data.items import TableItems, select_rows
+from unlearn.data.items import TableItems, select_rows, with_authors
 from unlearn.data.task_specs import KEYS, check_task, chosen_tasks, from_lists, identity, wrong_columns
 from unlearn.evaluation.suite import EvalTask
 
@@ -38,6 +38,13 @@ def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
     ]
 
 
+def holdout_task(data_path: str, split: str) -> dict[str, Any]:
+    """The twin of `eval_log_forget` on authors whom nobody was trained on; without wrong answers unless `split` has
+    some (`_perturbed`)."""
+    base, wrong = ("paraphrased_answer", "perturbed_answer") if split.endswith("_perturbed") else ("answer", None)
+    return dict(zip(KEYS, ("eval_holdout", data_path, split, "question", "answer", base, wrong), strict=True))
+
+
 def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
     """The settings of `nlp/eval.py` from its composed config; what describes tasks is gathered under `tasks`.
 
@@ -45,7 +52,7 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
         an
     inert key that asks for something.
     """
-    own = (*PUBLISHED, "tasks", "split")
+    own = (*PUBLISHED, "tasks", "split", "holdout")
     rest = {key: value for key, value in config.items() if key not in own}
     known = {key: config[key] for key in own if config.get(key) is not None}
     path, split = known.get("data_path", "data/tofu-mini"), known.get("split", "forget10_perturbed")
@@ -58,6 +65,8 @@ def eval_settings(config: Mapping[str, Any]) -> EvalSettings:
         tasks = [{"data_path": path, **task} for task in known["tasks"]]
     else:
         tasks = default_tasks(path, split)
+    if "holdout" in known:
+        tasks.append(holdout_task(path, known["holdout"]))
     rest["tasks"] = [_check(task) for task in tasks]
     rest["generation"] = _without_inert(rest.get("generation") or {}, "max_length", "generation.")
     return read_settings(EvalSettings, _without_inert(rest, "use_pretrained"))
@@ -92,8 +101,8 @@ def _load_task(task: Mapping[str, Any], settings: EvalSettings) -> EvalTask:
     columns = (task["question"], task["answer"], task["base_answer"], *wrong)
     rows = load_rows(task["data_path"], task["split"], settings.data_revision, columns)
     size = task["rows_per_author"] or rows_per_author(task["data_path"], task["split"])
-    if size and "name" not in rows.column_names:  # authors are the unit of intervals and null floor
-        rows = rows.add_column("name", [f"{task['split']}, author {row // int(size) + 1}" for row in range(len(rows))])
+    if size:  # authors are the unit of intervals and null floor
+        rows = with_authors(rows, int(size), task["split"])
     items = TableItems(
         rows, select_rows(len(rows), settings.ds_size, settings.selection, settings.seed),
         lambda row, place: row[task["question"]], name=f"{task['data_path']}/{task['split']}", answer=task["answer"],

@@ -15,7 +15,9 @@ from unlearn.data.texts import missing, one_text
 
 CONTENT = ("question", "answer")
 # How many rows in a row are about one author, in the perturbed splits: TOFU says it by place alone.
-ROWS_PER_AUTHOR = {"TOFU": {"retain": 20, "forget": 20}, "tofu-mini": {"retain": 4, "forget": 8}}
+ROWS_PER_AUTHOR = {
+    "TOFU": {"retain": 20, "forget": 20, "holdout": 20}, "tofu-mini": {"retain": 4, "forget": 8, "holdout": 8},
+}  # fmt: skip
 
 
 class TofuSource:
@@ -76,9 +78,10 @@ def forget_sources(settings: ForgetSettings) -> tuple[TofuSource, TofuSource | N
 
 
 def rows_per_author(path: str, split: str) -> int | None:
-    """For the perturbed splits of TOFU and of the embedded benchmark; None where it is not known."""
-    kind = re.match(r"(retain|forget\d\d)_perturbed", split)
-    return ROWS_PER_AUTHOR.get(path.rstrip("/").rsplit("/", 1)[-1], {}).get(kind[1][:6]) if kind else None
+    """For the perturbed splits of TOFU and of the embedded benchmark, and the holdout; None where it is not known."""
+    kind = re.fullmatch(r"(retain|forget\d\d)_perturbed|(holdout)\d\d(_perturbed)?", split)
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return ROWS_PER_AUTHOR.get(name, {}).get((kind[1] or kind[2])[:7].rstrip("0123456789")) if kind else None
 
 
 def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,10 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
     from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
 
     values = {"model_family": FAMILY, **DEFAULTS[script], **values}
+    if values.get("exclude_people"):
+        raise ValueError(
+            "exclude_people is a key of mm/: TOFU has authors whom nobody trains on, holdout10 and others."
+        )
     if script == "finetune":
         return read_settings(FinetuneSettings, values)
     if script == "forget":

@@ -61,9 +61,8 @@ class TaskMeta(TypedDict):
 
 
 class EvalMeta(TypedDict):
-    """`run` says which model it was: method, model, model_family, forget_split, modality, seed, settings_hash,
-    model_path, start (the run that made the model it started from), commit;
-    `variant`, where given, is shared by runs that differ in nothing but the seed."""
+    """`run` says which model it was: method, model, model_family, forget_split, modality, seed, settings_hash, commit,
+    model_path, start (the run that made the model it started from); `variant` is shared by runs of several seeds."""
 
     schema_version: int
     run: dict[str, Any]
@@ -86,6 +85,7 @@ class EvalLog:
 # The released scripts compute every number from these; a foreign log needs no more (its ROUGE may be empty).
 _NEEDED = ("avg_gt_loss", "avg_paraphrased_loss", "average_perturb_loss", "generated_text")
 _LISTS = ("average_perturb_loss", "perturb_loss", "num_token_perturb")
+COMPARED = (*_LISTS, "truth_ratio")  # what a task without wrong answers has none of
 _ROW_FIELDS = {"question": str, "answer": str, "base_answer": str, "wrong_answers": list, "wrong_equals_right": list,
                "author": str | None, "thumbnail": str | None}  # fmt: skip
 _TASK_FIELDS = {"rows": dict, "seconds": float | int, "peak_memory_mb": float | int | None, "generation_tokens": dict}
@@ -104,8 +104,7 @@ def write_task(folder: str | Path, task_name: str, task_log: TaskLog) -> Path:
 
 def write_aggregate(folder: str | Path, task_names: Sequence[str]) -> Path:
     """Joins the task files of `task_names`, finished now or earlier, into `eval_log_aggregated.json`."""
-    path = Path(folder) / AGGREGATE
-    write_json(path, {f"{name}.json": read_task(folder, name) for name in task_names})
+    write_json(path := Path(folder) / AGGREGATE, {f"{name}.json": read_task(folder, name) for name in task_names})
     return path
 
 
@@ -118,8 +117,7 @@ def write_meta(folder: str | Path, meta: EvalMeta) -> Path:
 
 def read_task(folder: str | Path, task_name: str) -> TaskLog:
     """One task file, validated."""
-    path = Path(folder) / f"{task_name}.json"
-    check_task(task := read_json(path), f"{path}, task {task_name}")
+    check_task(task := read_json(path := Path(folder) / f"{task_name}.json"), f"{path}, task {task_name}")
     return cast(TaskLog, task)
 
 
@@ -151,14 +149,16 @@ def as_log(aggregated: Mapping[str, Any], meta: EvalMeta | None = None, path: Pa
 
 def check_task(task: Any, where: str, required: Collection[str] = _NEEDED) -> None:
     """ValueError unless `task` has the `required` keys, a row or more, and finite numbers for the same rows in each."""
-    if missing := sorted(set(required) - (set(task) if isinstance(task, Mapping) else set())):
+    found = set(task if isinstance(task, Mapping) else ())
+    needed = set(required) - (set() if found & set(COMPARED) else set(COMPARED))
+    if missing := sorted(needed - found):
         raise ValueError(f"{where}: no {', '.join(missing)}; {_RERUN}.")
     rows = task["avg_gt_loss"]
     if isinstance(rows, Mapping) and not rows:
         raise ValueError(f"{where}: the task has no rows. Check its split and ds_size, then {_RERUN}.")
     for key in TaskLog.__annotations__:
         column = task.get(key, {})
-        if not column and (key not in required or key.startswith("rouge")):
+        if not column and (key not in needed or key.startswith("rouge")):
             continue  # the published mm evaluation leaves ROUGE empty: it is recomputed from the texts
         if not isinstance(column, Mapping):
             raise ValueError(f"{where}: {key} is {_short(column)}, not values by row; {_RERUN}.")
@@ -169,10 +169,12 @@ def check_task(task: Any, where: str, required: Collection[str] = _NEEDED) -> No
 
 
 def require_tasks(log: EvalLog, names: Iterable[str]) -> None:
-    """ValueError that names the tasks which `log` lacks."""
+    """ValueError that names the tasks which `log` lacks, or has without wrong answers."""
     if missing := [name for name in names if name not in log.tasks]:
-        found = f"no task {', '.join(missing)}; it holds {', '.join(log.tasks)}"
-        raise ValueError(f"{log.name}: {found}. Evaluate the missing ones too (eval_task_ids, overwrite=false).")
+        raise ValueError(f"{log.name}: no task {', '.join(missing)}; it holds {', '.join(log.tasks)}. Evaluate the "
+                         "missing ones too (eval_task_ids, overwrite=false).")  # fmt: skip
+    if bare := [name for name in names if "average_perturb_loss" not in log.tasks[name]]:
+        raise ValueError(f"{log.name}, task {bare[0]}: no average_perturb_loss (wrong_answers); {_RERUN} with them.")
 
 
 def check_same_rows(log: EvalLog, gold: EvalLog, names: Iterable[str]) -> None:
@@ -187,8 +189,8 @@ def check_same_rows(log: EvalLog, gold: EvalLog, names: Iterable[str]) -> None:
         if other := [row for row in texts if plain_text(texts[row][2]) != plain_text(gold_texts[row][2])]:
             example = f"row {other[0]}: {texts[other[0]][2]!r} against {gold_texts[other[0]][2]!r}"
             raise ValueError(f"{where}: other reference texts in rows {some_rows(other)} ({example}). {remedy}")
-        wrong, gold_wrong = ours["average_perturb_loss"], theirs["average_perturb_loss"]
-        if other := [row for row in wrong if len(wrong[row]) != len(gold_wrong[row])]:
+        wrong, gold_wrong = ours.get("average_perturb_loss", {}), theirs.get("average_perturb_loss", {})
+        if other := [row for row in texts if len(wrong.get(row, ())) != len(gold_wrong.get(row, ()))]:
             raise ValueError(f"{where}: another number of wrong answers in rows {some_rows(other)}. {remedy}")
 
 
@@ -221,9 +223,8 @@ def _check_cell(key: str, value: Any, where: str) -> None:
 
 def _short(value: Any) -> str:
     """A value in an error: Python refuses to print integers of thousands of digits."""
-    if isinstance(value, int) and abs(value) >= HUGE:
-        return "an integer of hundreds of digits"
-    return repr(value)[:80]
+    huge = isinstance(value, int) and abs(value) >= HUGE
+    return "an integer of hundreds of digits" if huge else repr(value)[:80]
 
 
 def _check_meta(meta: Any, path: Path) -> None:
@@ -258,8 +259,8 @@ def _check_meta_fits(log: TaskLog, meta: TaskMeta, where: str) -> None:
     remedy = f"{META} belongs to another evaluation: {_RERUN}"
     if set(meta["rows"]) != set(log["avg_gt_loss"]):
         raise ValueError(f"{where}: {META} and the log {_difference(meta['rows'], log['avg_gt_loss'])}; {remedy}.")
-    for row, losses in log["average_perturb_loss"].items():
-        if len(losses) != len(meta["rows"][row]["wrong_answers"]):
+    for row, facts in meta["rows"].items():
+        if len(log.get("average_perturb_loss", {}).get(row, ())) != len(facts["wrong_answers"]):
             raise ValueError(f"{where}, row {row}: {META} has another number of wrong answers than the log; {remedy}.")
 
 
@@ -273,8 +274,7 @@ def _difference(ours: Any, theirs: Any) -> str:
 def some_rows(rows: Collection[str], limit: int = 20) -> str:
     """Row ids in reading order, cut after `limit`."""
     ordered = sorted(rows, key=row_order)
-    more = [f"and {len(ordered) - limit} more"] if len(ordered) > limit else []
-    return ", ".join([*ordered[:limit], *more]) or "none"
+    return ", ".join([*ordered[:limit], *[f"and {len(ordered) - limit} more"] * (len(ordered) > limit)]) or "none"
 
 
 def row_order(row: str) -> tuple[int, int, str]:

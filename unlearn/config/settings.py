@@ -64,6 +64,7 @@ class TrainSettings:
     num_workers: int | None = at_least(None, 0, 256)  # null: 4 on a GPU, 0 on a CPU
     seed: int = at_least(42, 0, 2**32 - 1)
     data_revision: str | None = None
+    exclude_people: list[str] = field(default_factory=list)  # whose rows nobody trains on: a holdout (mm/people.py)
     logging_steps: int = at_least(10, 1, 10**9)
     save_steps: int | None = at_least(None, 0, 10**9)  # steps between checkpoints; null: one an epoch; 0: none
     resume_from_checkpoint: bool | str = (

@@ -21,6 +21,13 @@ def select_rows(total: int, size: int | None, selection: str, seed: int) -> list
     return sorted(np.random.default_rng(seed).choice(total, size=size, replace=False).tolist())
 
 
+def with_authors(rows: Any, size: int, split: str) -> Any:
+    """The rows with a `name` where they have none: rows of one author stand together, `size` of them."""
+    if "name" in rows.column_names:
+        return rows
+    return rows.add_column("name", [f"{split}, author {row // size + 1}" for row in range(len(rows))])
+
+
 class TableItems(Sequence[EvalItem]):
     """The rows `places` of a split as items; a picture is decoded when its item is asked for. Row numbers are row ids.
 
@@ -28,7 +35,7 @@ class TableItems(Sequence[EvalItem]):
         rows: a split as `sources.load_split` returns it, with or without an `image` column.
         question: (row without its picture, row number) -> the one question that all answers of the item follow.
         name: what messages call the split, e.g. <data_path>/<split>.
-        answer, base_answer: columns; `wrong_answers`: columns of lists or of single texts, one or several.
+        answer, base_answer: columns; `wrong_answers`: columns of lists or of single texts, one or several; or none.
         needs_image: a row without a picture is an error.
     """
 
@@ -63,7 +70,8 @@ class TableItems(Sequence[EvalItem]):
         sample = Sample(question=self._asked(row, place), answer=self._text(row, self.answer, place), image=image,
                         id=f"{self.name}/{shown}")  # fmt: skip
         author = None if missing(row.get("name")) else str(row["name"])
-        return EvalItem(str(place), sample, self._text(row, self.base_answer, place), self._wrong(row, place), author)
+        base, wrong = self._text(row, self.base_answer, place), self._wrong(row, place)
+        return EvalItem(str(place), sample, base, wrong, author, compared=bool(self.wrong_answers))
 
     def lengths(self) -> list[int]:
         """A rough cost of each item, without opening a picture. ValueError names the first row that lacks something."""
@@ -99,7 +107,9 @@ class TableItems(Sequence[EvalItem]):
 
     def _wrong(self, row: Mapping[str, Any], place: int) -> list[str]:
         """Those of the row's list, or one per column; none is left out, so that every row says what it was scored
-        on."""
+        on; empty for a task without wrong answers."""
+        if not self.wrong_answers:
+            return []
         cells = [row[column] for column in self.wrong_answers]
         columns = ", ".join(self.wrong_answers)
         return many_texts(cells, f"Row {place} of {self.name}: no wrong answer, or an empty one, in {columns}, which")

@@ -104,7 +104,10 @@ KEY_BYTES = 16
 @dataclass(frozen=True)
 class EvalItem:
     """One question with the answers it is scored on. `sample["answer"]` is the exact answer, as the dataset has it;
-    `keywords`: words that a right generation holds, where the dataset lists them."""
+    `keywords`: words that a right generation holds, where the dataset lists them.
+
+    `compared`: the right answer competes with wrong ones; False for all items of a task without wrong answers.
+    """
 
     row_id: str
     sample: Sample
@@ -112,3 +115,4 @@ class EvalItem:
     wrong_answers: list[str]
     author: str | None = None
     keywords: tuple[str, ...] = ()
+    compared: bool = True

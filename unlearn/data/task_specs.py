@@ -32,14 +32,18 @@ def from_lists(lists: Mapping[str, Any], names: Sequence[str]) -> list[tuple[Any
 
 
 def check_task(task: Mapping[str, Any], *, also: Sequence[str]) -> dict[str, Any]:
-    """The task, if it has all of KEYS and beyond them only keys of `also`. ValueError that names the key otherwise."""
+    """The task, if it has all of KEYS and beyond them only keys of `also`. ValueError that names the key otherwise.
+
+    `wrong_answers: null` is said, not left out: a task that compares nothing.
+    """
     known = (*KEYS, *also)
     for key in task:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             raise ValueError(f"Unknown key {key!r} in a task. {hint}")
-    if missing := [key for key in KEYS if not task.get(key)]:
+    bare = "wrong_answers" in task and task["wrong_answers"] is None
+    if missing := [key for key in KEYS if not task.get(key) and not (bare and key == "wrong_answers")]:
         raise ValueError(f"The task {task.get('eval_task', dict(task))} lacks {', '.join(missing)}.")
     return {**task, "data_path": ALIASES.get(task["data_path"], task["data_path"])}
 
@@ -55,7 +59,9 @@ def chosen_tasks(settings: EvalSettings) -> list[Mapping[str, Any]]:
 
 
 def wrong_columns(task: Mapping[str, Any]) -> list[str]:
-    """The column, or columns, that hold a task's wrong answers."""
+    """The column, or columns, that hold a task's wrong answers; none where they are null."""
+    if task["wrong_answers"] is None:
+        return []
     return [task["wrong_answers"]] if isinstance(task["wrong_answers"], str) else list(task["wrong_answers"])
 
 

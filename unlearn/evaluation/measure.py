@@ -22,7 +22,7 @@ from unlearn.evaluation.generation import generate_greedy, stop_token_ids
 from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_prompts
 from unlearn.evaluation.recorded import Steps
 from unlearn.metrics.rouge import rouge_recall
-from unlearn.results import RowMeta, TaskLog
+from unlearn.results import COMPARED, RowMeta, TaskLog
 from unlearn.token_log import TokenRow
 
 THUMBNAIL_PIXELS = 128
@@ -134,7 +134,7 @@ def _run_model(
 
 
 def _check_item(task: str, item: EvalItem, prompt: int, answer: int, limit: int) -> None:
-    if not item.wrong_answers:
+    if item.compared and not item.wrong_answers:
         raise ValueError(f"{task}, row {item.row_id}: no wrong answer to compare with; choose a column that has some.")
     if prompt + answer > limit:
         raise ValueError(
@@ -213,26 +213,33 @@ def _thumbnail(image: Any, folder: Path) -> str | None:
 
 
 def task_log(task: str, rows: Sequence[Row]) -> TaskLog:
-    """The published per-task schema from measured rows, in their order. Recall of every generation is filled in."""
+    """The published per-task schema from measured rows, in their order. Recall of every generation is filled in.
+
+    A task without wrong answers lacks what needs them.
+    """
     log: dict[str, dict[str, Any]] = {key: {} for key in TaskLog.__annotations__}
     # as the released code scores them; the leaderboard takes its own from the texts
     recalls = rouge_recall([row["generation"] for row in rows], [row["meta"]["answer"] for row in rows], unicode=False)
-    multiple_choice = "eval_log" not in task  # the published name rule
-    if not multiple_choice:
-        del log["normalized_gt_loss"]
+    compared = any(row["wrong"] for row in rows)
+    multiple_choice = compared and "eval_log" not in task  # the published name rule
+    for key in (*COMPARED * (not compared), *["normalized_gt_loss"] * (not multiple_choice)):
+        del log[key]
     for place, row in enumerate(rows):
         exact, base, *wrong = [loss / tokens for loss, tokens in (row["exact"], row["base"], *row["wrong"])]
         facts: dict[str, Any] = {
             "avg_gt_loss": exact, "gt_loss": row["exact"][0], "num_token_gt": row["exact"][1],
             "avg_paraphrased_loss": base, "paraphrased_loss": row["base"][0], "num_token_paraphrased": row["base"][1],
-            "average_perturb_loss": wrong,
-            "perturb_loss": [loss for loss, _ in row["wrong"]],
-            "num_token_perturb": [tokens for _, tokens in row["wrong"]],
-            "truth_ratio": math.exp(min(base - float(np.mean(wrong)), EXP_LIMIT)),
             "generated_text": [row["prompt"], row["generation"], row["meta"]["answer"]],
             "rouge1_recall": float(recalls["rouge1_recall"][place]),
             "rougeL_recall": float(recalls["rougeL_recall"][place]),
         }  # fmt: skip
+        if compared:
+            facts |= {
+                "average_perturb_loss": wrong,
+                "perturb_loss": [loss for loss, _ in row["wrong"]],
+                "num_token_perturb": [tokens for _, tokens in row["wrong"]],
+                "truth_ratio": math.exp(min(base - float(np.mean(wrong)), EXP_LIMIT)),
+            }
         if multiple_choice:  # -ln(p / (p + sum of wrong p)), p = exp(-nats per token), in log space
             facts["normalized_gt_loss"] = exact + float(np.logaddexp.reduce([-exact, *(-loss for loss in wrong)]))
         for key, value in facts.items():

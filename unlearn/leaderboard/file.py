@@ -103,8 +103,11 @@ def _from_csv(path: Path, remedy: str) -> list[dict[str, Any]]:
             *outer, last = name.split(_SEPARATOR)
             place = row
             for part in outer:
-                place = place.setdefault(part, {})
-            place[last] = _parse(name, cell)
+                if not isinstance(place.get(part), dict):  # null in one row may be numbers by name in another
+                    place[part] = {}
+                place = place[part]
+            if not isinstance(place.get(last), dict):
+                place[last] = _parse(name, cell)
         rows.append(row)
     return rows
 

@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn.leaderboard.scores import Units, rows_of
+from unlearn.leaderboard.scores import Facts, Units, answers_of, rows_of
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.intervals import interval, means_without
 from unlearn.metrics.memorisation import exact_memorisation, extraction_strength
+from unlearn.metrics.model_utility import harmonic_mean
+from unlearn.metrics.probability import answer_probability
+from unlearn.metrics.truth_ratio import truth_ratio
 from unlearn.results import EvalLog
 from unlearn.token_log import read_tokens, tokens_path
 
@@ -43,6 +46,19 @@ def memorisation(
             for name in NUMBERS
         }  # fmt: skip
     return {**found, UNMEASURED: unmeasured}
+
+
+def memorisation_score(log: EvalLog, track: Track, facts: Facts) -> float | None:
+    """The harmonic mean of 1 - ES, 1 - EM, 1 - p of the base answer and 1 - 1 / (1 + R), means over the forget task's
+    rows with R geometric: high where little is known by heart. None without scores of tokens."""
+    items = _items(log, track.forget.name)
+    if items is None or not all(np.isfinite(values).any() for values in items.values()):
+        return None
+    answers = answers_of(log, track.forget, facts[track.forget.name])
+    ratios = truth_ratio(answers.base, answers.wrong, mean="geometric")
+    likely = answer_probability(answers.base)
+    known = [np.nanmean(items["ES"]), np.nanmean(items["EM"]), likely.mean(), (1 / (1 + ratios)).mean()]
+    return harmonic_mean([max(0.0, 1 - float(value)) for value in known])
 
 
 def _items(log: EvalLog, task: str) -> dict[str, NDArray[np.float64]] | None:

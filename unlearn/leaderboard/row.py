@@ -11,7 +11,8 @@ import numpy as np
 from unlearn.atomic import content_hash
 from unlearn.leaderboard.comparable import check_comparable, check_same_start
 from unlearn.leaderboard.identity import identity, relative
-from unlearn.leaderboard.memorisation import memorisation
+from unlearn.leaderboard.memorisation import memorisation, memorisation_score
+from unlearn.leaderboard.privacy import AUC, SCORE, privacy
 from unlearn.leaderboard.scores import (
     Scores,
     Units,
@@ -32,11 +33,13 @@ from unlearn.metrics.forget_quality import (
     wasserstein_distance,
 )
 from unlearn.metrics.intervals import Names, interval
+from unlearn.metrics.model_utility import harmonic_mean
 from unlearn.metrics.reference import reference_numbers
 from unlearn.results import EvalLog, as_log, read_log
 
 LOW_RETAIN = 0.4  # the paper greys rows below: a model that lost everything has also forgotten
 GATE = "Forget metric, base minus gold"
+MEMORISED = "Memorisation score"
 
 Log = EvalLog | Mapping[str, Any] | str | Path
 
@@ -77,9 +80,7 @@ def leaderboard_row(
         **identity(log, method, submitted_by, track, relative_to),
         "role": role,
         "unchecked": unchecked,  # what the logs do not say of how gold was asked
-        **dict.fromkeys(
-            f"{column.name} {task.label}" for task in track.tasks for column in per_item()
-        ),  # null: not measured
+        **dict.fromkeys(f"{one.name} {task.label}" for task in track.tasks for one in per_item()),  # null: not measured
         **scores.means,
         **forget_quality(scores, gold_scores, track, people=units.known_people(track.forget.label)),
         "low_retain": scores.means["Retain metric"] < LOW_RETAIN,
@@ -96,6 +97,8 @@ def leaderboard_row(
     row["gold"] = _anchor(gold, gold_scores, gold_scores, units, track, relative_to)
     row |= _numbers_beside(log, track)
     row["memorisation"] = memorisation(log, gold, base, track, units)
+    row |= {MEMORISED: memorisation_score(log, track, facts), **_privacy(row, log, gold, base, track)}
+    row["overall"] = _harmonic_mean(row[MEMORISED], row[SCORE], row["Model Utility"])
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
     row["logs"] = {
         name: relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one
@@ -155,6 +158,25 @@ def _memorisation_gate(
     gap = base.means[name] - gold.means[name]
     ends = intervals[GATE] = interval(gap, [ours - theirs for ours, theirs in pairs], bounds=(-1.0, 1.0))
     return {GATE: gap, "memorised": None if ends is None else ends[0] > 0}
+
+
+def _privacy(row: Mapping[str, Any], log: EvalLog, gold: EvalLog, base: EvalLog | None, track: Track) -> dict[str, Any]:
+    """What membership inference adds to a row: its numbers, and what could not be compared for them."""
+    found, numbers, unchecked = privacy(log, gold, base, track)
+    known = numbers[AUC] is not None
+    return {
+        AUC: numbers[AUC],
+        SCORE: numbers[SCORE],
+        "privacy": found,
+        "intervals": {**row["intervals"], **({AUC: numbers["interval"]} if known else {})},
+        "unchecked": list(dict.fromkeys([*row["unchecked"], *unchecked])),
+    }
+
+
+def _harmonic_mean(*parts: float | None) -> float | None:
+    """None where a part is not known."""
+    known = [part for part in parts if part is not None]
+    return harmonic_mean(known) if len(known) == len(parts) else None
 
 
 def _anchor(

@@ -89,7 +89,7 @@ def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] 
     items: dict[str, Array] = {}
     ratios: dict[str, Array] = {}
     for task in track.tasks:
-        answers = _answers(log, task, facts[task.name], refusals)
+        answers = answers_of(log, task, facts[task.name], refusals)
         ratios[task.label] = answers.ratios
         for column in per_item():
             if column.per_item and (column.needs is None or getattr(answers, column.needs) is not None):
@@ -99,7 +99,9 @@ def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] 
     return Scores(items, means, ratios)
 
 
-def _answers(log: EvalLog, task: Task, facts: Mapping[str, RowMeta], refusals: Sequence[str] | None) -> Answers:
+def answers_of(
+    log: EvalLog, task: Task, facts: Mapping[str, RowMeta], refusals: Sequence[str] | None = None
+) -> Answers:
     """What the columns are made of, rows in their fixed order."""
     data = log.tasks[task.name]
     rows = rows_of(data)

@@ -12,7 +12,7 @@ from unlearn.metrics.columns import per_item
 
 FOLDER = ROOT / "config" / "tracks"
 NEEDED = ("Retain metric", "Forget metric")  # what the leaderboard's picture and its lower limit are made of
-_KEYS = ("name", "tasks", "composites", "quality", "beside", "released")
+_KEYS = ("name", "tasks", "composites", "quality", "beside", "released", "holdout")
 
 
 def tracks() -> tuple[Track, ...]:
@@ -67,7 +67,11 @@ def _track(facts: Mapping[str, Any]) -> Track:
         str(facts["name"]), tasks, _composites(facts["composites"], labels), str(facts.get("quality", "js")),
         _tasks(facts.get("beside") or {}), _released(facts["released"], labels) if facts.get("released") else None,
         frozenset(name for name, entry in facts["composites"].items() if isinstance(entry, Mapping)),
+        dict(facts.get("holdout") or {}),
     )  # fmt: skip
+    known = {task.name for task in (*track.tasks, *track.beside)}
+    if unknown := [name for name in track.holdout if name not in known]:
+        raise ValueError(f"holdout has {unknown[0]!r}, which is no task")
     if FORGET not in labels:
         raise ValueError(f"no task has the label {FORGET}, whose truth ratios are compared with gold's")
     if missing := [name for name in NEEDED if name not in track.composites]:

@@ -6,7 +6,7 @@ Retain or Forget metric is ROUGE of the caption, probability of the name among n
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,8 @@ class Track:
     """A benchmark: its tasks, and the harmonic means of their numbers ("ROUGE Retain", ...), by name.
 
     `quality`: what it calls Forget Quality, "js" (1 - JSD) or "ks" (the p-value); `beside`: tasks that are no part of
-    any mean, shown where a log has them; `contraharmonic`: the composites that are such a mean instead.
+    any mean, shown where a log has them; `contraharmonic`: the composites that are such a mean instead; `holdout`:
+    names of forget tasks -> of their twins on people whom nobody was trained on.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Track:
     beside: tuple[Task, ...] = ()
     released: Released | None = None
     contraharmonic: frozenset[str] = frozenset()
+    holdout: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task_names(self) -> tuple[str, ...]:

@@ -116,6 +116,16 @@ COLUMNS = (
            meaning="p-value of a two-sample Kolmogorov–Smirnov test on the same truth ratios"),
     Column("Model Utility", direction="up", heading="Utility", page_only=True,
            meaning="harmonic mean of ROUGE, probability and truth ratio score on everything but the forget set"),
+    Column("Membership AUC", direction="gold", heading="AUC",
+           meaning="chance that a forgotten row looks more like training data (lower loss) than one of people whom "
+           "nobody was trained on: near 1 remembered, near 0 over-forgotten, both stand out"),
+    Column("Privacy score", direction="up", heading="Privacy", interval=False,
+           meaning="harmonic mean over four membership attacks of 1 − |AUC − gold's| / the largest possible gap"),
+    Column("Memorisation score", direction="gold", heading="Memorisation", interval=False,
+           meaning="harmonic mean of 1 − extraction strength, 1 − exact memorisation, 1 − probability of the "
+           "paraphrase, 1 − 1 / (1 + R) on the forget set: high where little is known by heart"),
+    Column("overall", direction="gold", heading="Overall", interval=False,
+           meaning="harmonic mean of Memorisation, Privacy and Utility"),
     # numbers per item, in the order of a row's keys
     Column("Prob.", _probability, "up", heading="Prob.", meaning="probability of the right answer"),
     Column("ROUGE", lambda answers: rouge_recall(answers.generated, answers.references)["rougeL_recall"], "up",

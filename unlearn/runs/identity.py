@@ -29,7 +29,7 @@ NOT_IDENTITY = {
     "keep_retain",
     "forget_target",
 }
-IF_SET = {"benchmark"}  # came later: left alone, they change no hash
+IF_SET = {"benchmark", "exclude_people"}  # came later: left alone, they change no hash
 CHOOSES = {
     "eval_while_train_items",
     "keep_retain",

@@ -1,6 +1,7 @@
 """The evaluation engine: the numbers of its log against their definitions, and what it refuses."""
 
 import copy
+import dataclasses
 import json
 import math
 
@@ -12,7 +13,8 @@ from tests.eval_suite import Items, run, same_log, tasks
 from tests.models import tiny_llama, tiny_llava, tiny_qwen2vl
 from unlearn.data.collator import Collator
 from unlearn.evaluation.suite import EvalItem, EvalTask, evaluate_suite, weights_fingerprint
-from unlearn.results import AGGREGATE, META, read_log
+from unlearn.results import AGGREGATE, COMPARED, META, TaskLog, check_same_rows, read_log, require_tasks
+from unlearn.token_log import read_tokens
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,29 @@ def test_items_that_cannot_be_scored_are_named(tmp_path):
         with pytest.raises(ValueError, match=message):
             evaluate_suite(model, Collator(processor, max_length=64), [EvalTask("t", [item])], save_dir=tmp_path,
                            batch_size=1, max_new_tokens=2)  # fmt: skip
+
+
+def test_a_task_without_wrong_answers_lacks_what_needs_them_and_nothing_else_changes(reference, tmp_path):
+    """`wrong_answers: null`: the same losses of right and base answers, and no track reads it."""
+    (whole, _) = tasks()
+    bare = [dataclasses.replace(whole.items[place], wrong_answers=[], compared=False) for place in range(7)]
+    suite = [EvalTask(whole.name, bare, whole.lengths), EvalTask("eval_holdout", bare, whole.lengths)]
+    log = run(tmp_path, suite=suite, token_scores=True)
+    for name, scored in log.items():
+        assert set(TaskLog.__annotations__) - set(scored) == {*COMPARED, "normalized_gt_loss"}, name
+        same_log(scored, {key: reference[0][f"{whole.name}.json"][key] for key in scored})
+    read = read_log(tmp_path / "eval_log_aggregated.json")
+    assert read_tokens(read, "eval_holdout") is not None
+    with pytest.raises(ValueError, match=r"task eval_holdout: no average_perturb_loss \(wrong_answers\)"):
+        require_tasks(read, ["eval_holdout"])
+    with pytest.raises(ValueError, match="task eval_log_forget: another number of wrong answers in rows 0, 10"):
+        check_same_rows(read, reference_log(tmp_path / "b", reference[0]), [whole.name])
+
+
+def reference_log(folder, log):
+    folder.mkdir()
+    (folder / "log.json").write_text(json.dumps(log))
+    return read_log(folder / "log.json")
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,10 @@ def test_without_scores_of_tokens_the_row_is_as_it_was_and_says_so(tmp_path):
     assert plain["memorisation"]["Forget"] is None and len(plain["memorisation"]["unmeasured"]) == 2
     measured = leaderboard_row(model(tmp_path / "m", 1, lambda row, n: [True] * n), gold)
     assert measured["memorisation"]["Forget"]["EM"] == {"mean": 1.0, "interval": [1.0, 1.0], "gold": None, "base": None}
-    assert {key: value for key, value in measured.items() if key != "memorisation"} == {
-        key: value for key, value in plain.items() if key != "memorisation"
+    assert plain["Memorisation score"] is None and measured["Memorisation score"] == 0.0, "all of it by heart"
+    news = ("memorisation", "Memorisation score")
+    assert {key: value for key, value in measured.items() if key not in news} == {
+        key: value for key, value in plain.items() if key not in news
     }
 
 
