@@ -66,6 +66,8 @@ def _of_benchmark(script: str, values: Mapping[str, Any]) -> Any:
     from mm.benchmarks import of
     from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
 
+    if values.get("exclude_people"):
+        raise ValueError("exclude_people is for CLEAR; name a holdout of your own folder in own_data.holdout.")
     if script == "finetune":
         return read_settings(FinetuneSettings, values)
     settings = read_settings(ForgetSettings, values)

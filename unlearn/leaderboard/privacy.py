@@ -80,7 +80,7 @@ def privacy(
     for task, twin in _pairs(log, track):
         found[task.label] = None
         if twin not in log.tasks:
-            unmeasured.append(f"{task.label}: no task {twin} in the log (evaluate with holdout=...)")
+            unmeasured.append(f"{task.label}: no task {twin} in the log (docs/metrics.md says how to get a holdout)")
             continue
         sets = _sets(log, (task.name, twin))
         if (count := len(set(sets.people[1]))) < FEWEST:

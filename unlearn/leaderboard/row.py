@@ -98,7 +98,7 @@ def leaderboard_row(
     row |= _numbers_beside(log, track)
     row["memorisation"] = memorisation(log, gold, base, track, units)
     row |= {MEMORISED: memorisation_score(log, track, facts), **_privacy(row, log, gold, base, track)}
-    row["overall"] = _harmonic_mean(row[MEMORISED], row[SCORE], row["Model Utility"])
+    row["overall"] = _harmonic_mean(row[MEMORISED], row[SCORE], row.get("Model Utility"))
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
     row["logs"] = {
         name: relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one

@@ -76,7 +76,7 @@ def test_by_hand_beside_gold_and_base(tmp_path):
         harmonic_mean([row["Memorisation score"], row["Privacy score"], row["Model Utility"]])
     )
     assert row["privacy"]["unmeasured"] == [
-        "Forget FaceRec: no task eval_holdout_facerec in the log (evaluate with holdout=...)"
+        "Forget FaceRec: no task eval_holdout_facerec in the log (docs/metrics.md says how to get a holdout)"
     ]
 
 
