@@ -99,7 +99,7 @@ def targets() -> set[str]:
 
 
 def extras(words: Sequence[str]) -> list[str]:
-    return [extra for word in words for extra in re.findall(r"^\.\[(\w+)\]$", word)]
+    return [extra for word in words for extra in re.findall(r"^\.\[([\w-]+)\]$", word)]
 
 
 def optional_dependencies() -> set[str]:
