@@ -58,6 +58,8 @@ CASES: dict[str, Case] = {
     "rmu": Case("RMU", RMU),
     "rmu, full": Case("RMU", RMU, {"lora": 0}),
     "scrub, alternating": Case("scrub", {"schedule": "alternating", "msteps": 1}, {"retain": (4, 4)}),
+    "project": Case("project"),  # a dot product of each rank's own gradients would not be that of their mean
+    "fsdp2, project": Case("project", {"retain_weight": 0.5}, engine="fsdp2", resumed=True),
     "fsdp2, npo": Case("npo", engine="fsdp2", resumed=True),
     "fsdp2, KL, full": Case("KL", {}, {"lora": 0}, "fsdp2", resumed=True),
     "zero2, KL": Case("KL", engine="zero2", resumed=True),

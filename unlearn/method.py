@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
 
+from unlearn.hooks import Gradients, Probe, Side, Sides, Trained
+from unlearn.hooks import LoraPair as LoraPair  # the contract's names are imported from here
 from unlearn.scoring import Scored
 
 ViewName = Literal[
@@ -20,7 +22,6 @@ ViewName = Literal[
 ]  # fmt: skip
 WITH_TEXT = ("noised", "relabelled")
 Split = Literal["forget", "retain"]
-Side = Literal["forget", "retain"]
 Layer = int | Literal["last"] | None
 
 
@@ -81,31 +82,6 @@ class StepInfo:
     pass_name: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class LoraPair:
-    """One adapted linear layer: its change of the weight is scaling * B @ A, with A [r, in] and B [out, r]."""
-
-    A: Tensor
-    B: Tensor
-    scaling: float
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What a penalty sees of the model.
-
-    Args:
-        parameters: every trainable tensor by name, LoRA factors included.
-        initial: their detached values at the start; filled only for a method with `needs_initial`. LoRA factors need
-            not be in it.
-        lora: the adapted layers by name, holding the same tensors as `parameters`; empty in full finetuning.
-    """
-
-    parameters: Mapping[str, Tensor]
-    initial: Mapping[str, Tensor] = field(default_factory=dict)
-    lora: Mapping[str, LoraPair] = field(default_factory=dict)
-
-
 class Method:
     """What every method is: a subclass, a frozen dataclass whose fields are its options, registered by name.
 
@@ -160,7 +136,8 @@ class Method:
         """Named scalar parts, weighted and signed: the trainer adds them up and logs them by name. Every method has
         its own.
 
-        With `passes`, the mappings hold only the running pass's view and `step.pass_name` names it.
+        The mappings may hold the views of one side only (a pass, or half of a sided step): then the parts of that side
+        are returned. With `passes`, `step.pass_name` names the running pass's view.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no loss")
 
@@ -172,6 +149,43 @@ class Method:
     def penalty(self, trained: Trained, step: StepInfo) -> dict[str, Tensor]:
         """Named scalar parts on the parameters themselves, added to the loss; they belong to no side."""
         return {}
+
+    # ---- the sided step: the gradients of both sides apart, where one of the next three is defined ----
+
+    @property
+    def is_update(self) -> bool:
+        """Whether `combine` returns an optimiser's direction, not a gradient: plain SGD takes it, and it is not
+        clipped."""
+        return False
+
+    def side_of(self, step: StepInfo) -> Side | None:
+        """The only side that a step works on; None: both."""
+        return None
+
+    def perturb(self, sides: Sides) -> Gradients:
+        """By parameter, what is added to the weights while the forget gradient is taken a second time, which then
+        replaces the first; afterwards the weights are what they were, from a copy."""
+        return {}
+
+    def combine(self, sides: Sides, memory: Mapping[str, Tensor], step: StepInfo) -> tuple[Gradients, Gradients]:
+        """(the step's gradient, the new memory). `memory` is {} at the first step and saved with every checkpoint."""
+        return sides.summed(), dict(memory)
+
+    # ---- the model itself, outside of training ----
+
+    def prepare(self, probe: Probe) -> Gradients:
+        """Measured before training, with the original weights, and kept in the run's folder: `Sides.measured`."""
+        return {}
+
+    @property
+    def keeps(self) -> bool:
+        """Whether only the entries that `prepare` marked (`keep/<parameter>`, bool) move; the others return to their
+        start value after every step."""
+        return False
+
+    def edit(self, probe: Probe) -> None:
+        """Changes `probe.weights()` in place, instead of training; its views say only which splits it reads."""
+        raise NotImplementedError(f"{type(self).__name__} edits nothing")
 
     def finalize(self, original: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors to save instead of `trained`.
@@ -191,7 +205,7 @@ class Wrapper(Method):
     method: Method
 
 
-for _name in HOOKS:
+for _name in HOOKS - {"loss_beta_option"}:  # which names a field of the class
     setattr(Wrapper, _name, property(operator.attrgetter(f"method.{_name}")))
 
 
@@ -201,6 +215,11 @@ def defines(method: Method, hook: str) -> bool:
     if isinstance(method, Wrapper) and own is getattr(Wrapper, hook):
         return defines(method.method, hook)
     return own is not getattr(Method, hook)
+
+
+def runs_sided(method: Method) -> bool:
+    """Whether a step of the method needs the gradients of the two sides apart."""
+    return any(defines(method, hook) for hook in ("combine", "perturb", "side_of"))
 
 
 def by_side(method: Method, parts: Mapping[str, Tensor]) -> dict[Side, dict[str, Tensor]]:

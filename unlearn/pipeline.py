@@ -25,7 +25,7 @@ from unlearn.evaluation.finished import is_finished, seen
 from unlearn.evaluation.suite import EvalTask, evaluate_suite
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import text_table
-from unlearn.method import Method, defines
+from unlearn.method import defines
 from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
 from unlearn.models.loading import load_model
@@ -33,14 +33,15 @@ from unlearn.models.lora import snapshot
 from unlearn.models.options import check_options, set_up_gpu, skip_picture_check
 from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, adapters_and_base, processor_of
-from unlearn.registry import build_method, options_of
+from unlearn.registry import build_method
 from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
 from unlearn.runs.made_from import MadeFrom, local_folders, picture_stamps, stamps, word_lists
 from unlearn.runs.record import Run, check_start, find_run, git_commit, known_digests, versions
 from unlearn.training.build import build_trainer, check_training, finish, train
+from unlearn.training.choose import choose_method
 from unlearn.training.saving import apply_finalize, save_trained
-from unlearn.training.watch import Watch, check_watch
+from unlearn.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -220,31 +221,6 @@ def note_contents(
     run.confirm(made_from, looked_at, main=is_main())
 
 
-def choose_method(settings: ForgetSettings) -> Method:
-    """The method of `forget_loss` with its options, its loss_beta and a weight norm if asked for; checked against LoRA.
-
-    Raises ValueError for whatever of these does not fit together, or a reference model that is not there.
-    """
-    from unlearn.methods.sparsity import check_norms, with_l1
-
-    lora = settings.LoRA.r > 0
-    options = options_of(settings.forget_loss, settings.method_args)
-    method = build_method(settings.forget_loss, options, loss_beta=settings.loss_beta)
-    check_norms(settings.l1_lambda, settings.l0_lambda, settings.l_norm_from, lora)
-    if settings.l1_lambda:
-        method = with_l1(method, settings.l1_lambda, settings.l_norm_from)
-    if lora and method.forbids_lora:
-        raise ValueError(method.forbids_lora)
-    check_watch(settings, method)
-    if settings.stop_when is not None and not {"forget", "relabelled"} & {view.name for view in method.student_views}:
-        raise ValueError(
-            f"stop_when watches the forget answers, which {settings.forget_loss} does not train on; set it to null."
-        )
-    if reference := method.reference_path:
-        adapters_and_base(reference)
-    return method
-
-
 def load_collator(start: Start, family: Family, max_length: int, processor_path: str | None = None) -> Collator:
     """The model's processor, or the one saved under `processor_path`, as a collator.
 
@@ -267,13 +243,18 @@ def load_collator(start: Start, family: Family, max_length: int, processor_path:
     return collator
 
 
+def _made_by(made: Mapping[str, Any]) -> str:
+    """The name of a forget run's method, with what goes around it; "" for another run."""
+    return " + ".join([made["forget_loss"], *made.get("wrap", ())]) if "forget_loss" in made else ""
+
+
 def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
     """Who made the model: what eval_meta.json says about it, from the run.json beside the weights where there is
     one."""
     record = read_record(Path(path)) or {}
     made: Mapping[str, Any] = record.get("settings", {})
     return {
-        "method": settings.method_name or made.get("forget_loss") or made.get("split") or "pretrained",
+        "method": settings.method_name or _made_by(made) or made.get("split") or "pretrained",
         "model": settings.model_path,
         "model_family": settings.model_family,
         "model_path": settings.model_path,

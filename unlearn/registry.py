@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from unlearn.method import HOOKS, Method
+from unlearn.method import HOOKS, Method, Wrapper
 
 M = TypeVar("M", bound=Method)
 
@@ -68,11 +68,13 @@ def as_method(cls: type[M]) -> type[M]:
         raise ValueError(f"{name} is no dataclass; write @register above @dataclass(frozen=True)")
     if not issubclass(cls, Method):
         cls = type(cls.__name__, (cls, Method), {k: getattr(cls, k) for k in ("__module__", "__qualname__", "__doc__")})
-    for needed in ("student_views", "loss"):
+    edits = getattr(cls, "edit", Method.edit) is not Method.edit
+    for needed in ("student_views",) if edits else ("student_views", "loss"):
         if getattr(cls, needed, None) is getattr(Method, needed):
             raise ValueError(f"{name} has no {needed}; every method needs its own")
     options = {field.name for field in fields(cls)}
-    own = {n for base in cls.__mro__ if not issubclass(Method, base) for n in vars(base) if not n.startswith("_")}
+    known = Wrapper if issubclass(cls, Wrapper) else Method
+    own = {n for base in cls.__mro__ if not issubclass(known, base) for n in vars(base) if not n.startswith("_")}
     for member in sorted(own | options):
         if member in HOOKS:
             _check_hook(name, member, inspect.getattr_static(cls, member, None))
@@ -105,6 +107,11 @@ def _check_hook(name: str, hook: str, value: Any) -> None:
 def method_names() -> list[str]:
     """Every accepted name in its published spelling, sorted without regard to case."""
     return [_registry()[key].name for key in sorted(_registry())]
+
+
+def class_of(name: str, what: str = "forget_loss") -> type[Method]:
+    """The class that a name builds. ValueError for an unknown one, which calls it a `what`."""
+    return _entry(name, what).cls
 
 
 def option_names(name: str) -> list[str]:

@@ -45,11 +45,13 @@ class FaceRMU(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        forget, forget_mask = student["forget"].hidden_states()
-        retain, retain_mask = student["retain"].hidden_states()
-        original, _ = teacher["retain"].hidden_states()
-        target = box_vector(forget.shape[-1], scale=self.c, seed=self.seed).to(forget.device)
-        return {
-            "forget": rmu_loss(forget, target, forget_mask),
-            "retain": self.alpha * rmu_loss(retain, original.detach(), retain_mask),
-        }
+        parts = {}
+        if "forget" in student:
+            states, mask = student["forget"].hidden_states()
+            target = box_vector(states.shape[-1], scale=self.c, seed=self.seed).to(states.device)
+            parts["forget"] = rmu_loss(states, target, mask)
+        if "retain" in student:
+            states, mask = student["retain"].hidden_states()
+            original, _ = teacher["retain"].hidden_states()
+            parts["retain"] = self.alpha * rmu_loss(states, original.detach(), mask)
+        return parts

@@ -20,7 +20,7 @@ PUBLISHED = [
     "grad_diff_forget_KL_retain_KL", "KL", "idk", "dpo", "npo", "scrub", "LLMU", "RMU", "twins", "scrub_bio",
     "sparsity", "SKU",
 ]  # fmt: skip
-NEXT_WAVE = ["simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun"]
+NEXT_WAVE = ["simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "project"]
 
 
 @pytest.fixture
@@ -108,6 +108,10 @@ def test_unknown_option_gets_its_near_miss_and_the_list():
         ("sparsity", {"lambda": -1}, "lambda must be"),
         ("sparsity", {"from": "start"}, "zero, init or null"),
         ("sparsity", {"decay": 1}, "true or false"),
+        ("project", {"gamma": 0}, "gamma must be above 0 and at most 1, got 0"),
+        ("project", {"gamma": 1.5}, "gamma"),
+        ("project", {"scope": "layer"}, "one of global, tensor"),
+        ("project", {"retain_weight": -1}, "retain_weight"),
     ],
 )
 def test_bad_values_are_refused(name, options, message):

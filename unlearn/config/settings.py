@@ -130,6 +130,7 @@ class ForgetSettings(TrainSettings):
     fixed_prompts: bool = False  # a picture of the forget split meets one request in all epochs, not a new one in each
     forget_loss: str = "grad_diff_forget_ce_retain_ce"
     method_args: Mapping[str, Any] = field(default_factory=dict)
+    wrap: list[str] = field(default_factory=list)  # methods around it, the first innermost: [project, sam]
     loss_beta: float | None = at_least(None, 0)
     l_norm_from: str = choice("zero", "init")
     l1_lambda: float = at_least(0.0, 0)

@@ -153,6 +153,10 @@ class ForgetRetainDataset(Dataset):
             )
         return choices[int(rng.integers(len(choices)))]
 
+    def sample(self, view: str, row: int) -> Sample:
+        """One row of a view by itself, as the first epoch has it."""
+        return self._view(view, 0, row, {"retain" if view == "retain" else "forget": row})
+
     def _view(self, name: str, epoch: int, index: int, rows: dict[str, int]) -> Sample:
         split = "retain" if name == "retain" else "forget"
         source = self.sources[split]

@@ -81,9 +81,24 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
 
 
 def check_needs(
-    engine: str, *, penalty: bool, grad_norms: bool, start_weights: bool = False, quantized: bool = False
+    engine: str,
+    *,
+    penalty: bool = False,
+    grad_norms: bool = False,
+    sided: bool = False,
+    edits: bool = False,
+    start_weights: bool = False,
+    quantized: bool = False,
 ) -> None:
-    """ValueError for what needs whole weights, or a graph that reaches them, under an engine that has neither."""
+    """ValueError for what needs whole weights, a graph that reaches them, or gradients that can be taken away, under an
+    engine that has none of these."""
+    if sided and engine.startswith("ZeRO"):
+        raise ValueError(
+            f"This method takes the gradients of the forget and the retain side apart, and {engine} keeps them to "
+            "itself. Use ddp.yaml or fsdp2.yaml."
+        )
+    if edits and engine.startswith(("FSDP", "ZeRO")):
+        raise ValueError(f"This method edits weights as a whole, and {engine} cuts them up. Use ddp.yaml.")
     if penalty and engine in CUT:
         raise ValueError(
             f"A penalty on the weights (l1_lambda) needs them whole; {engine} holds parts. Use zero2.yaml."

@@ -76,17 +76,19 @@ class DPO(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        idk = student["idk"].sequence_logps()
-        preference = dpo_loss(
-            idk,
-            student["forget"].sequence_logps(),
-            teacher["idk"].sequence_logps().detach(),
-            teacher["forget"].sequence_logps().detach(),
-            beta=self.beta,
-        )
-        # The token mean, from the sums at hand: a second pass over [B, T, V] would double the memory.
-        task = -idk.sum() / student["idk"].lengths().sum()
-        parts = {"task": self.l_task * task, "dpo": self.l_dpo * preference.mean()}
-        if self.retain_weight:
+        parts: dict[str, Tensor] = {}
+        if "forget" in student:
+            idk = student["idk"].sequence_logps()
+            preference = dpo_loss(
+                idk,
+                student["forget"].sequence_logps(),
+                teacher["idk"].sequence_logps().detach(),
+                teacher["forget"].sequence_logps().detach(),
+                beta=self.beta,
+            )
+            # The token mean, from the sums at hand: a second pass over [B, T, V] would double the memory.
+            task = -idk.sum() / student["idk"].lengths().sum()
+            parts |= {"task": self.l_task * task, "dpo": self.l_dpo * preference.mean()}
+        if "retain" in student:
             parts["retain"] = self.retain_weight * student["retain"].cross_entropy()
         return parts

@@ -54,8 +54,10 @@ class ForgetOnly(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        parts = {"forget": self.forget_weight * self._forget_term(student["forget"], teacher.get("forget"))}
-        if self.retain_weight:
+        parts = {}
+        if "forget" in student:
+            parts["forget"] = self.forget_weight * self._forget_term(student["forget"], teacher.get("forget"))
+        if "retain" in student:
             kl = self.retain_loss == "KL"
             retain = teacher_kl(teacher["retain"], student["retain"]) if kl else student["retain"].cross_entropy()
             parts["retain"] = self.retain_weight * retain

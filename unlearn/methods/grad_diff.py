@@ -69,7 +69,9 @@ class GradientDifference(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        return {
-            "forget": -self.beta * divergence_term(self.forget, student["forget"], teacher.get("forget")),
-            "retain": divergence_term(self.retain, student["retain"], teacher.get("retain")),
-        }
+        parts = {}
+        if "forget" in student:
+            parts["forget"] = -self.beta * divergence_term(self.forget, student["forget"], teacher.get("forget"))
+        if "retain" in student:
+            parts["retain"] = divergence_term(self.retain, student["retain"], teacher.get("retain"))
+        return parts

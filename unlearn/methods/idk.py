@@ -28,4 +28,4 @@ class IDKTuning(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        return {"idk": student["idk"].cross_entropy(), "retain": student["retain"].cross_entropy()}
+        return {name: scored.cross_entropy() for name, scored in student.items()}

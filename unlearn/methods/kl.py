@@ -32,7 +32,9 @@ class KLMinimisation(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        return {
-            "forget": -student["forget"].cross_entropy(),
-            "kl": teacher_kl(teacher["retain"], student["retain"]),
-        }
+        parts = {}
+        if "forget" in student:
+            parts["forget"] = -student["forget"].cross_entropy()
+        if "retain" in student:
+            parts["kl"] = teacher_kl(teacher["retain"], student["retain"])
+        return parts

@@ -56,9 +56,10 @@ class LLMU(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        other = self.student_views[1]
-        return {
-            "forget": -self.w_f * student["forget"].cross_entropy(),
-            other.name: self.w_r * mean_over_answers(student[other.name], other.k),
-            "kl": self.w_n * teacher_kl(teacher["retain"], student["retain"]),
-        }
+        other, parts = self.student_views[1], {}
+        if "forget" in student:
+            parts["forget"] = -self.w_f * student["forget"].cross_entropy()
+            parts[other.name] = self.w_r * mean_over_answers(student[other.name], other.k)
+        if "retain" in student:
+            parts["kl"] = self.w_n * teacher_kl(teacher["retain"], student["retain"])
+        return parts

@@ -78,9 +78,11 @@ class NPO(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        logps, ref_logps = student["forget"].sequence_logps(), teacher["forget"].sequence_logps().detach()
-        parts = {"forget": npo_loss(logps, ref_logps, beta=self.beta).mean()}
-        if self.retain_weight:
+        parts = {}
+        if "forget" in student:
+            logps, ref_logps = student["forget"].sequence_logps(), teacher["forget"].sequence_logps().detach()
+            parts["forget"] = npo_loss(logps, ref_logps, beta=self.beta).mean()
+        if "retain" in student:
             retain = (
                 teacher_kl(teacher["retain"], student["retain"])
                 if self.retain_loss == "KL"

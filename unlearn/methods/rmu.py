@@ -127,16 +127,22 @@ class RMU(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        forget, forget_mask = student["forget"].hidden_states()
-        retain, retain_mask = student["retain"].hidden_states()
-        original, _ = teacher["retain"].hidden_states()
-        if self.target == "norm":
-            start, _ = teacher["forget"].hidden_states()
-            u = control_vector(forget.shape[-1], scale=self.scale, seed=self.seed).to(forget.device)
-            target = start.detach().float().norm(dim=-1, keepdim=True) * u
-        else:
-            target = control_vector(forget.shape[-1], scale=self._length, seed=self.seed).to(forget.device)
-        return {
-            "forget": self.forget_weight * rmu_loss(forget, target, forget_mask),
-            "retain": self._retain_weight * rmu_loss(retain, original.detach(), retain_mask),
-        }
+        parts = {}
+        if "forget" in student:
+            states, mask = student["forget"].hidden_states()
+            target = self._target(states, teacher.get("forget"))
+            parts["forget"] = self.forget_weight * rmu_loss(states, target, mask)
+        if "retain" in student:
+            states, mask = student["retain"].hidden_states()
+            original, _ = teacher["retain"].hidden_states()
+            parts["retain"] = self._retain_weight * rmu_loss(states, original.detach(), mask)
+        return parts
+
+    def _target(self, states: Tensor, teacher: Scored | None) -> Tensor:
+        """Where the forget states [B, L, D] are pushed to: [D], or [B, L, D] in lengths of the teacher's states."""
+        length = self._length if self.target == "fixed" else self.scale
+        u = control_vector(states.shape[-1], scale=length, seed=self.seed).to(states.device)
+        if self.target == "fixed":
+            return u
+        assert teacher is not None, "target: norm has the teacher score the forget view"
+        return teacher.hidden_states()[0].detach().float().norm(dim=-1, keepdim=True) * u

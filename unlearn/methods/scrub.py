@@ -58,11 +58,10 @@ class SCRUB(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        running = (step.pass_name,) if step is not None and step.pass_name is not None else ("forget", "retain")
         parts = {}
-        if "forget" in running:
+        if "forget" in student:
             parts["forget"] = -self.beta * teacher_kl(teacher["forget"], student["forget"])
-        if "retain" in running:
+        if "retain" in student:
             parts["kl"] = self.alpha * teacher_kl(teacher["retain"], student["retain"])
             parts["retain"] = self.gamma * student["retain"].cross_entropy()
         return parts

@@ -55,7 +55,9 @@ class ScrubBio(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        return {
-            "forget": cosines(teacher["forget"], student["forget"]).mean(),
-            "retain": (1 - cosines(teacher["retain"], student["retain"])).mean(),
-        }
+        parts = {}
+        if "forget" in student:
+            parts["forget"] = cosines(teacher["forget"], student["forget"]).mean()
+        if "retain" in student:
+            parts["retain"] = (1 - cosines(teacher["retain"], student["retain"])).mean()
+        return parts

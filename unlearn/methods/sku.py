@@ -93,11 +93,13 @@ class SKU(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
-        return {
-            "forget": self.e1 * student["forget"].cross_entropy(),
-            "random": self.e2 * mean_over_answers(student["random"], self.k),
-            "kl": -self.e3 * teacher_kl(teacher["retain"], student["retain"]),
-        }
+        parts = {}
+        if "forget" in student:
+            parts["forget"] = self.e1 * student["forget"].cross_entropy()
+            parts["random"] = self.e2 * mean_over_answers(student["random"], self.k)
+        if "retain" in student:
+            parts["kl"] = -self.e3 * teacher_kl(teacher["retain"], student["retain"])
+        return parts
 
     def finalize(self, original: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return negate_task_vector(original, trained, scale=self.s)

@@ -61,7 +61,9 @@ class Twins(Method):
     def loss(
         self, student: Mapping[str, Scored], teacher: Mapping[str, Scored], step: StepInfo | None = None
     ) -> dict[str, Tensor]:
+        pairs = (("forget", "augmented"), ("retain", "retain"))  # the student's view, the teacher's
         return {
-            "forget": twin_distance(teacher["augmented"], student["forget"], distance=self.distance),
-            "retain": twin_distance(teacher["retain"], student["retain"], distance=self.distance),
+            name: twin_distance(teacher[shown], student[name], distance=self.distance)
+            for name, shown in pairs
+            if name in student
         }

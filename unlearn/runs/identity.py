@@ -56,6 +56,8 @@ def _identity(settings: Any) -> dict[str, Any]:
     kept = {"logging_steps"} if values.get("stop_when") is not None else set()
     if values.get("keep_best") or values.get("stop_early"):
         kept |= CHOOSES
+    if wrap := values.pop("wrap", None):  # an empty one leaves the hashes of earlier runs what they were
+        values["wrap"] = {name: options_of(name, values["method_args"]) for name in wrap}
     if "method_args" in values:
         values["method_args"] = options_of(values["forget_loss"], values["method_args"])
     if batch := step_batch(settings):  # however many processes share the step: as one process would accumulate it

@@ -16,15 +16,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from unlearn.atomic import INCOMPLETE, replace_folder
 from unlearn.data.sampler import EpochSampler, UpTo
 from unlearn.data.views import ForgetRetainDataset, StepCollator
-from unlearn.distributed.engines import (
-    check_engine,
-    check_needs,
-    gather_weights,
-    keep_fp32_sums,
-    load_states,
-    save_states,
-)
-from unlearn.method import Method, Side, StepInfo, by_side, defines
+from unlearn.distributed import engines
+from unlearn.distributed.engines import gather_weights
+from unlearn.method import Method, StepInfo, by_side, defines, runs_sided
 from unlearn.models.families import inner_model
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.loading import load_weights
@@ -32,7 +26,9 @@ from unlearn.models.lora import all_finite, snapshot, trained_view
 from unlearn.runs.checkpoints import keep_newest, newest_checkpoint, not_written, seal
 from unlearn.scoring import Scored
 from unlearn.training.arrival import Arrival
-from unlearn.training.gradient_norms import gradient_norms
+from unlearn.training.log_line import Means, forget_nll, gradient_norms
+from unlearn.training.measured import Measured
+from unlearn.training.sided import SidedStep
 from unlearn.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -66,23 +62,25 @@ class UnlearnTrainer(Trainer):
         log_grad_norms: bool = False,
     ) -> None:
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
-        check_needs(
-            check_engine(self.accelerator), penalty=defines(method, "penalty"), grad_norms=log_grad_norms,
+        engines.check_needs(
+            engines.check_engine(self.accelerator), penalty=defines(method, "penalty"),
+            grad_norms=log_grad_norms and not runs_sided(method), sided=runs_sided(method),
             start_weights=defines(method, "finalize") and not hasattr(student.model, "disable_adapter"),
             quantized=getattr(inner_model(student.model), "is_quantized", False),
         )  # fmt: skip
-        keep_fp32_sums(self.accelerator)
+        engines.keep_fp32_sums(self.accelerator)
         self.dataset, self.folder = dataset, Path(str(args.output_dir))
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
         self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
-        self.model_accepts_loss_kwargs = (
-            False  # the loss is a mean per micro-batch: the Trainer divides by accumulation
-        )
+        self.model_accepts_loss_kwargs = False  # a loss is a mean per micro-batch: the Trainer divides it
         self.student = student
+        self.sided = SidedStep(self, method) if runs_sided(method) else None
+        self.measured = Measured(self, method)
+        if defines(method, "prepare"):
+            self.add_callback(self.measured)
         self.initial = snapshot(student.model) if method.needs_initial else None
         self.stopped: str | None = None  # why `stop_when` ended training
-        self._sums: dict[str, Tensor] = {}
-        self._calls: dict[str, int] = {}
+        self.means = Means()  # of the next log line
         self._last: tuple[int, Arrival, dict[str, Tensor]] | None = None  # step, is it finite, loss and parts
         if teacher is not None:
             teacher.prepare(self.accelerator, bf16=args.bf16)
@@ -93,46 +91,58 @@ class UnlearnTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The sum of the method's parts on this micro-batch."""
+        loss, student, _ = self.loss_of(model, inputs)
+        return (loss, student) if return_outputs else loss
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of a micro-batch; the two sides by themselves where the method wants them so."""
+        if self.sided is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        of, last = self.current_gradient_accumulation_steps, self.accelerator.sync_gradients
+        return self.sided.micro_batch(model, self._prepare_inputs(inputs), of=of, last=last)
+
+    def loss_of(
+        self, model: Any, inputs: dict[str, Any], *, quiet: bool = False
+    ) -> tuple[Tensor, dict[str, Scored], dict[str, Tensor]]:
+        """(sum of the method's parts, the student's views, the parts), logged and watched unless `quiet`."""
         views = inputs["views"]
         names = [view.name for view in self.method.student_views if view.name in views]
         taught = [view.name for view in self.method.teacher_views if view.name in views]
-        step = self._step_info(inputs)
+        step = self.step_info(inputs)
         outputs = model({name: views[name] for name in names})
         student = score_views(outputs)
-        through = (
-            None if isinstance(model, DistributedDataParallel) else model
-        )  # whose inside is whole, without a broadcast
-        teacher = (
-            self.teacher.score({name: views[name] for name in taught}, through) if self.teacher is not None else {}
-        )
+        ddp = isinstance(model, DistributedDataParallel)  # whose inside is whole, without a broadcast
+        teacher = {}
+        if self.teacher is not None:
+            teacher = self.teacher.score({name: views[name] for name in taught}, None if ddp else model)
         targets = {name: view["labels"] for name, view in views.items() if "labels" in view}
         told = {name: view.with_labels(targets[name]) if name in targets else view for name, view in student.items()}
         parts = self.method.loss(told, teacher, step)
         sides = by_side(self.method, parts)
-        if defines(self.method, "penalty"):
+        if self.sided is None and defines(self.method, "penalty"):
             parts = {**parts, **self.method.penalty(trained_view(self.student.model, self.initial), step)}
-        if (self.state.global_step + 1) % self.args.logging_steps == 0:
-            self._record(self._extras(student, sides))
-        self._record({name: part.detach() for name, part in parts.items()})
         loss = torch.stack(list(parts.values())).sum()
-        self._watch(loss.detach(), parts)
-        if isinstance(model, DistributedDataParallel) and self.method.hidden is not None:
-            # DDP waits for a gradient of all that the outputs reach; a loss on hidden states leaves the blocks above
-            # out
-            loss = (
-                loss + 0.0 * torch.stack([output["logits"][..., 0].float().sum() for output in outputs.values()]).sum()
-            )
-        return (loss, student) if return_outputs else loss
+        if not quiet:
+            if self.logs_now():
+                self.means.add(forget_nll(student))
+                if self.log_grad_norms and self.sided is None:
+                    self.means.add(gradient_norms(sides, self.student))
+            self.means.add({name: part.detach() for name, part in parts.items()})
+            self._watch(loss.detach(), parts)
+        if ddp and self.method.hidden is not None:
+            # DDP waits for a gradient of all that the outputs reach; hidden states leave the blocks above out
+            reached = [output["logits"][..., 0].float().sum() for output in outputs.values()]
+            loss = loss + 0.0 * torch.stack(reached).sum()
+        return loss, student, parts
 
-    def _step_info(self, inputs: dict[str, Any]) -> StepInfo:
+    def logs_now(self) -> bool:
+        """Whether a log line follows this step."""
+        return (self.state.global_step + 1) % self.args.logging_steps == 0
+
+    def step_info(self, inputs: dict[str, Any]) -> StepInfo:
         epochs = len(self.sampler.counts)
         return StepInfo(self.state.global_step, self.state.max_steps, inputs["epoch"], epochs, inputs["pass_name"])
-
-    def _record(self, values: dict[str, Tensor]) -> None:
-        """Adds to the means of the next log line, on the device: reading a number out would make the GPU wait."""
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value, dtype=torch.float32)) + value.float()
-            self._calls[name] = self._calls.get(name, 0) + 1
 
     def _watch(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
         """Stops on the previous step's bad loss: that flag has left the device before this forward was queued."""
@@ -152,15 +162,6 @@ class UnlearnTrainer(Trainer):
             last = newest_checkpoint(self.folder)
             kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written (save_steps)"
             raise FloatingPointError(f"{found}; {kept}. Lower lr or the forget weight.")
-
-    def _extras(self, student: dict[str, Scored], sides: dict[Side, dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What only a log line needs: the mean forget NLL (nats per token) of the true answers and, on request,
-        gradient norms."""
-        extras = gradient_norms(sides, self.student) if self.log_grad_norms else {}
-        for name in {"forget", "relabelled"} & student.keys():
-            with torch.no_grad():
-                extras["forget_nll"] = student[name].cross_entropy()
-        return extras
 
     # ---- data, logging ----------------------------------------------------------------------------------------------
 
@@ -187,15 +188,8 @@ class UnlearnTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means of the parts since the last line, over all ranks, and the true epoch."""
-        if "loss" in logs and self._sums:
-            names = sorted(self._sums)
-            means = torch.stack([self._sums[name] / self._calls[name] for name in names])
-            means = self.accelerator.reduce(means, reduction="mean")
-            logs = {
-                **logs,
-                **{f"parts/{name}": round(value, 6) for name, value in zip(names, means.tolist(), strict=True)},
-            }
-            self._sums, self._calls = {}, {}
+        if "loss" in logs and (means := self.means.take(self.accelerator)):
+            logs = {**logs, **{f"parts/{name}": round(value, 6) for name, value in means.items()}}
             if self._says_stop(logs, self.state.global_step):
                 self.control.should_training_stop = True
         done = self.state.global_step * self.args.gradient_accumulation_steps / max(1, len(self.sampler))
@@ -270,15 +264,19 @@ class UnlearnTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_fsdp_enabled:
-            save_states(self, Path(output_dir))
+            engines.save_states(self, Path(output_dir))
         else:
             super()._save_optimizer_and_scheduler(output_dir)
+        if self.sided is not None:
+            self.sided.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.is_fsdp_enabled:
-            load_states(self, Path(checkpoint))
+            engines.load_states(self, Path(checkpoint))
         else:
             super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.sided is not None:
+            self.sided.load(Path(checkpoint))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *options: Any, **more: Any) -> Any:
         """transformers' training. Under FSDP a checkpoint's weights go in before they are cut up."""

@@ -107,6 +107,14 @@ def test_what_needs_whole_weights_is_refused_where_they_lie_in_parts() -> None:
         check_needs("ZeRO-3", penalty=False, grad_norms=False, start_weights=True)
     with pytest.raises(ValueError, match="quantised base.*ZeRO-2.*quantization=null"):
         check_needs("ZeRO-2", penalty=False, grad_norms=False, quantized=True)
+    with pytest.raises(
+        ValueError, match=r"gradients of the forget and the retain side apart, and ZeRO-2 .* fsdp2.yaml"
+    ):
+        check_needs("ZeRO-2", sided=True)
+    with pytest.raises(ValueError, match="edits weights as a whole, and FSDP2 cuts them up"):
+        check_needs("FSDP2", edits=True)
+    check_needs("FSDP2", sided=True)
+    check_needs("", sided=True, edits=True)
     check_needs("FSDP2", penalty=False, grad_norms=False, start_weights=True)
     check_needs("ZeRO-2", penalty=True, grad_norms=False)
     check_needs("DDP", penalty=True, grad_norms=True)

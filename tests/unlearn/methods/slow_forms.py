@@ -279,6 +279,7 @@ SLOW = [
     ),
     ("flat", {"divergence": "Pearson"}, lambda s, t: flat(s, lambda v: v, lambda v: v * v / 4 + v)),
     ("task_vector", {}, lambda s, t: ce(s["forget"])),
+    ("project", {}, lambda s, t: -ce(s["forget"]) + ce(s["retain"])),
     ("RMU", {"target": "norm", "preset": "sane"}, lambda s, t: adaptive_rmu(s, t, 5, 100)),
     ("RMU", {"target": "norm", "scale": 2.0, "alpha": 3.0}, lambda s, t: adaptive_rmu(s, t, 2, 3)),
     ("vgid", {}, lambda s, t: kl(t["noised"], s["forget"]) + kl(t["retain"], s["retain"])),

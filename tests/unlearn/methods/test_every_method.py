@@ -5,6 +5,7 @@ import torch
 from batches import NAN, pack_all, reorder, require_grad, total, views_of
 from slow_forms import SLOW
 
+from unlearn.hooks import SIDES, side_of_view
 from unlearn.method import by_side
 from unlearn.registry import build_method, method_names
 
@@ -36,6 +37,21 @@ def test_parts_are_named_fp32_scalars(name, options, slow):
     sides = by_side(method, parts)
     assert {**sides["forget"], **sides["retain"]} == parts and len(parts) == sum(map(len, sides.values()))
     assert all(p.shape == () and p.dtype == torch.float32 for p in parts.values())
+
+
+@CASES
+def test_each_side_by_itself_gives_its_parts_and_no_others(name, options, slow):
+    """What the sided step does: the union over the sides is the joint call, number for number."""
+    method = build_method(name, options)
+    student, teacher = (pack_all(v) for v in views_of(method))
+    joint, union = method.loss(student, teacher), {}
+    for side in SIDES:
+        own = {n: view for n, view in student.items() if side_of_view(n) == side}
+        if own:
+            parts = method.loss(own, {n: view for n, view in teacher.items() if side_of_view(n) == side})
+            assert by_side(method, parts)[side] == parts, "a part of the other side"
+            union |= parts
+    assert union.keys() == joint.keys() and all(torch.equal(union[part], joint[part]) for part in joint)
 
 
 @CASES

@@ -1,0 +1,193 @@
+"""The sided step on a real model: equal to the joint step where the method only adds, its memory over a kill, what a
+second forget pass and a mask leave of the weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training import make_trainer, trained_weights
+from tests.unlearn.training.test_trainer import Killed, close, moved
+from unlearn.hooks import Gradients, Probe, Sides
+from unlearn.method import Method, StepInfo, Wrapper
+from unlearn.methods.sparsity import with_l1
+from unlearn.registry import build_method
+from unlearn.runs.checkpoints import newest_checkpoint
+from unlearn.training.measured import MEASURED
+
+PLAIN: dict[str, Any] = {"optim": "sgd", "max_grad_norm": 0.0, "lr": 1e-2, "init_noise": 0.2, "num_epochs": 1}
+
+
+@dataclass(frozen=True)
+class Summed(Wrapper):
+    """The joint step, by the sided one."""
+
+    def combine(self, sides: Sides, memory: Mapping[str, Any], step: StepInfo) -> tuple[Gradients, Gradients]:
+        return sides.summed(), {}
+
+
+def trained(folder: Path, method: Method, **options: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    trainer = make_trainer(folder, method, **{**PLAIN, **options})
+    trainer.train()
+    return trained_weights(trainer), [line for line in trainer.state.log_history if "loss" in line]
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "lora"),
+    [
+        ("RMU", 0),
+        ("LLMU", 2),
+        *(pytest.param(name, lora, marks=SLOW) for name in ("KL", "dpo", "twins") for lora in (0, 2)),
+    ],
+)
+def test_the_sum_of_both_sides_is_the_joint_step(tmp_path: Path, name: str, lora: int) -> None:
+    """With micro-batches, a teacher, hidden states; parts and losses are logged as ever."""
+    options = {"lora": lora, "gradient_accumulation_steps": 2, "freeze_vision": lora > 0}
+    options |= {"lr": 1e-5} if name == "RMU" else {}  # whose loss is in the thousands
+    joint, log = trained(tmp_path, build_method(name), **options)
+    sided, other = trained(tmp_path, Summed(build_method(name)), **options)
+    close(sided, joint, atol=2e-7, rtol=1e-5)
+    assert moved(joint, trained_weights(make_trainer(tmp_path, build_method(name), **{**PLAIN, **options}))) > 1e-4
+    for one, two in zip(log, other, strict=True):
+        assert {key for key in two if "grad_norm_" not in key} == set(one)
+        assert all(two[key] == pytest.approx(one[key], rel=1e-4) for key in one)
+
+
+def test_to_the_last_bit_where_no_row_of_one_side_shares_a_product_with_the_other(tmp_path: Path) -> None:
+    """Pictures are forgotten and texts kept: a joint step adds the same two gradients. (Where both have texts, one
+    matrix product over all rows rounds otherwise than two.)"""
+    options: dict[str, Any] = {"forget": (4, 0), "retain": (0, 4), "gradient_accumulation_steps": 1}
+    joint, _ = trained(tmp_path, build_method("KL"), **options)
+    sided, _ = trained(tmp_path, Summed(build_method("KL")), **options)
+    close(sided, joint, atol=0, rtol=0)
+
+
+def test_a_penalty_counts_as_retain(tmp_path: Path) -> None:
+    method = with_l1(build_method("grad_diff"), 0.5, "init")
+    joint, log = trained(tmp_path, method)
+    sided, other = trained(tmp_path, with_l1(Summed(build_method("grad_diff")), 0.5, "init"))
+    close(sided, joint, atol=2e-7, rtol=1e-5)
+    assert [line["parts/l1"] for line in other] == pytest.approx([line["parts/l1"] for line in log], rel=1e-4)
+
+
+def test_project_takes_the_projected_step(tmp_path: Path) -> None:
+    """Against gradients taken by hand; the retain gradient itself leaves no trace."""
+    trainer = make_trainer(tmp_path, build_method("project", {"scope": "tensor"}), steps=1, **PLAIN)
+    start = trained_weights(trainer)
+    batch = next(iter(trainer.get_train_dataloader()))
+    gradients = []
+    from unlearn.models.forward import score_views
+
+    for sign, view in ((-1, "forget"), (1, "retain")):
+        trainer.student.zero_grad()
+        (sign * score_views(trainer.student({view: batch["views"][view]}))[view].cross_entropy()).backward()
+        gradients.append({n: p.grad.clone() for n, p in trainer.student.model.named_parameters() if p.requires_grad})
+    trainer.student.zero_grad()
+    trainer.train()
+    projected = 0
+    for name, weight in trained_weights(trainer).items():
+        forget, retain = (gradient[name].double() for gradient in gradients)
+        dot = float((forget * retain).sum())
+        if dot < 0:
+            forget, projected = forget - dot / float(retain.square().sum()) * retain, projected + 1
+        torch.testing.assert_close(weight, (start[name] - PLAIN["lr"] * forget).float(), atol=1e-7, rtol=1e-5)
+    assert projected > 0
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_with_its_memory(tmp_path: Path) -> None:
+    """Bit for bit: m is an average over all steps so far."""
+    options: dict[str, Any] = {"num_epochs": 1, "save_steps": 1, "save_ckpts": True, "dropout": 0.1}
+    method = build_method("project", {"gamma": 0.3, "retain_weight": 1.0})
+    whole = make_trainer(tmp_path / "whole", method, **options)
+    whole.train()
+    broken = make_trainer(tmp_path / "broken", method, **options)
+    plain = broken.loss_of
+
+    def loss_of(*inputs: Any, **how: Any) -> Any:
+        if broken.state.global_step == 2:
+            raise Killed
+        return plain(*inputs, **how)
+
+    broken.loss_of = loss_of  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        broken.train()
+    found = newest_checkpoint(tmp_path / "broken")
+    assert found is not None and {name[:2] for name in load_file(found / "memory.safetensors")} == {"m/"}
+    resumed = make_trainer(tmp_path / "broken", method, **options)
+    resumed.train(resume_from_checkpoint=str(found))
+    close(trained_weights(resumed), trained_weights(whole), atol=0, rtol=0)
+    forgetful = make_trainer(tmp_path / "broken", method, **options)
+    forgetful.sided.load = lambda checkpoint: None  # type: ignore[union-attr,method-assign]
+    forgetful.train(resume_from_checkpoint=str(found))
+    assert moved(trained_weights(forgetful), trained_weights(whole)) > 0, "the memory made no difference"
+
+
+# ---- hooks of no method here ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Nudged(Wrapper):
+    """The forget gradient at weights one further along each entry's sign."""
+
+    by: float = 0.1
+
+    def perturb(self, sides: Sides) -> Gradients:
+        return {name: self.by * gradient.sign() for name, gradient in sides.forget.items()}
+
+
+def test_a_perturbed_pass_replaces_the_forget_gradient_and_gives_the_weights_back(tmp_path: Path) -> None:
+    joint, _ = trained(tmp_path, build_method("grad_diff"), gradient_accumulation_steps=2)
+    still, log = trained(tmp_path, Nudged(build_method("grad_diff"), 0.0), gradient_accumulation_steps=2)
+    close(still, joint, atol=2e-7, rtol=1e-5)
+    nudged, other = trained(tmp_path, Nudged(build_method("grad_diff"), 0.1), gradient_accumulation_steps=2)
+    assert moved(nudged, joint) > 1e-4
+    assert other[0]["parts/forget"] == log[0]["parts/forget"], "logged is the first pass"
+
+
+@dataclass(frozen=True)
+class Half(Wrapper):
+    """Keeps every second entry of each tensor, by a count of the rows."""
+
+    keeps = True
+
+    def prepare(self, probe: Probe) -> Gradients:
+        rows = [probe.gradients(row) for row in probe.batches("forget")]
+        sums = probe.sum({name: sum(row[name] for row in rows) for name in rows[0]})
+        marks = {f"keep/{name}": torch.arange(tensor.numel()).view_as(tensor) % 2 == 0 for name, tensor in sums.items()}
+        return {**marks, "rows": torch.tensor(len(rows)), **{f"sum/{name}": tensor for name, tensor in sums.items()}}
+
+
+def test_what_is_not_kept_stays_bit_for_bit_and_measuring_is_not_repeated(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"weight_decay": 0.3, "lr": 1e-2, "init_noise": 0.2, "num_epochs": 2}
+    trainer = make_trainer(tmp_path, Half(build_method("grad_diff")), **options)
+    start = trained_weights(trainer)
+    trainer.train()
+    measured = load_file(tmp_path / MEASURED)
+    assert measured["rows"] == 7 and trainer.state.global_step == 8
+    for name, weight in trained_weights(trainer).items():
+        keep = measured[f"keep/{name}"]
+        assert torch.equal(weight[~keep], start[name][~keep]) and (weight[keep] != start[name][keep]).all()
+        assert measured[f"sum/{name}"].abs().sum() > 0
+    again = make_trainer(tmp_path, Half(build_method("grad_diff")), **options)
+    before = (tmp_path / MEASURED).stat().st_mtime_ns
+    again.train()
+    assert (tmp_path / MEASURED).stat().st_mtime_ns == before
+    close(trained_weights(again), trained_weights(trainer), atol=0, rtol=0)
+
+
+def test_measurements_that_are_gone_end_a_run_that_goes_on(tmp_path: Path) -> None:
+    make_trainer(tmp_path, Half(build_method("grad_diff")), save_steps=1, steps=1).train()
+    (tmp_path / MEASURED).unlink()
+    trainer = make_trainer(tmp_path, Half(build_method("grad_diff")), steps=2)
+    with pytest.raises(ValueError, match=r"measured.safetensors is gone.*goes on from step 1.*resume_from_checkpoint"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
