@@ -40,7 +40,8 @@ class Means:
 @torch.no_grad()
 def forget_nll(student: Mapping[str, Scored]) -> dict[str, Tensor]:
     """`forget_nll`, the mean NLL of the true forget answers (nats per token), where the student reads them."""
-    return {"forget_nll": student[name].cross_entropy() for name in ("forget", "relabelled") if name in student}
+    read = student.get("forget") or student.get("relabelled")
+    return {"forget_nll": read.cross_entropy()} if read is not None else {}
 
 
 def gradient_norms(sides: Mapping[Side, Mapping[str, Tensor]], model: nn.Module) -> dict[str, Tensor]:
