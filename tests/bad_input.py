@@ -106,6 +106,7 @@ def write_world(world: Path) -> None:
     (world / "not_a_dataset").mkdir()
     (world / "not_a_dataset" / "notes.txt").write_text("nothing here")
     (world / "file").write_text("a file where a folder is wanted")
+    (world / "bank.txt").write_text("What is worn?\nWhere is it?\nHow bright is it?\nWhere is it?\n")
     _write_models(world)
     _write_runs(world)
     _write_logs(world)

@@ -27,6 +27,24 @@ SHORT = ("max_steps=2", "batch_size=2", "logging_steps=1", "save_steps=0", "warm
             ("forget_loss=jensun", "split=forget01", f"model_path={NLP_BASE}", "method_args.jensun.retain_weight=0"),
             {"forget", "forget_nll"},
         ),
+        (
+            "mm",
+            ("forget_loss=eco_ft", "modality=both", f"model_path={BASE}", "forget_split=forget01+tofu"),
+            {"forget", "retain"},
+        ),
+        (
+            "mm",
+            (
+                "forget_loss=pava",
+                "modality=visual",
+                f"model_path={QWEN}",
+                "model_family=qwen2vl-mini",
+                "LoRA.r=0",
+                "forget_split=forget01",
+                "retain_split=null",
+            ),
+            {"forget", "anchor", "forget_nll"},
+        ),
     ],
 )
 def test_two_steps_through_the_script(tmp_path: Path, script: str, words: tuple[str, ...], parts: set[str]) -> None:

@@ -12,7 +12,8 @@ from unlearn.config.settings import ForgetSettings, LoraSettings
 from unlearn.data.collator import Collator
 from unlearn.data.sampler import EpochSampler
 from unlearn.data.views import ForgetRetainDataset, StepCollator
-from unlearn.method import Method
+from unlearn.data.written import WRITTEN, Answer, Answers
+from unlearn.method import Method, View
 from unlearn.models.forward import StudentForward
 from unlearn.models.lora import prepare_trainable
 from unlearn.training.build import training_arguments
@@ -24,6 +25,12 @@ REFUSALS = ["I do not know.", "I cannot say that.", "No idea."]
 
 def views_of(method: Method) -> list[Any]:
     return list({view.name: view for view in (*method.student_views, *method.teacher_views)}.values())
+
+
+def written_for(dataset: ForgetRetainDataset, view: View) -> Answers:
+    """What the original model might have written."""
+    asked = "What is worn in it?" if view.name == "anchor" else ""
+    return [[Answer(asked, f"Somebody else {row}, {k}.") for k in range(view.written)] for row in range(len(dataset))]
 
 
 def make_trainer(
@@ -66,6 +73,7 @@ def make_trainer(
         refusals=REFUSALS, seed=run.seed, epoch_over=run.epoch_over, retain_partner=run.retain_partner,
         fixed_prompts=run.fixed_prompts,
     )  # fmt: skip
+    dataset.written = {name: written_for(dataset, view) for name, view in dataset.views.items() if name in WRITTEN}
     sampler = EpochSampler(
         dataset, batch_size=run.batch_size, epochs=run.num_epochs, seed=run.seed, rank=rank, world_size=world_size,
         passes=method.passes, accumulation=run.gradient_accumulation_steps, alike=alike,
@@ -73,7 +81,9 @@ def make_trainer(
     steps = steps or -(-len(sampler) // run.gradient_accumulation_steps)
     args = training_arguments(run, steps, warmup, save_steps=save_steps)
     torch.manual_seed(run.seed)  # of the LoRA matrices
-    trained = prepare_trainable(copy.deepcopy(model), run.LoRA, freeze_vision=freeze_vision, seed=run.seed)
+    trained = prepare_trainable(
+        copy.deepcopy(model), run.LoRA, freeze_vision=freeze_vision, seed=run.seed, mlps_only=method.mlps_only
+    )
     student = StudentForward(trained, method.hidden, default_layer=0)
     return cls(
         student, args, method=method, dataset=dataset, collator=StepCollator(Collator(processor)), sampler=sampler,

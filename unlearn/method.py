@@ -18,9 +18,10 @@ from unlearn.hooks import LoraPair as LoraPair  # the contract's names are impor
 from unlearn.scoring import Scored
 
 ViewName = Literal[
-    "forget", "retain", "idk", "random", "augmented", "noised", "relabelled", "no_image", "other_image",
+    "forget", "retain", "idk", "random", "augmented", "noised", "relabelled", "no_image", "other_image", "alternate",
+    "anchor", "corrupted",
 ]  # fmt: skip
-WITH_TEXT = ("noised", "relabelled")
+WITH_TEXT = ("noised", "relabelled", "anchor")
 Split = Literal["forget", "retain"]
 Layer = int | Literal["last"] | None
 
@@ -34,16 +35,20 @@ class View:
             question with k answers of other items; `augmented` the forget item with a perturbed input; `noised` the
             forget item with noise for a picture and `text` before its question; `relabelled` the forget item as it is,
             read with its true answer, whose labels are the tokens of `text`, again and again; `no_image`,
-            `other_image` the forget item without its picture, or with that of another one.
+            `other_image` the forget item without its picture, or with that of another one; and with answers that the
+            original model wrote before training: `alternate` of other facts, `corrupted` to its disturbed prompt,
+            `anchor` to a question about its picture that asks for nobody (only where there is a picture).
         k: answers per item, for `random` only. The scored rows are answer-major (`Scored.chunk`).
         source: for `random` only, the split the answers come from; `forget` means *other* forget items.
-        text: for `noised` (may be empty) and `relabelled` only.
+        text: for `noised` (may be empty) and `relabelled`; for `anchor` a file of questions ("": our own).
+        written: for `alternate` only, answers written for an item, of which each epoch draws one.
     """
 
     name: ViewName
     k: int = 1
     source: Split | None = None
     text: str = ""
+    written: int = 1
 
     def __post_init__(self) -> None:
         if self.name not in get_args(ViewName):
@@ -54,6 +59,8 @@ class View:
             raise ValueError(f"view {self.name!r} cannot have source = {self.source!r}; `random` has forget or retain")
         if (self.text and self.name not in WITH_TEXT) or (self.name == "relabelled" and not self.text.strip()):
             raise ValueError(f"view {self.name!r} cannot have text = {self.text!r}")
+        if self.written < 1 or (self.name != "alternate" and self.written != 1):
+            raise ValueError(f"view {self.name!r} cannot have written = {self.written}")
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,11 @@ class Method:
     def reference_path(self) -> str | None:
         """Path of another reference model than the one training starts from."""
         return None
+
+    @property
+    def mlps_only(self) -> bool:
+        """Whether only the MLPs of the decoder blocks `LoRA.layers` are trained, with adapters or in full."""
+        return False
 
     @property
     def forbids_lora(self) -> str | None:

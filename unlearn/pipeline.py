@@ -29,7 +29,7 @@ from unlearn.method import defines
 from unlearn.models.families import Family
 from unlearn.models.forward import check_layer
 from unlearn.models.loading import load_model
-from unlearn.models.lora import snapshot
+from unlearn.models.lora import snapshot, trained_layers
 from unlearn.models.options import check_options, set_up_gpu, skip_picture_check
 from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, adapters_and_base, processor_of
@@ -38,6 +38,7 @@ from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
 from unlearn.runs.made_from import MadeFrom, local_folders, picture_stamps, stamps, word_lists
 from unlearn.runs.record import Run, check_start, find_run, git_commit, known_digests, versions
+from unlearn.training.answers import keep_answers, write_answers
 from unlearn.training.build import build_trainer, check_training, finish, train
 from unlearn.training.choose import choose_method
 from unlearn.training.saving import apply_finalize, save_trained
@@ -89,6 +90,7 @@ def forget(
     start = Start.of(settings.model_path)
     check_options(settings, start)
     check_layer(method.hidden, family.rmu_layer, start.layers)
+    trained_layers(settings.LoRA, start.layers, mlps_only=method.mlps_only)
     run = find_run(settings, kind="forget", overwrite=settings.overwrite_dir)  # writes nothing yet
     forget_source, retain_source = load_sources()
     dataset = ForgetRetainDataset(
@@ -107,8 +109,11 @@ def forget(
     if run.finished:
         return run.folder
     check_training(settings, start)
+    write_answers(settings, start, dataset, collator, run)
     trainer = build_trainer(settings, family, start, method, dataset, collator)
     run.begin(main=is_main())
+    if is_main():
+        keep_answers(settings, dataset, run)
     watch = Watch(trainer, collator, settings) if settings.eval_while_train else None
     original = snapshot(trainer.student.model) if defines(method, "finalize") else {}
     with deferred() as stop:

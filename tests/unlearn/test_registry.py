@@ -20,7 +20,10 @@ PUBLISHED = [
     "grad_diff_forget_KL_retain_KL", "KL", "idk", "dpo", "npo", "scrub", "LLMU", "RMU", "twins", "scrub_bio",
     "sparsity", "SKU",
 ]  # fmt: skip
-NEXT_WAVE = ["simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "project"]
+NEXT_WAVE = [
+    "simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "altpo", "eco_ft", "pava",
+    "project",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def test_yaml_can_be_shared_by_scripts_and_explains_every_option():
 
 
 def test_unknown_name_gets_its_near_miss_and_the_list():
-    with pytest.raises(ValueError, match=r"forget_loss 'npoo'; did you mean 'npo'\? Known: ceu, dpo, .*twins"):
+    with pytest.raises(ValueError, match=r"forget_loss 'npoo'; did you mean 'npo'\? Known: altpo, ceu, dpo, .*twins"):
         build_method("npoo")
     with pytest.raises(ValueError, match="did you mean 'grad_diff_forget_KL_retain_KL'"):
         build_method("grad_diff_forget_kl_retain_kll")
@@ -138,7 +141,7 @@ def test_loss_beta_overrides_the_forget_weight(name, field):
 def test_loss_beta_never_touches_dpo():
     assert build_method("dpo", loss_beta=1.0) == build_method("dpo")
     with pytest.raises(
-        ValueError, match=r"loss_beta=0.5 has no meaning for dpo: .*grad_diff.*npo, RMU, scrub\. .*beta"
+        ValueError, match=r"loss_beta=0.5 has no meaning for dpo: .*eco_ft, .*grad_diff.*npo, RMU, scrub\. .*beta"
     ):
         build_method("dpo", loss_beta=0.5)
 

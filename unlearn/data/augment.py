@@ -6,7 +6,26 @@ from typing import Any
 
 import numpy as np
 
+from unlearn.data.samples import Sample
+
 CAPITALISED = re.compile(r"\b[A-ZÀ-ÖØ-Þ][\w'’-]*(?:\s+[A-ZÀ-ÖØ-Þ][\w'’-]*)*")
+
+
+def augmented(sample: Sample, name: str | None, rng: np.random.Generator, epoch: int) -> Sample:
+    """The sample with its picture perturbed; without one, with a question that does not say the name."""
+    marked = f"{sample['id']} (augmented, epoch {epoch})"
+    if sample["image"] is None:
+        return {**sample, "question": drop_name(sample["question"], name), "id": marked}
+    return {**sample, "image": augment_image(sample["image"], rng), "id": marked}
+
+
+def noised(sample: Sample, prefix: str, rng: np.random.Generator, epoch: int) -> Sample:
+    """The sample with noise for its picture, where it has one, and the prefix before its question."""
+    asked = " ".join(filter(None, (prefix, sample["question"])))
+    if sample["image"] is None:
+        return {**sample, "question": asked}
+    marked = f"{sample['id']} (noise, epoch {epoch})"
+    return {**sample, "question": asked, "image": noise_image(sample["image"], rng), "id": marked}
 
 
 def augment_image(image: Any, rng: np.random.Generator) -> Any:

@@ -4,18 +4,18 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from unlearn.data.augment import augment_image, drop_name, noise_image
+from unlearn.data.augment import augmented, noised
 from unlearn.data.collator import Collator
 from unlearn.data.samples import Sample, SampleSource, draw
+from unlearn.data.written import WRITTEN, Answers, recipe_of
 from unlearn.method import View
 
 # What a generator is drawn for: kept apart so that adding one draw never changes another.
 PROMPT, PARTNER, REFUSAL, RANDOM, AUGMENT, ORDER = range(6)
-NOISE, PICTURE = 7, 8  # 6 is subset.py's
+NOISE, PICTURE, ANSWER = 7, 8, 9  # 6 is subset.py's
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class ForgetRetainDataset(Dataset):
         self.epoch_over = epoch_over
         self.retain_partner = retain_partner
         self.fixed_prompts = fixed_prompts  # a forget item keeps its prompt in every epoch
+        self.written: dict[str, Answers] = {}  # by view, what the original model wrote; given before training
         self._by_modality = {
             name: {image: [i for i in range(len(source)) if source.has_image(i) == image] for image in (False, True)}
             for name, source in self.sources.items()
@@ -100,6 +101,13 @@ class ForgetRetainDataset(Dataset):
                     "model is distilled into itself.", len(rows[False]), len(rows[False] + rows[True]))  # fmt: skip
         if "other_image" in self.views and len(rows[True]) == 1:
             raise ValueError("The view other_image needs two forget rows with a picture; there is one.")
+        if "anchor" in self.views:
+            recipe_of(self.views["anchor"])  # raises: a bank that is missing or too small
+            if not rows[True] or self.epoch_over != "forget":
+                raise ValueError(
+                    "This method asks about the pictures of forget rows, in batches that have one each or none: it "
+                    f"needs forget rows with a picture (there are {len(rows[True])}) and epoch_over=forget."
+                )
 
     def __len__(self) -> int:
         return self.length(None)
@@ -132,6 +140,8 @@ class ForgetRetainDataset(Dataset):
         epoch, index, pass_name = key
         over = pass_name or self.epoch_over
         names = [pass_name] if pass_name else list(self.views)
+        if "anchor" in names and not self.has_image(index, pass_name):
+            names.remove("anchor")
         rows = {over: index}
         other = "retain" if over == "forget" else "forget"
         if self._has_partner(over, pass_name):
@@ -169,15 +179,19 @@ class ForgetRetainDataset(Dataset):
         if name == "random":
             return {**sample, "answer": self._random_answers(epoch, index, row, str(sample["answer"]))}
         if name == "augmented":
-            return self._augmented(sample, source.subject(row), draw(self.seed, epoch, row, AUGMENT), epoch)
+            return augmented(sample, source.subject(row), draw(self.seed, epoch, row, AUGMENT), epoch)
         if name == "noised":
-            return self._noised(sample, draw(self.seed, epoch, row, NOISE), epoch)
+            return noised(sample, self.views[name].text, draw(self.seed, epoch, row, NOISE), epoch)
         if name == "relabelled":
             return {**sample, "labels": self.views[name].text}
         if name == "no_image":
             return {**sample, "image": None}
         if name == "other_image":
             return self._other_image(sample, row)
+        if name in WRITTEN:
+            own = self.written[name][row]  # a KeyError: nobody has given them
+            chosen = own[int(draw(self.seed, epoch, row, ANSWER).integers(len(own)))]
+            return {**sample, "question": chosen.question or sample["question"], "answer": chosen.text}
         return sample
 
     def _refusal(self, row: int, answer: str) -> str:
@@ -203,19 +217,6 @@ class ForgetRetainDataset(Dataset):
             if len(answers) == view.k:
                 return answers
         raise ValueError(f"Fewer than {view.k} {view.source} items have another answer than forget row {row}; lower k.")
-
-    def _augmented(self, sample: Sample, name: str | None, rng: np.random.Generator, epoch: int) -> Sample:
-        marked = f"{sample['id']} (augmented, epoch {epoch})"
-        if sample["image"] is None:
-            return {**sample, "question": drop_name(sample["question"], name), "id": marked}
-        return {**sample, "image": augment_image(sample["image"], rng), "id": marked}
-
-    def _noised(self, sample: Sample, rng: np.random.Generator, epoch: int) -> Sample:
-        asked = " ".join(filter(None, (self.views["noised"].text, sample["question"])))
-        if sample["image"] is None:
-            return {**sample, "question": asked}
-        marked = f"{sample['id']} (noise, epoch {epoch})"
-        return {**sample, "question": asked, "image": noise_image(sample["image"], rng), "id": marked}
 
     def _other_image(self, sample: Sample, row: int) -> Sample:
         """With the picture of another person, or where no other is known, of another row."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unlearn.data.collator import Collator, Prompt
 from unlearn.evaluation.branches import branch_layer
+from unlearn.evaluation.corruption import Disturbed
 from unlearn.evaluation.scores import AnswerScore, TokenScores, row_losses, token_scores
 from unlearn.models.vision import TESTED, positions
 
@@ -58,12 +59,13 @@ class Prefix:
 
 
 @torch.no_grad()
-def read_prefix(model: Any, inputs: dict[str, Tensor]) -> Prefix:
+def read_prefix(model: Any, inputs: dict[str, Tensor], disturbed: Disturbed | None = None) -> Prefix:
     """Runs the prompts of a collated batch (`Collator.pad` with empty answers), images included, through the model
-    once."""
+    once; those that `disturbed` says with other embeddings."""
     inputs = to_model(model, inputs)
     places = positions(model, inputs)
-    output = model(**inputs, position_ids=places, use_cache=True, logits_to_keep=1)
+    seen = inputs if disturbed is None else disturbed.inputs(model, inputs)
+    output = model(**seen, position_ids=places, use_cache=True, logits_to_keep=1)
     last = places.amax(-1)  # the last prompt token is text: all axes agree on it, and it is the largest
     return Prefix(
         cache=output.past_key_values,
@@ -115,6 +117,7 @@ def score_plain(
     *,
     rows_per_forward: int,
     by_token: Answers = (),
+    disturbed: Disturbed | None = None,
 ) -> list[list[AnswerScore]]:
     """The same scores by one whole forward per answer: for models whose cache cannot be forked, and the truth in
     tests."""
@@ -128,6 +131,9 @@ def score_plain(
         inputs = to_model(model, batch["inputs"])
         keep = batch["answer_length"]
         places = positions(model, inputs)
+        if disturbed is not None:
+            own = disturbed.of([item for item, _ in chunk])
+            inputs = own.inputs(model, inputs, [len(ids) for _, ids in chunk])
         logits = model(**inputs, position_ids=places, use_cache=False, logits_to_keep=keep + 1).logits[:, :-1]
         labels = batch["labels"][:, -keep:].to(logits.device)
         spans = [slice(keep - len(ids), keep) for _, ids in chunk]
@@ -162,11 +168,12 @@ def score_prompts(
     *,
     rows_per_forward: int,
     by_token: Answers = (),
+    disturbed: Disturbed | None = None,
 ) -> list[list[AnswerScore]]:
     """The scores by the shared prefix where it serves, by plain forwards elsewhere. A family without a test of its own
     is scored both ways once; if the two differ, the plain form stays, said once."""
     kind = model.config.model_type
-    plain = functools.partial(score_plain, model, collator, prompts, answers, by_token=by_token)
+    plain = functools.partial(score_plain, model, collator, prompts, answers, by_token=by_token, disturbed=disturbed)
     if not prefix.forkable or _agrees.get(kind) is False:
         return plain(rows_per_forward=len(prompts))
     shared = score_answers(model, prefix, answers, rows_per_forward=rows_per_forward, by_token=by_token)

@@ -1,6 +1,8 @@
 """Adapters: which layers get one, what stays frozen, and what is trained, all by module path."""
 
 import logging
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -8,10 +10,50 @@ from torch import nn
 
 from unlearn.config.settings import LoraSettings
 from unlearn.method import LoraPair, Trained
-from unlearn.models.families import inner_model, language_model_path
+from unlearn.models.families import decoder_blocks, decoder_layers, inner_model, language_model_path
 from unlearn.models.vision import vision_modules
 
 logger = logging.getLogger(__name__)
+
+
+MLP = re.compile(r"(^|[._])(mlp|ffn|feed_forward|moe|experts|fc\d?)([._]|$)")  # in a path within a decoder block
+
+
+def trained_layers(lora: LoraSettings, blocks: int, *, mlps_only: bool) -> list[int] | None:
+    """The decoder blocks that are trained: those of `LoRA.layers`; None is all. A method that trains MLPs only takes
+    the second quarter where nothing is said.
+
+    Raises:
+        ValueError: a block that a model of `blocks` blocks does not have, or none; `targets: all` beside MLPs only.
+    """
+    if mlps_only and lora.targets != "language":
+        raise ValueError(
+            f"LoRA.targets={lora.targets}: this method trains the MLPs of LoRA.layers alone; leave it at language."
+        )
+    if lora.layers is None:
+        return list(range(blocks // 4, max(blocks // 2, blocks // 4 + 1))) if mlps_only else None
+    if not lora.layers or not all(0 <= layer < blocks for layer in lora.layers):
+        raise ValueError(
+            f"LoRA.layers={lora.layers} must name decoder blocks, and this model has 0 to {blocks - 1}; null is all."
+        )
+    return sorted(set(lora.layers))
+
+
+def _in_layers(model: nn.Module, names: Iterable[str], layers: Sequence[int] | None, mlps_only: bool) -> list[str]:
+    """Those of the paths that lie in the decoder blocks `layers`, and with `mlps_only` in their MLPs."""
+    if layers is None:
+        return list(names)
+    blocks = decoder_blocks(model)
+    wanted = {id(blocks[layer]) for layer in layers}
+    paths = tuple(f"{name}." for name, module in inner_model(model).named_modules() if id(module) in wanted)
+    found = []
+    for name in names:
+        path = next((path for path in paths if name.startswith(path)), None)
+        if path is not None and (not mlps_only or MLP.search(name.removeprefix(path))):
+            found.append(name)
+    if not found:
+        raise ValueError(f"{type(inner_model(model)).__name__}: nothing to train in its decoder blocks {layers}.")
+    return found
 
 
 def lora_targets(model: nn.Module, targets: str = "language") -> list[str]:
@@ -41,13 +83,17 @@ def _is_linear(module: nn.Module) -> bool:
     return type(module) is nn.Linear or type(module).__name__ in ("Conv1D", "Linear4bit", "Linear8bitLt")
 
 
-def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, seed: int = 0) -> Any:
+def prepare_trainable(
+    model: Any, lora: LoraSettings, *, freeze_vision: bool, seed: int = 0, mlps_only: bool = False
+) -> Any:
     """The model with what is to be trained marked and in fp32: LoRA matrices (r > 0), or every weight that is not
     frozen.
 
     LoRA freezes the rest by itself; `freeze_vision` decides about the vision tower in full finetuning, and with
-    `targets: all` whether its linears get adapters. Prints nothing; logs the trainable share.
+    `targets: all` whether its linears get adapters. With `LoRA.layers`, or `mlps_only`, only what lies in those decoder
+    blocks is trained. Prints nothing; logs the trainable share.
     """
+    layers = trained_layers(lora, decoder_layers(model), mlps_only=mlps_only)
     if lora.r > 0:
         from peft import LoraConfig, get_peft_model
 
@@ -55,6 +101,7 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
         if freeze_vision:
             towers = tuple(f"{name}." for name in vision_modules(model))
             names = [name for name in names if not name.startswith(towers)] if towers else names
+        names = _in_layers(model, names, layers, mlps_only)
         alpha: Any = lora.alpha  # annotated int in peft, any number in fact
         config = LoraConfig(r=lora.r, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=names)
         model = get_peft_model(model, config)
@@ -66,6 +113,10 @@ def prepare_trainable(model: Any, lora: LoraSettings, *, freeze_vision: bool, se
         if freeze_vision:
             for module in vision_modules(model).values():
                 module.requires_grad_(False)
+        if layers is not None:
+            kept = set(_in_layers(model, dict(model.named_parameters()), layers, mlps_only))
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name in kept)
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unlearn import ROOT
+from unlearn.data.written import recipes
 from unlearn.distributed.processes import world_size
-from unlearn.registry import options_of
+from unlearn.registry import build_method, options_of
 from unlearn.results import read_record
 
 # What does not change the result: two runs that differ only here are the same run.
@@ -56,10 +57,15 @@ def _identity(settings: Any) -> dict[str, Any]:
     kept = {"logging_steps"} if values.get("stop_when") is not None else set()
     if values.get("keep_best") or values.get("stop_early"):
         kept |= CHOOSES
+    if values.get("LoRA", {}).get("layers", 0) is None:  # not in the hashes of earlier runs
+        del values["LoRA"]["layers"]
     if wrap := values.pop("wrap", None):  # an empty one leaves the hashes of earlier runs what they were
         values["wrap"] = {name: options_of(name, values["method_args"]) for name in wrap}
     if "method_args" in values:
         values["method_args"] = options_of(values["forget_loss"], values["method_args"])
+        method = build_method(values["forget_loss"], values["method_args"])
+        if written := recipes(method.student_views):
+            values["written"] = written
     if batch := step_batch(settings):  # however many processes share the step: as one process would accumulate it
         del values["global_batch_size"]
         values["gradient_accumulation_steps"] = batch["global"] // batch["per_device"]
@@ -67,6 +73,12 @@ def _identity(settings: Any) -> dict[str, Any]:
     if not (values.get("own_data") or {}).get("path"):
         left |= {"own_data"}
     return {key: value for key, value in values.items() if key not in left}
+
+
+def _comparable(value: Any) -> str:
+    """As JSON; a part that is null is one that an earlier version did not have."""
+    kept = {key: part for key, part in value.items() if part is not None} if isinstance(value, dict) else value
+    return json.dumps(kept, default=str)
 
 
 def step_batch(settings: Any) -> dict[str, int]:
@@ -99,7 +111,7 @@ def difference(known: dict[str, Any], kind: str, settings: Any) -> str:
     changed = [
         f"{key}: {old.get(key)!r} there, {new[key]!r} here"
         for key in _identity(settings)
-        if json.dumps(old.get(key), default=str) != json.dumps(new[key], default=str)
+        if key in new and _comparable(old.get(key)) != _comparable(new[key])
     ]
     there, here = known.get("batch", {}).get("global"), step_batch(settings).get("global")
     if there and there != here:

@@ -25,7 +25,16 @@ from unlearn.runs.made_from import Changed, MadeFrom, changed, same_pictures
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 WEIGHTED = (*WEIGHTS[:2], ADAPTER_WEIGHTS)
-MODEL_FILES = (*WEIGHTS, ADAPTER_WEIGHTS, ADAPTER_CONFIG, "config.json", "train_log.jsonl", "watch.jsonl", "watch.png")
+MODEL_FILES = (
+    *WEIGHTS,
+    ADAPTER_WEIGHTS,
+    ADAPTER_CONFIG,
+    "config.json",
+    "train_log.jsonl",
+    "watch.jsonl",
+    "watch.png",
+    "answers_*.jsonl",
+)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from unlearn.method import Method
 from unlearn.models.families import Family
 from unlearn.models.forward import StudentForward
 from unlearn.models.loading import load_model
-from unlearn.models.lora import prepare_trainable
+from unlearn.models.lora import prepare_trainable, trained_layers
 from unlearn.models.options import compile_blocks, use_liger
 from unlearn.models.start import Start
 from unlearn.runs.checkpoints import drop_later, fault, newest_usable
@@ -62,7 +62,10 @@ def build_trainer(
     model = load_model(start, **how)
     if settings.liger:
         use_liger(model)
-    model = prepare_trainable(model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed)
+    model = prepare_trainable(
+        model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed,
+        mlps_only=method.mlps_only,
+    )  # fmt: skip
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
     reference: str | Start | None = method.reference_path
     teacher = None
@@ -164,6 +167,7 @@ def check_training(settings: TrainSettings, start: Start) -> None:
     """ValueError for what can be refused before a record is written and a model loaded: weights in part, the checkpoint
     to go on from, the optimiser, the attention, a run without a step."""
     check_launch(gpu=torch.cuda.is_available())
+    trained_layers(settings.LoRA, start.layers, mlps_only=False)
     start.check()
     resume_point(settings)
     known = [name.value for name in OptimizerNames]

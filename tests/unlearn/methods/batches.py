@@ -10,14 +10,9 @@ from unlearn.scoring import IGNORE_INDEX, Scored
 
 VOCABULARY, WIDTH = 6, 4
 ANSWERS = {
-    "forget": 3,
-    "retain": 5,
-    "idk": 7,
-    "random": 11,
-    "augmented": 3,
-    "noised": 3,
-    "relabelled": 3,
-}  # same seed: same answers
+    "forget": 3, "retain": 5, "idk": 7, "random": 11, "augmented": 3, "noised": 3, "relabelled": 3, "alternate": 13,
+    "anchor": 17, "corrupted": 19,
+}  # fmt: skip  # same seed: same answers
 
 
 @dataclass

@@ -170,6 +170,14 @@ def js_to_label(s, label):
     return total
 
 
+def altpo(s, t, beta):
+    def margin(i):
+        alternate = sequence(s["alternate"][i]) - sequence(t["alternate"][i])
+        return alternate - (sequence(s["forget"][i]) - sequence(t["forget"][i]))
+
+    return 2 / beta * sum(minus_log_sigmoid(beta * margin(i)) for i in range(len(s["forget"]))) / len(s["forget"])
+
+
 # (name, options) -> loss of (student rows, teacher rows)
 SLOW = [
     ("retain_ft", {}, lambda s, t: ce(s["retain"])),
@@ -300,4 +308,9 @@ SLOW = [
         {"forget_weight": 3.0, "retain_weight": 0.0},
         lambda s, t: 3 * token_mean(js_to_label, s["relabelled"]),
     ),
+    ("altpo", {}, lambda s, t: altpo(s, t, 0.1) + ce(s["retain"])),
+    ("altpo", {"beta": 0.7, "retain_weight": 0.0}, lambda s, t: altpo(s, t, 0.7)),
+    ("eco_ft", {"beta": 0.5}, lambda s, t: 0.5 * ce(s["corrupted"]) + ce(s["retain"])),
+    ("pava", {}, lambda s, t: npo(s, t, 0.1) + 3 * ce(s["anchor"])),
+    ("pava", {"weight": 0.5, "beta": 1.0}, lambda s, t: npo(s, t, 1.0) + 0.5 * ce(s["anchor"])),
 ]

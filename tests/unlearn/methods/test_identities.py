@@ -117,6 +117,8 @@ FORGETS = [
     ("satimp", {"beta1": 1.0}, "forget"),
     ("ceu", {"skip": 0}, "forget"),
     ("flat", {}, "forget"),
+    ("altpo", {}, "forget"),
+    ("pava", {}, "forget"),
 ]
 
 

@@ -16,7 +16,7 @@ from unlearn.data.collator import Collator
 from unlearn.method import HiddenSpec
 from unlearn.models.families import decoder_layers, inner_model, language_model_path, load_family
 from unlearn.models.forward import StudentForward, score_views
-from unlearn.models.lora import all_finite, lora_targets, prepare_trainable, snapshot, trained_view
+from unlearn.models.lora import all_finite, lora_targets, prepare_trainable, snapshot, trained_layers, trained_view
 from unlearn.models.vision import vision_modules
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -250,3 +250,27 @@ def test_all_finite_looks_at_what_is_trained() -> None:
         assert all_finite(model)
         next(p for p in model.parameters() if p.requires_grad)[0, 0] = float("inf")
     assert not all_finite(model)
+
+
+@pytest.mark.parametrize("rank", [4, 0])
+@pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl])
+def test_only_the_mlps_of_some_blocks_are_trained(tiny: Any, rank: int) -> None:
+    def trained(layers: Any, mlps_only: bool) -> set[str]:
+        settings = LoraSettings(r=rank, layers=layers)
+        model = prepare_trainable(copy.deepcopy(tiny()[0]), settings, freeze_vision=True, mlps_only=mlps_only)
+        names = {name for name, p in model.named_parameters() if p.requires_grad}
+        return {re.sub(r"^base_model\.model\.|\.lora_[AB]\.default|\.weight$|\.bias$", "", name) for name in names}
+
+    block = "model.language_model.layers.{}."
+    mlp = {f"{block}mlp.{name}_proj" for name in ("gate", "up", "down")}
+    assert trained([1], True) == {name.format(1) for name in mlp}
+    assert trained(None, True) == {name.format(0) for name in mlp}  # of 2 blocks the second quarter is block 0
+    whole = trained([1], False)
+    assert {name.format(1) for name in mlp} < whole and all(name.startswith(block.format(1)) for name in whole)
+    assert trained(None, False) > whole | {f"{block.format(0)}self_attn.q_proj"}
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(32, range(8, 16)), (28, range(7, 14)), (3, [0]), (2, [0]), (1, [0])])
+def test_the_second_quarter_where_a_method_trains_mlps_and_nothing_is_said(blocks: int, expected: Any) -> None:
+    assert trained_layers(LoraSettings(), blocks, mlps_only=True) == list(expected)
+    assert trained_layers(LoraSettings(), blocks, mlps_only=False) is None

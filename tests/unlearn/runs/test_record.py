@@ -184,6 +184,18 @@ def test_options_of_other_methods_are_no_part_of_a_run(tmp_path: Path) -> None:
         )
 
 
+def test_how_answers_are_written_is_part_of_a_run_that_trains_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from unlearn.config.settings import LoraSettings
+    from unlearn.data import written
+
+    methods = ("altpo", "npo")
+    before = [settings_hash(ForgetSettings(forget_loss=name)) for name in methods]
+    monkeypatch.setattr(written, "ALTERNATE", "Another one, please: {question}")
+    after = [settings_hash(ForgetSettings(forget_loss=name)) for name in methods]
+    assert before[0] != after[0] and before[1] == after[1]
+    assert settings_hash(ForgetSettings(LoRA=LoraSettings(layers=[1]))) != settings_hash(ForgetSettings())
+
+
 def test_the_log_interval_is_part_of_a_run_that_stops_by_the_log(tmp_path: Path) -> None:
     often, seldom = ({"stop_when": 4.0, "logging_steps": steps} for steps in (1, 10))
     assert settings_hash(settings(tmp_path, **often)) != settings_hash(settings(tmp_path, **seldom))
