@@ -123,7 +123,7 @@ def test_wrong_types_name_the_key_and_the_value(key: str, value: Any) -> None:
 @pytest.mark.parametrize(("values", "message"), [
     ({"forget_los": "npo"}, "Unknown config key 'forget_los'. Did you mean 'forget_loss'?"),
     ({"learning_rate": 1}, "Unknown config key 'learning_rate'"),
-    ({"LoRA": {"rank": 8}}, "Unknown config key 'LoRA.rank'. Known keys: alpha, dropout, init_noise, layers, r, targets."),
+    ({"LoRA": {"rank": 8}}, "Unknown config key 'LoRA.rank'. Known keys: alpha, dropout, init_noise, layers, r,"),
     ({"LoRA": {"alhpa": 8}}, "Did you mean 'LoRA.alpha'?"),
     ({"LoRA": {"r": -1}}, "LoRA.r=-1 is too small; it must be at least 0"),
     ({"LoRA": {"targets": "vision"}}, "LoRA.targets='vision' is not one of language, all"),
