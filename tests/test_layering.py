@@ -13,7 +13,7 @@ ROOMS = ("mm", "nlp", "cv")
 PACKAGES = (*ROOMS, "unlearn", "minibench", "sweeps")
 HEAVY = {"deepspeed", "bitsandbytes", "flash_attn", "wandb", "matplotlib"}
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LONG = {"trainer", "suite", "pipeline", "results", "loading"}  # a cut would part what belongs together
+LONG = {"trainer", "suite", "pipeline", "results", "loading", "method"}  # a cut would part what belongs together
 SCRIPTS = sorted(ROOT.glob("*.py"))
 
 

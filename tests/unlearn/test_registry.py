@@ -21,8 +21,8 @@ PUBLISHED = [
     "sparsity", "SKU",
 ]  # fmt: skip
 NEXT_WAVE = [
-    "simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "altpo", "eco_ft", "pava",
-    "project",
+    "simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "altpo", "eco_ft",
+    "pava", "project",
 ]  # fmt: skip
 
 
