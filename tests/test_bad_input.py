@@ -78,6 +78,8 @@ SETTINGS = [
     ("mm/finetune", "lr=inf", "lr=inf is not a float"),
     ("mm/finetune", "weight_decay=1e9", "weight_decay=1000000000.0 is too large"),
     ("mm/eval", "token_scores=perhaps", "token_scores='perhaps' is not a bool"),
+    ("mm/eval", "batch_size=automatic", "batch_size='automatic' is not a int or auto"),
+    ("mm/finetune", "batch_size=auto", "batch_size='auto' is not a int"),
     ("nlp/eval", "batch_size=1e15", "batch_size=1000000000000000 is too large"),
     ("cv/pretrain", "seed=4294967296", "seed=4294967296 is too large"),
     ("mm/finetune", "LoRA.r=-1", "LoRA.r=-1 is too small"),

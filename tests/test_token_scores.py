@@ -61,5 +61,5 @@ def test_through_the_script(track, tmp_path, monkeypatch):
     assert again is not None and {row: scores["hits"] for row, scores in again.items()} == {
         row: scores["hits"] for row, scores in tokens.items()
     }
-    evaluate()
+    assert evaluate("batch_size=auto")[0] == before, "three rows make one batch either way"
     assert not file.exists(), "a log that is written anew without them has none beside it"

@@ -10,7 +10,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -55,9 +55,10 @@ def _value(name: str, value: Any, hint: Any, item: Any) -> Any:
     value = _convert(name, value, hint)
     if "options" in meta and value not in meta["options"]:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, meta['options']))}.")
-    if "minimum" in meta and value is not None and value < meta["minimum"]:
+    number = isinstance(value, (int, float))
+    if "minimum" in meta and number and value < meta["minimum"]:
         raise ValueError(f"{name}={value} is too small; it must be at least {meta['minimum']}.")
-    if "maximum" in meta and value is not None and value > meta["maximum"]:
+    if "maximum" in meta and number and value > meta["maximum"]:
         raise ValueError(f"{name}={value} is too large; it must be at most {meta['maximum']}.")
     if "inert" in meta and value != item.default:
         raise ValueError(
@@ -95,6 +96,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             raise _wrong(name, value, _spell(hint)) from None
         if number.is_integer() or (hint is float and math.isfinite(number)):
             return hint(number)
+    if origin is Literal and str(value).lower() in get_args(hint):
+        return str(value).lower()
     if hint is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
     if origin is list and isinstance(value, (list, tuple)):
@@ -105,7 +108,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
 
 
 def _spell(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint))
+    return " or ".join(get_args(hint)) if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
 
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:

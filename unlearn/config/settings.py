@@ -4,7 +4,7 @@ Hydra."""
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from unlearn.config.build import at_least, build_settings, choice, inert
 
@@ -170,7 +170,7 @@ class EvalSettings:
     selection: str = choice("first", "random")
     overwrite: bool = True
     token_scores: bool = False
-    batch_size: int = at_least(8, 1, 10**6)
+    batch_size: int | Literal["auto"] = at_least(8, 1, 10**6)
     retain_result: str | None = None
     quantization: str | None = choice(None, "4bit", "8bit")
     precision: str = choice("auto", "bf16", "fp32")

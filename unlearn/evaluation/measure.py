@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -59,6 +59,11 @@ class Prepared:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def part(self, start: int, stop: int) -> "Prepared":
+        """Some of its items."""
+        lists = {field.name: getattr(self, field.name)[start:stop] for field in fields(self) if field.name != "task"}
+        return replace(self, **lists)
 
 
 def prepare_batch(collator: Collator, items: Iterable[EvalItem], *, task: str, folder: Path) -> Prepared:

@@ -1,7 +1,7 @@
 """Decoding with steps of fixed shape (step.py): on a GPU each is recorded once and played for every token.
 
 A step is kept for batches of as many rows and as large a cache, so items of like length should follow one another. The
-cache has room for 64 tokens first and for four times as many whenever it is full. Whether all rows have ended is asked
+cache has room for 64 tokens first, and when that is full for all. Whether all rows have ended is asked
 every 16 tokens on a GPU, where asking means waiting; on a CPU after every token, and there finished rows leave.
 """
 
@@ -19,7 +19,7 @@ from unlearn.evaluation.step import Step
 from unlearn.models.compat import attends_by, with_mask
 
 logger = logging.getLogger(__name__)
-ROOM, LOOK, KEPT = 64, 16, 3  # tokens of an answer at first, and between looks; steps that are kept
+ROOM, LOOK, KEPT = 64, 16, 2  # tokens of an answer at first, and between looks; steps that are kept
 # Model types with a test of their own (tests/unlearn/evaluation/test_generation.py); others are tried once.
 TESTED = ("llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "idefics3",
           "smolvlm", "mistral3", "llama", "qwen2", "qwen3", "mistral", "phi3", "gpt2", "gpt_neox")  # fmt: skip
@@ -74,18 +74,19 @@ def _decode(
     device, length = prefix.mask.device, prefix.mask.shape[1]
     places = torch.arange(len(prefix.mask) if rows is None else len(rows), device=device)
     said = torch.full((len(places), max_new_tokens), -1, device=device)
-    take = partial(steps.take, model, prefix, limit=max_new_tokens, choose=choose, stop_ids=stop_ids)
-    room, used, look = min(ROOM, max_new_tokens), 0, LOOK if _records(device) else 1
-    step = take(rows=len(places), size=_size(length + room))
+    how: dict[str, Any] = {"limit": max_new_tokens, "choose": choose, "stop_ids": stop_ids}
+    take = partial(steps.take, model, prefix, **how)
+    used, look = 0, LOOK if _records(device) else 1
+    step = take(rows=len(places), size=cache_size(length + min(ROOM, max_new_tokens)))
     step.begin(prefix, rows, draws)
     while used + 1 < max_new_tokens and (left := len(places) - int(step.ended.sum())):
         if used == step.size - length:
-            room = min(4 * room, max_new_tokens)
-            step = take(rows=len(places), size=_size(length + room)).follow(step)
+            step = take(rows=len(places), size=cache_size(length + max_new_tokens)).follow(step)
         elif not _records(device) and 4 * left <= 3 * len(places):
             kept = (~step.ended).nonzero()[:, 0]
             said[places] = step.out
-            step, places = take(rows=left, size=step.size).follow(step, kept), places[kept]
+            fewer = Step(model, prefix, rows=left, size=step.size, **how)  # of this batch alone
+            step, places = fewer.follow(step, kept), places[kept]
         ahead = min(look, max_new_tokens - 1 - used, step.size - length - used)
         if _records(device) and not step.recorded and ahead == LOOK:  # it takes three steps itself
             _record(step)
@@ -127,7 +128,13 @@ def _difference(model: Any, prefix: Prefix, steps: Steps) -> str | None:
     row = torch.zeros(1, dtype=torch.long, device=prefix.mask.device)
     try:
         step = steps.take(
-            model, prefix, rows=1, size=_size(prefix.mask.shape[1] + 1), limit=2, choose=likeliest, stop_ids=frozenset()
+            model,
+            prefix,
+            rows=1,
+            size=cache_size(prefix.mask.shape[1] + 1),
+            limit=2,
+            choose=likeliest,
+            stop_ids=frozenset(),
         )
         step.begin(prefix, row, None)
         tokens = step.tokens.clone()
@@ -159,6 +166,6 @@ def _records(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _size(tokens: int) -> int:
+def cache_size(tokens: int) -> int:
     """The next multiple of 64: few sizes, and kernels like them."""
     return -(-tokens // 64) * 64

@@ -6,12 +6,12 @@ Batches are made of rows of like length over the whole task and then dealt to th
 how many there were. Each finished batch is appended to a partial file; the same command continues after the last one.
 """
 
-import functools
 import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from unlearn.data.collator import Collator
 from unlearn.data.samples import EvalItem
 from unlearn.distributed.processes import from_main, peak_memory_mb, process_state
 from unlearn.evaluation.ahead import one_ahead
+from unlearn.evaluation.batches import InParts, cut, items_together, lengths_of
 from unlearn.evaluation.measure import Prepared, Row, measure_prepared, prepare_batch, task_log
 from unlearn.evaluation.partial import PartialRows
 from unlearn.evaluation.recorded import Steps
@@ -75,7 +76,7 @@ def evaluate_suite(
     tasks: Sequence[EvalTask],
     *,
     save_dir: str | Path,
-    batch_size: int,
+    batch_size: int | str,
     max_new_tokens: int,
     overwrite: bool = True,
     token_scores: bool = False,
@@ -88,6 +89,7 @@ def evaluate_suite(
     long as the same weights made them. An interrupted evaluation of the same weights continues where it stopped.
 
     Args:
+        batch_size: items at a time, or "auto": as many as fit (batches.py). Where memory runs out they are halved.
         token_scores: also score each token of the exact answers (token_log.py); a task without them is not finished.
         run: what identifies the model (results.EvalMeta); the fingerprint of the weights is added.
         made_from: digests of the model's files and of its processor with the chat template (runs/made_from.py).
@@ -109,15 +111,14 @@ def evaluate_suite(
     kept = from_main(kept)
     was_training = model.training
     model.eval()
-    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "token_scores": token_scores}
-    measure = functools.partial(measure_prepared, model, collator, **how)
+    measure = partial(measure_prepared, model, collator, max_new_tokens=max_new_tokens, token_scores=token_scores)
+    together = partial(items_together, batch_size, model, collator, max_new_tokens)
     for task in tasks:
         if task.name in kept:
             logger.info("%s: kept (overwrite=false)", task.name)
             continue
         key = content_hash(facts["weights"], str(max_new_tokens), *(made_from or {}).values(), *[ENDING] * token_scores)
-        own = functools.partial(measure, steps=Steps())  # kept for this task
-        rows, task_meta = _evaluate_task(own, collator, task, folder, batch_size, key)
+        rows, task_meta = _evaluate_task(InParts(measure, Steps()), together, collator, task, folder, key)
         if state.is_main_process:
             _write(folder, task.name, rows, token_scores)
             meta["tasks"][task.name] = task_meta
@@ -150,21 +151,21 @@ def _close(folder: Path, meta: EvalMeta) -> None:
 
 
 def _evaluate_task(
-    measure: Callable[..., list[Row]], collator: Collator, task: EvalTask, folder: Path, batch_size: int, model_key: str
-) -> tuple[list[Row], TaskMeta]:
+    measure: Callable[..., list[Row]], together: Callable[..., int], collator: Collator, task: EvalTask, folder: Path,
+    model_key: str,
+) -> tuple[list[Row], TaskMeta]:  # fmt: skip
     """All rows of a task in the order of its items (on every process), and what they cost."""
     from accelerate.utils import gather_object
 
     state = process_state()
-    places = range(len(task.items))  # asked by number: a lazy sequence need not know where to stop
-    lengths = [_length(task.items[place]) for place in places] if task.lengths is None else list(task.lengths)
+    lengths = lengths_of(task.items, task.lengths)
     key = content_hash(task.name, task.identity, task.content, model_key, json.dumps(lengths))
-    partial = PartialRows(folder / PARTIAL, task.name, key)
-    earlier: dict[int, Row] = partial.collect() if state.is_main_process else {}
+    saved = PartialRows(folder / PARTIAL, task.name, key)
+    earlier: dict[int, Row] = saved.collect() if state.is_main_process else {}
     done = set(from_main(list(earlier)))
     if done:
         logger.info("%s: continuing after %d of %d rows", task.name, len(done), len(lengths))
-    batches = _batches(lengths, batch_size, done)
+    batches = cut(lengths, together(task.name, task.items, lengths), done)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
@@ -173,7 +174,7 @@ def _evaluate_task(
 
     own: dict[int, Row] = {}
     total = len(lengths) - len(done)
-    with partial.writer(state.process_index) as write, _progress(task.name, total, state.is_main_process) as bar:
+    with saved.writer(state.process_index) as write, _progress(task.name, total, state.is_main_process) as bar:
         mine = batches[state.process_index :: state.num_processes]
         for batch, began, prepared in one_ahead(prepare, mine):
             measured = dict(zip(batch, measure(prepared, began=began), strict=True))
@@ -191,20 +192,6 @@ def _evaluate_task(
     )
     logger.info("%s: %d rows, %.2f rows/s", task.name, len(rows), len(rows) / max(meta["seconds"], 1e-9))
     return rows, meta
-
-
-def _batches(lengths: Sequence[int], batch_size: int, done: set[int]) -> list[list[int]]:
-    """Places of like length together, the longest first (what does not fit in memory shows at once), without those
-    `done`."""
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    left = [[place for place in batch if place not in done] for batch in batches]
-    return [batch for batch in left if batch]
-
-
-def _length(item: EvalItem) -> int:
-    sample = item.sample
-    return 10**6 * (sample["image"] is not None) + len(sample["question"]) + len(str(sample["answer"]))
 
 
 def _earlier_tasks(
@@ -275,8 +262,8 @@ def _known_items(folder: Path) -> dict[str, str]:
     return dict(old["run"].get("items", {})) if old else {}
 
 
-def _check_request(tasks: Sequence[EvalTask], batch_size: int, max_new_tokens: int) -> None:
-    if batch_size < 1 or max_new_tokens < 1:
+def _check_request(tasks: Sequence[EvalTask], batch_size: int | str, max_new_tokens: int) -> None:
+    if (batch_size != "auto" and int(batch_size) < 1) or max_new_tokens < 1:
         raise ValueError(f"batch_size={batch_size} and max_new_tokens={max_new_tokens} must be at least 1.")
     names = [task.name for task in tasks]
     if not names:
