@@ -1,6 +1,8 @@
-"""gradient_checkpointing=true through the scripts: one step with and one without it leave the same weights."""
+"""gradient_checkpointing through the scripts: a step with whole blocks, with MLPs and without it, the same weights."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,11 @@ from safetensors.torch import load_file
 from tests.bad_input import run_script
 
 STEP = ("max_steps=1", "batch_size=4", "optim=sgd", "lr=0.3", "max_grad_norm=0", "warmup_epochs=0", "save_steps=0")
+
+
+def counted(calls: list[Any], function: Any, *given: Any, **how: Any) -> Any:
+    calls.append(how)
+    return function(*given, **how)
 
 
 def llava(rank: int) -> tuple[str, ...]:
@@ -29,18 +36,23 @@ CASES = {
 def test_one_step_through_a_script_equals_the_step_without(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch.utils.checkpoint as saving
     import transformers.modeling_utils as modeling
 
-    plain, calls = modeling.checkpoint, []
-    monkeypatch.setattr(modeling, "checkpoint", lambda *given, **how: calls.append(how) or plain(*given, **how))
+    calls: dict[str, list[Any]] = {"true": [], "mlp": []}
+    for word, owner in (("true", modeling), ("mlp", saving)):
+        plain = saving.checkpoint
+        count = functools.partial(counted, calls[word], plain)
+        monkeypatch.setattr(owner, "checkpoint", count)
     weights: list[dict[str, torch.Tensor]] = []
-    for word in ("false", "true"):
+    for word in ("false", "true", "mlp"):
         folder = tmp_path / word
         run_script(f"{case.partition(',')[0]}.py", *CASES[case], *STEP, f"gradient_checkpointing={word}",
                    f"save_dir={folder}")  # fmt: skip
-        assert bool(calls) == (word == "true"), "checkpointing is on exactly where it was asked for"
+        assert [key for key, found in calls.items() if found] == ["true", "mlp"][: ("false", "true", "mlp").index(word)]
         weights.append({name: t for file in folder.glob("*.safetensors") for name, t in load_file(file).items()})
-    assert calls[0]["use_reentrant"] is False
-    assert weights[0].keys() == weights[1].keys() and weights[0]
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+    assert all(how["use_reentrant"] is False for found in calls.values() for how in found)
+    for other in weights[1:]:
+        assert weights[0].keys() == other.keys() and weights[0]
+        for name, tensor in weights[0].items():
+            torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-6, msg=name)

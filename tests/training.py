@@ -16,6 +16,7 @@ from unlearn.data.written import WRITTEN, Answer, Answers
 from unlearn.method import Method, View
 from unlearn.models.forward import StudentForward
 from unlearn.models.lora import prepare_trainable
+from unlearn.models.options import use_fused_lora
 from unlearn.training.build import training_arguments
 from unlearn.training.teacher import Teacher
 from unlearn.training.trainer import UnlearnTrainer
@@ -84,6 +85,7 @@ def make_trainer(
     trained = prepare_trainable(
         copy.deepcopy(model), run.LoRA, freeze_vision=freeze_vision, seed=run.seed, mlps_only=method.mlps_only
     )
+    use_fused_lora(trained, run.fused_lora)
     student = StudentForward(trained, method.hidden, default_layer=0)
     return cls(
         student, args, method=method, dataset=dataset, collator=StepCollator(Collator(processor)), sampler=sampler,

@@ -53,6 +53,7 @@ RMU = {"preset": "sane", "layer": 0}
 CASES: dict[str, Case] = {
     "npo": Case("npo"),  # a mean over sequences
     "npo, full": Case("npo", extra={"lora": 0}),
+    "npo, fused": Case("npo", extra={"fused_lora": True}),
     "grad_diff": Case("grad_diff"),  # means over tokens, as KL's
     "KL": Case("KL"),
     "rmu": Case("RMU", RMU),
@@ -61,9 +62,11 @@ CASES: dict[str, Case] = {
     "project": Case("project"),  # a dot product of each rank's own gradients would not be that of their mean
     "fsdp2, project": Case("project", {"retain_weight": 0.5}, engine="fsdp2", resumed=True),
     "fsdp2, npo": Case("npo", engine="fsdp2", resumed=True),
+    "fsdp2, KL, fused": Case("KL", extra={"fused_lora": True}, engine="fsdp2"),
     "fsdp2, KL, full": Case("KL", {}, {"lora": 0}, "fsdp2", resumed=True),
     "zero2, KL": Case("KL", engine="zero2", resumed=True),
     "zero3, npo": Case("npo", engine="zero3", resumed=True),
+    "zero3, KL, fused": Case("KL", extra={"fused_lora": True}, engine="zero3"),
     "zero3, KL, full": Case("KL", {}, {"lora": 0}, "zero3", resumed=True),
 }
 

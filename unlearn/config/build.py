@@ -54,7 +54,7 @@ def _value(name: str, value: Any, hint: Any, item: Any) -> Any:
         value = "none" if "none" in meta.get("options", ()) else None  # report_to has a word for it
     value = _convert(name, value, hint)
     if "options" in meta and value not in meta["options"]:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, meta['options']))}.")
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(_word, meta['options']))}.")
     number = isinstance(value, (int, float))
     if "minimum" in meta and number and value < meta["minimum"]:
         raise ValueError(f"{name}={value} is too small; it must be at least {meta['minimum']}.")
@@ -105,6 +105,10 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if origin is not None and origin is not list and isinstance(value, Mapping):
         return dict(value)
     raise _wrong(name, value, _spell(hint))
+
+
+def _word(option: Any) -> str:
+    return str(option).lower() if isinstance(option, bool) else str(option)
 
 
 def _spell(hint: Any) -> str:

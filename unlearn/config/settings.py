@@ -58,7 +58,8 @@ class TrainSettings:
     precision: str = choice("auto", "bf16", "fp32")  # auto: bf16 autocast on a GPU, fp32 on a CPU
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
     cudnn_attention: bool = False  # lets sdpa take cuDNN's kernels on a GPU; they plan anew for each new shape
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | str = choice(False, "mlp", True)  # of each block's MLP, or of whole blocks
+    fused_lora: bool | str = choice("auto", True, False)  # adapters as part of their base's products; auto: on a GPU
     liger: bool = False  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU; needs a GPU
     compile: bool = False  # torch.compile of each decoder block
     quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes

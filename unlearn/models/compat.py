@@ -19,6 +19,9 @@ TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_
 MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_stateful")
 # Attributes of a transformers.PreTrainedConfig that are read, and one that is set.
 CONFIG = ("_attn_implementation",)
+# Names of torch (several tensors by one kernel) and of torch.nn.Module.
+TORCH = ("_foreach_copy_", "_foreach_mul")
+MODULE = ("_forward_hooks", "_forward_pre_hooks")
 # Attributes of a datasets.Dataset that are read.
 DATASET = ("_fingerprint",)
 # Modules and what is taken from them, where that is not their library's documented surface.
@@ -106,6 +109,11 @@ def with_mask(config: Any) -> Iterator[None]:
 def keeps_state(config: Any) -> bool:
     """Whether the language model of `config` carries a recurrent state from token to token."""
     return bool(getattr(causal_class(config), "_is_stateful", False))
+
+
+def has_listeners(module: Any) -> bool:
+    """Whether a hook waits for a module to be called (ZeRO-3 gathers weights by one)."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def unsplit_blocks(model: Any) -> set[str]:

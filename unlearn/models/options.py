@@ -3,6 +3,7 @@
 FlashAttention-2, Liger kernels and bitsandbytes are optional packages, imported where they are used.
 """
 
+import functools
 import logging
 import os
 from typing import Any
@@ -91,6 +92,48 @@ def use_liger(model: Any) -> None:
     # rope, rms_norm and swiglu are on by default; named here, LLaVA's patch would not take them
     monkey_patch._apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
     logger.info("liger: rotary embeddings, RMSNorm and SwiGLU of %s", kind)
+
+
+def use_fused_lora(model: nn.Module, asked: bool | str) -> None:
+    """LoRA layers as unlearn/models/fast_lora.py has them, in place, where `asked` (true, false, or `auto`: on a GPU)
+    and the model allow it; what cannot be served keeps PEFT's forward. Logs which.
+
+    On a CPU `auto` leaves them alone: no launches are saved there, and earlier runs keep their bits.
+    """
+    if asked is False or not hasattr(model, "peft_config"):
+        return
+    if asked == "auto" and not torch.cuda.is_available():
+        logger.info("fused_lora: auto: off on a CPU")
+        return
+    from unlearn.models.fast_lora import fuse_lora
+
+    served, others = fuse_lora(model)
+    rest = f"; {others} keep PEFT's forward (dropout, a quantised base, another kind of adapter)" if others else ""
+    logger.log(logging.WARNING if others and asked is True else logging.INFO, "fused_lora: %d layers%s", served, rest)
+
+
+MLP_NAMES = ("mlp", "feed_forward", "block_sparse_moe")
+
+
+def checkpoint_mlps(model: nn.Module) -> None:
+    """Each decoder block keeps its MLP's input for the backward pass and computes the inside anew there, in place. The
+    attention, a third of what a block keeps, stays.
+
+    Raises:
+        ValueError: a block whose MLP goes by a name that is not known here.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    for block in decoder_blocks(model):
+        mlp: Any = next((found for name in MLP_NAMES if (found := getattr(block, name, None)) is not None), None)
+        if mlp is None:
+            raise ValueError(
+                f"gradient_checkpointing=mlp: {type(block).__name__} has none of {', '.join(MLP_NAMES)}; set "
+                "gradient_checkpointing=true, which checkpoints whole blocks."
+            )
+        draws = any(isinstance(module, nn.Dropout) and module.p > 0 for module in mlp.modules())
+        mlp.forward = functools.partial(checkpoint, mlp.forward, use_reentrant=False, preserve_rng_state=draws)
+    logger.info("gradient_checkpointing: the MLPs of %d decoder blocks", len(decoder_blocks(model)))
 
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:

@@ -24,6 +24,7 @@ NOT_IDENTITY = {
     "save_ckpts",
     "num_workers",
     "cudnn_attention",
+    "fused_lora",
     "log_grad_norms",
     "eval_while_train",
     "eval_while_train_items",

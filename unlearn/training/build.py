@@ -25,7 +25,7 @@ from unlearn.models.families import Family
 from unlearn.models.forward import StudentForward
 from unlearn.models.loading import load_model
 from unlearn.models.lora import prepare_trainable, trained_layers
-from unlearn.models.options import compile_blocks, use_liger
+from unlearn.models.options import checkpoint_mlps, compile_blocks, use_fused_lora, use_liger
 from unlearn.models.start import Start
 from unlearn.runs.checkpoints import drop_later, fault, newest_usable
 from unlearn.runs.record import Run
@@ -66,6 +66,7 @@ def build_trainer(
         model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed,
         mlps_only=method.mlps_only,
     )  # fmt: skip
+    use_fused_lora(model, settings.fused_lora)
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
     reference: str | Start | None = method.reference_path
     teacher = None
@@ -74,7 +75,10 @@ def build_trainer(
             reference = start
         other = load_model(reference, **how) if reference else None
         teacher = Teacher.of(student, other, sums_only=method.teacher_sums_only)
-    if settings.compile:  # a frozen copy, made above, runs as it is
+    # a frozen copy, made above, runs as it is
+    if settings.gradient_checkpointing == "mlp":
+        checkpoint_mlps(model)
+    if settings.compile:
         compile_blocks(model)
     return UnlearnTrainer(
         student,
@@ -114,7 +118,7 @@ def training_arguments(
     """transformers' arguments for a run of `steps` optimiser steps: bf16 autocast on a GPU, fp32 on a CPU."""
     gpu = torch.cuda.is_available()
     checkpointing: dict[str, Any] = {}
-    if settings.gradient_checkpointing:
+    if settings.gradient_checkpointing is True:
         checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return TrainingArguments(
         output_dir=settings.save_dir,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.vision_models import FAMILIES
 from unlearn import ROOT
@@ -120,10 +121,20 @@ def test_a_dataset_says_its_fingerprint() -> None:
     assert all(hasattr(datasets.Dataset.from_dict({"a": [1]}), name) for name in compat.DATASET)
 
 
+def test_torch_keeps_its_private_names() -> None:
+    assert all(hasattr(torch, name) for name in compat.TORCH)
+    module = torch.nn.Linear(1, 1)
+    assert all(hasattr(module, name) for name in compat.MODULE) and not compat.has_listeners(module)
+    module.register_forward_pre_hook(lambda *given: None)
+    assert compat.has_listeners(module)
+
+
 def test_no_private_name_of_a_library_is_used_that_is_not_listed() -> None:
     listed = {
         *compat.TRAINER,
         *compat.MODEL,
+        *compat.TORCH,
+        *compat.MODULE,
         *compat.DATASET,
         *compat.CONFIG,
         *(name for names in compat.OPTIONAL.values() for name in names),

@@ -18,7 +18,14 @@ from unlearn.data.collator import Collator
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.loading import choose_attention, load_model
 from unlearn.models.lora import prepare_trainable
-from unlearn.models.options import check_options, compile_blocks, set_up_gpu, skip_picture_check, use_liger
+from unlearn.models.options import (
+    check_options,
+    compile_blocks,
+    set_up_gpu,
+    skip_picture_check,
+    use_fused_lora,
+    use_liger,
+)
 from unlearn.models.start import Start
 from unlearn.registry import build_method
 from unlearn.training.saving import merged
@@ -162,11 +169,13 @@ def test_8_bit_adamw_trains(tmp_path: Path) -> None:
 
 
 def test_compiled_blocks_change_no_number_and_no_name() -> None:
-    """The adapter is switched off for the teacher and on again: each state has its own code."""
+    """The adapter is switched off for the teacher and on again: each state has its own code. Fused adapters and
+    checkpointed MLPs break no graph."""
     model, processor = copy.deepcopy(tiny_llava()[0]), tiny_llava()[1]
     torch.manual_seed(0)
     plain = StudentForward(prepare_trainable(model, LoraSettings(r=2, init_noise=0.3), freeze_vision=True)).train()
     fast = copy.deepcopy(plain)
+    use_fused_lora(fast.model, True)
     calls: list[int] = []
 
     def backend(graph: Any, inputs: Any) -> Any:
