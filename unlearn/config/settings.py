@@ -60,8 +60,8 @@ class TrainSettings:
     cudnn_attention: bool = False  # lets sdpa take cuDNN's kernels on a GPU; they plan anew for each new shape
     gradient_checkpointing: bool | str = choice(False, "mlp", True)  # of each block's MLP, or of whole blocks
     fused_lora: bool | str = choice("auto", True, False)  # adapters as part of their base's products; auto: on a GPU
-    liger: bool = False  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU; needs a GPU
-    compile: bool = False  # torch.compile of each decoder block
+    liger: bool | str = choice("auto", True, False)  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU
+    compile: bool | str = choice("auto", True, False)  # torch.compile of each decoder block; auto: long runs on a GPU
     quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes
     num_workers: int | None = at_least(None, 0, 256)  # null: 4 on a GPU, 0 on a CPU
     seed: int = at_least(42, 0, 2**32 - 1)

@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 # Methods of transformers.Trainer that unlearn/training/trainer.py overrides or calls.
 TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_scheduler",
            "_load_optimizer_and_scheduler", "_load_from_checkpoint", "_prepare_input", "_prepare_inputs",
@@ -20,7 +22,7 @@ MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_sta
 # Attributes of a transformers.PreTrainedConfig that are read, and one that is set.
 CONFIG = ("_attn_implementation",)
 # Names of torch (several tensors by one kernel) and of torch.nn.Module.
-TORCH = ("_foreach_copy_", "_foreach_mul")
+TORCH = ("_foreach_copy_", "_foreach_mul", "_dynamo")
 MODULE = ("_forward_hooks", "_forward_pre_hooks")
 # Attributes of a datasets.Dataset that are read.
 DATASET = ("_fingerprint",)
@@ -114,6 +116,11 @@ def keeps_state(config: Any) -> bool:
 def has_listeners(module: Any) -> bool:
     """Whether a hook waits for a module to be called (ZeRO-3 gathers weights by one)."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def compile_errors() -> tuple[type[Exception], type[Exception]]:
+    """What torch.compile raises where it has made as many versions of a function as it may, and where it cannot."""
+    return torch._dynamo.exc.FailOnRecompileLimitHit, torch._dynamo.exc.TorchDynamoException
 
 
 def unsplit_blocks(model: Any) -> set[str]:

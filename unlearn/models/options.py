@@ -6,17 +6,20 @@ FlashAttention-2, Liger kernels and bitsandbytes are optional packages, imported
 import functools
 import logging
 import os
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 
 from unlearn.config.settings import TrainSettings
+from unlearn.models import compat
 from unlearn.models.families import decoder_blocks
 from unlearn.models.loading import installed
-from unlearn.models.start import Start
+from unlearn.models.start import Start, first_line
 
 logger = logging.getLogger(__name__)
+COMPILE_STEPS = 500
 
 
 def set_up_gpu(*, cudnn_attention: bool) -> None:
@@ -51,7 +54,9 @@ def check_options(settings: TrainSettings, start: Start) -> None:
         _need(gpu, "attn_implementation=flash_attention_2 needs a GPU", "take auto or sdpa")
         _need(installed("flash_attn"), "attn_implementation=flash_attention_2 needs the package flash-attn",
               "install it as docs/scaling.md says, or take auto")  # fmt: skip
-    if settings.liger:
+    if settings.compile is True and gpu:
+        _need(installed("triton"), "compile=true needs the package triton", "pip install triton, or set compile=false")
+    if settings.liger is True:
         _need(gpu, "liger=true needs a GPU: its Triton kernels cannot run on a CPU", "set liger=false")
         _need(installed("liger_kernel"), "liger=true needs the package liger-kernel", 'pip install -e ".[gpu]"')
     if "8bit" in settings.optim or "bnb" in settings.optim or settings.quantization:
@@ -77,6 +82,47 @@ def _need(fulfilled: bool, problem: str, remedy: str) -> None:
         raise ValueError(f"{problem}; {remedy}.")
 
 
+def wants_compile(asked: bool | str, steps: int) -> bool:
+    """`asked`, or for `auto` whether a run of `steps` optimiser steps on a GPU earns the minutes of compiling. Logs
+    why."""
+    if asked != "auto":
+        return bool(asked)
+    if not torch.cuda.is_available():
+        return _chosen("compile", False, "on a CPU")
+    if not installed("triton"):
+        return _chosen("compile", False, "the package triton is not installed")
+    why = f"{steps} steps, and 1 to 3 minutes of compiling are earned in {COMPILE_STEPS}"
+    return _chosen("compile", steps > COMPILE_STEPS, why)
+
+
+def wants_liger(asked: bool | str, kind: str, *, compiled: bool) -> bool:
+    """`asked`, or for `auto` whether there is a GPU, the package, and kernels for a model type `kind`. Logs why.
+
+    Compiled blocks have their norms and products fused already, and a compiler does not look into Liger's kernels.
+    """
+    if asked != "auto":
+        return bool(asked)
+    if not torch.cuda.is_available():
+        return _chosen("liger", False, "on a CPU")
+    if compiled:
+        return _chosen("liger", False, "compile fuses the same")
+    if not installed("liger_kernel"):
+        return _chosen("liger", False, "the package liger-kernel is not installed")
+    return _chosen("liger", kind in liger_kinds(), f"a {kind} model")
+
+
+def _chosen(option: str, on: bool, why: str) -> bool:
+    logger.info("%s: auto: %s (%s)", option, "on" if on else "off", why)
+    return on
+
+
+def liger_kinds() -> Collection[str]:
+    """The model types that Liger knows."""
+    from liger_kernel.transformers import monkey_patch
+
+    return monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN
+
+
 def use_liger(model: Any) -> None:
     """Replaces rotary embeddings, RMSNorm and SwiGLU by Liger's kernels, in place. Its fused cross-entropy stays out:
     it returns no logits, and every method needs them.
@@ -87,7 +133,7 @@ def use_liger(model: Any) -> None:
     from liger_kernel.transformers import monkey_patch
 
     kind = model.config.model_type
-    if kind not in monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN:
+    if kind not in liger_kinds():
         raise ValueError(f"liger=true: Liger has no kernels for {kind} models; set liger=false.")
     # rope, rms_norm and swiglu are on by default; named here, LLaVA's patch would not take them
     monkey_patch._apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
@@ -102,8 +148,9 @@ def use_fused_lora(model: nn.Module, asked: bool | str) -> None:
     """
     if asked is False or not hasattr(model, "peft_config"):
         return
-    if asked == "auto" and not torch.cuda.is_available():
-        logger.info("fused_lora: auto: off on a CPU")
+    if asked == "auto" and not _chosen(
+        "fused_lora", gpu := torch.cuda.is_available(), f"on a {'GPU' if gpu else 'CPU'}"
+    ):
         return
     from unlearn.models.fast_lora import fuse_lora
 
@@ -136,13 +183,36 @@ def checkpoint_mlps(model: nn.Module) -> None:
     logger.info("gradient_checkpointing: the MLPs of %d decoder blocks", len(decoder_blocks(model)))
 
 
-def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
-    """torch.compile of each decoder block, in place.
+def compile_blocks(model: nn.Module, backend: Any = "inductor") -> None:
+    """torch.compile of each decoder block's forward, in place, whole or not at all.
 
     Blocks and not the model: all blocks share one compilation, parameter names stay (a checkpoint reads as before), and
-    PEFT, which calls the inner model's `forward` directly, cannot step around it. A switched adapter is a second
-    specialisation of the same code.
+    PEFT, which calls the inner model's `forward` directly, cannot step around it. Hooks of an engine stay outside. A
+    switched adapter is a second specialisation of the same code. A block that breaks the graph, or a compiler that
+    fails, leaves all blocks as they were, with a warning.
     """
-    for block in decoder_blocks(model):
-        block.compile(backend=backend, dynamic=True)
-    logger.info("compile: %d decoder blocks with %s", len(decoder_blocks(model)), backend)
+    blocks = decoder_blocks(model)
+    way = CompiledOrPlain()
+    for block in blocks:
+        compiled = torch.compile(block.forward, backend=backend, dynamic=True, fullgraph=True)
+        block.forward = functools.partial(way.call, block.forward, compiled)
+    logger.info("compile: %d decoder blocks with %s", len(blocks), backend)
+
+
+class CompiledOrPlain:
+    """The way all blocks are called: compiled, until that fails once."""
+
+    failed = False
+
+    def call(self, plain: Any, compiled: Any, *args: Any, **kwargs: Any) -> Any:
+        """What is raised here is raised while code is made, before any of it has run: the plain call starts anew."""
+        if not self.failed:
+            limit, other = compat.compile_errors()
+            try:
+                return compiled(*args, **kwargs)
+            except limit:  # one shape too many: this call only
+                pass
+            except other as error:
+                self.failed = True
+                logger.warning("compile: off, this model's blocks cannot be compiled (%s)", first_line(error))
+        return plain(*args, **kwargs)

@@ -25,7 +25,14 @@ from unlearn.models.families import Family
 from unlearn.models.forward import StudentForward
 from unlearn.models.loading import load_model
 from unlearn.models.lora import prepare_trainable, trained_layers
-from unlearn.models.options import checkpoint_mlps, compile_blocks, use_fused_lora, use_liger
+from unlearn.models.options import (
+    checkpoint_mlps,
+    compile_blocks,
+    use_fused_lora,
+    use_liger,
+    wants_compile,
+    wants_liger,
+)
 from unlearn.models.start import Start
 from unlearn.runs.checkpoints import drop_later, fault, newest_usable
 from unlearn.runs.record import Run
@@ -60,7 +67,8 @@ def build_trainer(
         "dtype": dtype, "attn_implementation": settings.attn_implementation, "quantization": settings.quantization,
     }  # fmt: skip
     model = load_model(start, **how)
-    if settings.liger:
+    compiled = wants_compile(settings.compile, steps)
+    if wants_liger(settings.liger, model.config.model_type, compiled=compiled):
         use_liger(model)
     model = prepare_trainable(
         model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed,
@@ -78,7 +86,7 @@ def build_trainer(
     # a frozen copy, made above, runs as it is
     if settings.gradient_checkpointing == "mlp":
         checkpoint_mlps(model)
-    if settings.compile:
+    if compiled:
         compile_blocks(model)
     return UnlearnTrainer(
         student,

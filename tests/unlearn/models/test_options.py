@@ -15,6 +15,7 @@ from tests.models import tiny_llama, tiny_llava
 from tests.training import make_trainer
 from unlearn.config.settings import FinetuneSettings, ForgetSettings, LoraSettings
 from unlearn.data.collator import Collator
+from unlearn.models.families import decoder_blocks
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.loading import choose_attention, load_model
 from unlearn.models.lora import prepare_trainable
@@ -25,6 +26,8 @@ from unlearn.models.options import (
     skip_picture_check,
     use_fused_lora,
     use_liger,
+    wants_compile,
+    wants_liger,
 )
 from unlearn.models.start import Start
 from unlearn.registry import build_method
@@ -97,6 +100,59 @@ def test_liger_leaves_the_logits_alone_and_refuses_what_it_does_not_know(kind: s
     else:
         with pytest.raises(ValueError, match="no kernels for mamba models; set liger=false"):
             use_liger(model)
+
+
+def test_auto_chooses_by_the_machine_and_says_why(caplog: Any, monkeypatch: Any) -> None:
+    caplog.set_level("INFO", logger="unlearn.models.options")
+
+    def said(*call: Any, **named: Any) -> tuple[bool, str]:
+        caplog.clear()
+        function, *given = call
+        return function(*given, **named), caplog.messages[0] if caplog.messages else ""
+
+    assert said(wants_compile, True, 3) == (True, "") and said(wants_liger, False, "llama", compiled=False)[0] is False
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert said(wants_compile, "auto", 10_000) == (False, "compile: auto: off (on a CPU)")
+    assert said(wants_liger, "auto", "llama", compiled=False) == (False, "liger: auto: off (on a CPU)")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    there = {"triton", "liger_kernel"}
+    monkeypatch.setattr("unlearn.models.options.installed", lambda package: package in there)
+    monkeypatch.setattr("unlearn.models.options.liger_kinds", lambda: {"llava"})
+    assert said(wants_compile, "auto", 500)[0] is False and "500 steps" in caplog.messages[0]
+    assert said(wants_compile, "auto", 501)[0] is True
+    assert said(wants_liger, "auto", "llava", compiled=False) == (True, "liger: auto: on (a llava model)")
+    assert said(wants_liger, "auto", "mamba", compiled=False) == (False, "liger: auto: off (a mamba model)")
+    assert said(wants_liger, "auto", "llava", compiled=True) == (False, "liger: auto: off (compile fuses the same)")
+    there.clear()
+    assert said(wants_compile, "auto", 501) == (False, "compile: auto: off (the package triton is not installed)")
+    assert "liger-kernel is not installed" in said(wants_liger, "auto", "llava", compiled=False)[1]
+    for options, package in (
+        ({"liger": True}, "liger-kernel; pip install -e"),
+        ({"compile": True}, "triton; pip install"),
+    ):
+        with pytest.raises(ValueError, match=package):
+            check_options(dataclasses.replace(ForgetSettings(), **options), WHOLE)
+    check_options(ForgetSettings(), WHOLE)
+
+
+def test_a_model_that_breaks_graphs_runs_as_it_is(caplog: Any) -> None:
+    """Its second block alone breaks: both then run uncompiled, which is said once."""
+    model = copy.deepcopy(tiny_llama()[0])
+    ids = torch.tensor([[7, 30, 41, 9]])
+    before = model(input_ids=ids).logits
+    mlp = decoder_blocks(model)[1].mlp
+    plain = mlp.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        print("a line in the middle of a graph", end="")
+        return plain(x)
+
+    mlp.forward = forward
+    compile_blocks(model, backend="eager")
+    with caplog.at_level("WARNING", logger="unlearn.models.options"):
+        for _ in range(2):
+            assert torch.equal(model(input_ids=ids).logits, before)
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("compile: off, this model's blocks cannot")
 
 
 # ---- QLoRA --------------------------------------------------------------------------------------------------------
