@@ -88,7 +88,7 @@ def wants_compile(asked: bool | str, steps: int) -> bool:
     if asked != "auto":
         return bool(asked)
     if not torch.cuda.is_available():
-        return _chosen("compile", False, "on a CPU")
+        return _chosen("compile", False, "no GPU")
     if not installed("triton"):
         return _chosen("compile", False, "the package triton is not installed")
     why = f"{steps} steps, and 1 to 3 minutes of compiling are earned in {COMPILE_STEPS}"
@@ -103,7 +103,7 @@ def wants_liger(asked: bool | str, kind: str, *, compiled: bool) -> bool:
     if asked != "auto":
         return bool(asked)
     if not torch.cuda.is_available():
-        return _chosen("liger", False, "on a CPU")
+        return _chosen("liger", False, "no GPU")
     if compiled:
         return _chosen("liger", False, "compile fuses the same")
     if not installed("liger_kernel"):
@@ -148,9 +148,8 @@ def use_fused_lora(model: nn.Module, asked: bool | str) -> None:
     """
     if asked is False or not hasattr(model, "peft_config"):
         return
-    if asked == "auto" and not _chosen(
-        "fused_lora", gpu := torch.cuda.is_available(), f"on a {'GPU' if gpu else 'CPU'}"
-    ):
+    gpu = torch.cuda.is_available()
+    if asked == "auto" and not _chosen("fused_lora", gpu, "a GPU" if gpu else "no GPU"):
         return
     from unlearn.models.fast_lora import fuse_lora
 

@@ -137,14 +137,17 @@ def test_what_is_chosen_is_said_once(caplog: pytest.LogCaptureFixture, monkeypat
 
     caplog.set_level(logging.INFO, logger="unlearn.models.options")
     use_fused_lora(plain := model(0.0), "auto")
-    assert "auto: off on a CPU" in caplog.text and not any(isinstance(m, FusedLora) for m in plain.modules())
+    assert "fused_lora: auto: off (no GPU)" in caplog.text and not any(
+        isinstance(m, FusedLora) for m in plain.modules()
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     caplog.clear()
     use_fused_lora(plain, "auto")
     use_fused_lora(model(0.5), True)
     messages = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert messages[0] == ("INFO", "fused_lora: 14 layers") and len(messages) == 2
-    assert messages[1][0] == "WARNING" and "0 layers; 14 keep PEFT's forward (dropout" in messages[1][1]
+    assert messages[:2] == [("INFO", "fused_lora: auto: on (a GPU)"), ("INFO", "fused_lora: 14 layers")]
+    assert messages[2][0] == "WARNING" and "0 layers; 14 keep PEFT's forward (dropout" in messages[2][1]
+    assert len(messages) == 3
     caplog.clear()
     use_fused_lora(tiny_llava()[0], True)  # no adapter at all
     use_fused_lora(model(0.0), False)

@@ -112,8 +112,8 @@ def test_auto_chooses_by_the_machine_and_says_why(caplog: Any, monkeypatch: Any)
 
     assert said(wants_compile, True, 3) == (True, "") and said(wants_liger, False, "llama", compiled=False)[0] is False
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert said(wants_compile, "auto", 10_000) == (False, "compile: auto: off (on a CPU)")
-    assert said(wants_liger, "auto", "llama", compiled=False) == (False, "liger: auto: off (on a CPU)")
+    assert said(wants_compile, "auto", 10_000) == (False, "compile: auto: off (no GPU)")
+    assert said(wants_liger, "auto", "llama", compiled=False) == (False, "liger: auto: off (no GPU)")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     there = {"triton", "liger_kernel"}
     monkeypatch.setattr("unlearn.models.options.installed", lambda package: package in there)
