@@ -25,15 +25,13 @@ NOT_IDENTITY = {
     "num_workers",
     "cudnn_attention",
     "fused_lora",
-    "liger",
-    "compile",
-    "gradient_checkpointing",
     "log_grad_norms",
     "eval_while_train",
     "eval_while_train_items",
     "keep_retain",
     "forget_target",
 }
+AS_OFF = {"liger", "compile", "gradient_checkpointing"}  # no part of it either; hashed as off, as they were by default
 IF_SET = {"benchmark", "exclude_people"}  # came later: left alone, they change no hash
 CHOOSES = {
     "eval_while_train_items",
@@ -70,6 +68,7 @@ def _identity(settings: Any) -> dict[str, Any]:
         method = build_method(values["forget_loss"], values["method_args"])
         if written := recipes(method.student_views):
             values["written"] = written
+    values |= dict.fromkeys(AS_OFF & values.keys(), False)
     if batch := step_batch(settings):  # however many processes share the step: as one process would accumulate it
         del values["global_batch_size"]
         values["gradient_accumulation_steps"] = batch["global"] // batch["per_device"]
