@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from kernel_meter import Counts, Meter, as_on_a_gpu, saved_bytes
+from kernel_meter import Counts, Meter, as_on_a_gpu, on_the_host, saved_bytes
 from shapes import IMAGE_ID, Padder, llava, qwen2vl
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
@@ -129,7 +129,7 @@ def prompt(shape: Shape, picture: dict[str, Tensor] | None, number: int) -> Prom
 
 
 def micro_batch(shape: Shape, picture: dict[str, Tensor], method: Any, image: bool, items: int) -> dict[str, Any]:
-    """The arranged rows of each view."""
+    """The rows of each view."""
     views = {}
     for place, view in enumerate({v.name: v for v in (*method.student_views, *method.teacher_views)}.values()):
         own = view.name != "retain"
@@ -155,6 +155,7 @@ def train_step(shape: Shape, case: Case, layers: int, *, peft_casts: bool) -> Co
         fill_in(model)
         image_inputs = pictures(shape, picture)
         student: Any = StudentForward(model, method.hidden).train()
+        student.lay_out = on_the_host(student.lay_out)
         # as accelerate wraps it
         student.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(student.forward))
         teacher = Teacher.of(student, sums_only=method.teacher_sums_only)

@@ -45,7 +45,11 @@ def pairs(count: int, picture: dict[str, torch.Tensor]) -> list[Pair]:
         return torch.randint(100, 30000, (length,), generator=generator).tolist()
 
     def row(image: bool) -> Row:
-        prompt = Prompt([IMAGE_ID] * IMAGE_TOKENS + words(QUESTION), picture) if image else Prompt(words(QUESTION))
+        prompt = (
+            Prompt([IMAGE_ID] * IMAGE_TOKENS + words(QUESTION), picture, b"a picture")
+            if image
+            else Prompt(words(QUESTION))
+        )
         return prompt, words(int(torch.randint(*ANSWER_LENGTHS, (1,), generator=generator)))
 
     return [{"forget": row(i < count // 2), "retain": row(i % 2 == 0)} for i in range(count)]
@@ -84,7 +88,7 @@ class Forms:
             self.update(lambda b=batch: self.plain_loss(b))  # type: ignore[misc]
 
     def our_loss(self, batch: dict[str, list[Row]]) -> torch.Tensor:
-        views = self.moved({view: self.padder.arrange(rows) for view, rows in batch.items()})
+        views = {view: self.padder.arrange(rows) for view, rows in batch.items()}
         taught: dict[str, Any] = {view.name: views[view.name] for view in self.method.teacher_views}
         student = score_views(self.student(views))
         return torch.stack(list(self.method.loss(student, self.teacher.score(taught)).values())).sum()

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -103,6 +103,16 @@ def as_on_a_gpu(counts: Counts) -> Iterator[None]:
     finally:
         for owner, name, _, old in replaced:
             setattr(owner, name, old)
+
+
+def on_the_host(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` uncounted: it works in whole numbers that lie in the host's memory, whatever device a run has."""
+
+    def uncounted(*given: Any, **options: Any) -> Any:
+        with _disable_current_modes():
+            return function(*given, **options)
+
+    return uncounted
 
 
 @contextlib.contextmanager

@@ -59,13 +59,22 @@ def train(
 
 
 @torch.no_grad()
+def by_modality(collator: Collator, samples: list[Sample]) -> tuple[dict[str, dict[str, Any]], Tensor]:
+    """Text and picture rows of the samples' answers, padded apart, and where each sample is among both."""
+    places = {kind: [i for i, s in enumerate(samples) if (s["image"] is None) == (kind == "text")]
+              for kind in ("text", "image")}  # fmt: skip
+    rows = [(collator.encode_prompt(sample), collator.encode_answer(str(sample["answer"]))) for sample in samples]
+    padded = {kind: collator.pad([rows[i] for i in where]) for kind, where in places.items() if where}
+    return padded, torch.argsort(torch.tensor(places["text"] + places["image"]))
+
+
 def answer_losses(model: Any, collator: Collator, samples: list[Sample], batch: int = 64) -> Tensor:
     """Nats per answer token of each sample, [N] float64."""
     losses = []
     for start in range(0, len(samples), batch):
-        rows = collator.rows(samples[start : start + batch])
-        parts = [token_losses(model, rows[kind]) for kind in ("text", "image") if kind in rows]
-        losses.append(torch.cat([nats.sum(1) / mask.sum(1) for nats, mask in parts])[rows["order"]].double())
+        rows, order = by_modality(collator, samples[start : start + batch])
+        parts = [token_losses(model, padded) for padded in rows.values()]
+        losses.append(torch.cat([nats.sum(1) / mask.sum(1) for nats, mask in parts])[order].double())
     return torch.cat(losses)
 
 

@@ -65,7 +65,7 @@ def test_scored_views_equal_plain_forwards(name):
     with torch.no_grad():
         out = student({"forget": batch})["forget"]
         for row, (question, answer) in enumerate(QUESTIONS):
-            alone = collator.rows([sample(question, answer)])["text"]
+            alone = collator.pad(collator.rows([sample(question, answer)])["rows"])
             plain = model(**alone["inputs"], output_hidden_states=True)
             labels = alone["labels"][0]
             where = torch.nonzero(labels != IGNORE_INDEX)[:, 0]
@@ -90,7 +90,7 @@ def test_evaluation_equals_one_forward_per_answer(name, tmp_path):
         for text, (loss, tokens) in zip(
             [item.sample["answer"], *item.wrong_answers], [row["exact"], *row["wrong"]], strict=True
         ):
-            alone = collator.rows([sample(item.sample["question"], text)])["text"]
+            alone = collator.pad(collator.rows([sample(item.sample["question"], text)])["rows"])
             with torch.no_grad():
                 logps = model(**alone["inputs"]).logits[0, :-1].log_softmax(-1)
             labels = alone["labels"][0, 1:]

@@ -20,7 +20,6 @@ from unlearn.data.views import Draw, ForgetRetainDataset, StepCollator
 from unlearn.models.families import Family
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.registry import build_method, method_names
-from unlearn.scoring import IGNORE_INDEX
 
 STATIONARY = {"grad_diff_forget_KL_retain_KL", "scrub_bio"}
 FAMILY = Family("llama-mini", "unused", text_only=True, rmu_layer=1)
@@ -95,11 +94,10 @@ def test_order_and_padding_change_nothing(name):
 def test_refusals_are_lines_of_the_bank_and_never_the_truth():
     dataset, tokenizer = dataset_of("idk"), tiny_llama()[1]
     items = [dataset[Draw(0, row)] for row in range(8)]
-    batch = StepCollator(Collator(tokenizer))(items)["views"]["idk"]["text"]
+    batch = StepCollator(Collator(tokenizer))(items)["views"]["idk"]["rows"]
     bank = read_lines(REFUSALS)
-    for item, labels in zip(items, batch["labels"], strict=True):
-        scored = labels[labels != IGNORE_INDEX]
-        assert tokenizer.decode(scored[:-1]) in bank and int(scored[-1]) == tokenizer.eos_token_id
+    for item, (_, answer) in zip(items, batch, strict=True):
+        assert tokenizer.decode(answer[:-1]) in bank and answer[-1] == tokenizer.eos_token_id
         assert item["views"]["idk"]["question"] in dataset.sources["forget"].questions
 
 

@@ -86,7 +86,7 @@ def test_exactly_the_answer_and_its_end_are_scored(style):
         ("Where was Ana Lima born, and when?", "In Lisbon, the 5th"),
         ("Who is Jaime?", "Ana"),
     ]
-    rows = collator.rows([sample(*pair) for pair in pairs])["text"]
+    rows = collator.pad(collator.rows([sample(*pair) for pair in pairs])["rows"])
     for row, (question, answer) in enumerate(pairs):
         labels = rows["labels"][row]
         scored = labels[labels != IGNORE_INDEX].tolist()
@@ -107,7 +107,8 @@ def test_pad_equal_to_eos_hides_no_end_token(style):
     tokenizer = make(chat)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids(end)
     short, long = sample("Who?", "A poet."), sample("Where was Ana Lima born, and when?", "In Lisbon, or so they say.")
-    rows = Collator(tokenizer, tags=tags).rows([short, long])["text"]
+    collator = Collator(tokenizer, tags=tags)
+    rows = collator.pad(collator.rows([short, long])["rows"])
     assert rows["inputs"]["attention_mask"][0, 0] == 0 and rows["inputs"]["input_ids"][0, 0] == tokenizer.pad_token_id
     assert (
         rows["labels"][:, -1].tolist() == [tokenizer.eos_token_id] * 2 and rows["inputs"]["attention_mask"][:, -1].all()

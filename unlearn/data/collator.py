@@ -1,9 +1,9 @@
-"""Samples -> padded tensors. Prompt and answer are tokenised apart, so labels cannot drift from the answer."""
+"""Samples -> rows of ids, and padded tensors. Prompt and answer are tokenised apart, so labels cannot drift from the
+answer."""
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,34 +12,20 @@ from torch import Tensor
 from unlearn.data.samples import KEY_BYTES, Sample
 from unlearn.data.templates import PromptTemplate, prompt_template
 from unlearn.models.pictures import Picture, PictureReader, join_inputs
+from unlearn.models.trees import Prompt, Row
 from unlearn.scoring import IGNORE_INDEX
 
 IMAGE_CACHE_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A tokenised question: ids with the image tokens expanded, the tensors of its image (none for text), their digest,
-    and what the model wants to know of each token besides (token_type_ids, ...)."""
-
-    ids: list[int]
-    image_inputs: dict[str, Tensor] = field(default_factory=dict)
-    image_key: bytes = b""
-    token_inputs: dict[str, list[int]] = field(default_factory=dict)
-
-
 class Collator:
-    """Turns items `{"forget": sample, "retain": sample, ...}` into `{"forget": rows, "retain": rows, ...}`.
+    """Turns items `{"forget": sample, "retain": sample, ...}` into `{"forget": view, "retain": view, ...}`. A view is
 
-    The rows of a view are split by modality, so that a text question is never padded to the length of an image:
-
-        {"text": {"inputs": {"input_ids" [n,L], "attention_mask" [n,L]}, "labels" [n,L], "answer_length": int},
-         "image": {"inputs": {..., "pixel_values", ...}, ...},      # only the modalities that occur
-         "order": LongTensor [B],                         # cat(text rows, image rows)[order] = the view's rows
+        {"rows": [(Prompt, answer ids with the end token), ...],
          "keys": [bytes, ...]}                                      # what each row holds, digested (`row_key`)
 
-    Rows are padded on the left, masks come from lengths (never from `ids != pad`), labels are IGNORE_INDEX outside the
-    answer and its end token. A sample with K answers becomes K rows, answer-major: all items with answer 0, then 1, ...
+    The training forward lays these out (models/layout.py); `pad` makes the tensors that an evaluation reads. A sample
+    with K answers becomes K rows, answer-major: all items with answer 0, then 1, ...
 
     `vocabulary` is the number of the model's embeddings: a token id beyond them is an error that names it; None asks
     nothing.
@@ -77,19 +63,19 @@ class Collator:
 
     def encode_prompt(self, sample: Sample) -> Prompt:
         """The prompt of a sample as the model will see it. ValueError when an image meets a text-only model."""
-        image = sample["image"]
+        image, kind = sample["image"], self.pictures.answer_type if self.pictures else 0
         text = self.template.render(sample["question"], image is not None)
         if image is None:
             ids = self._inside(self.template.token_ids(text), sample["question"])
             names = self.pictures.text_types if self.pictures else []
-            return Prompt(ids, token_inputs={name: [0] * len(ids) for name in names})
+            return Prompt(ids, token_inputs={name: [0] * len(ids) for name in names}, answer_type=kind)
         reader, key = self._reader(sample), sample["id"]
         if key not in self._images:
             self._remember(key, self._encode_image(image))
         picture = self._images[key]
         self._images.move_to_end(key)
         ids = self._inside(reader.expand(text, picture), sample["question"])
-        return Prompt(ids, picture.inputs, picture.key, picture.token_inputs(ids))
+        return Prompt(ids, picture.inputs, picture.key, picture.token_inputs(ids), kind)
 
     def _reader(self, sample: Sample) -> PictureReader:
         if self.pictures is None:
@@ -149,26 +135,18 @@ class Collator:
         return {view: self.rows([item[view] for item in items]) for view in items[0]}
 
     def rows(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """One view's rows, split by modality (see the class). ValueError names a sample that does not fit
-        max_length."""
+        """One view (see the class). ValueError names a sample that does not fit max_length."""
         answers = [[s["answer"]] if isinstance(s["answer"], str) else s["answer"] for s in samples]
         prompts = [self.encode_prompt(sample) for sample in samples]
-        flat = [
+        return self.arrange([
             (prompts[i], self._fit(samples[i], prompts[i], self.encode_answer(answers[i][k])))
             for k in range(len(answers[0]))
             for i in range(len(samples))
-        ]
-        return self.arrange(flat)
+        ])  # fmt: skip
 
-    def arrange(self, flat: Sequence[tuple[Prompt, Sequence[int]]]) -> dict[str, Any]:
-        """(prompt, answer ids) rows of one view as the class says: padded by modality, with their order and keys."""
-        places: dict[str, list[int]] = {"text": [], "image": []}
-        for place, (prompt, _) in enumerate(flat):
-            places["image" if prompt.image_inputs else "text"].append(place)
-        batch: dict[str, Any] = {name: self.pad([flat[p] for p in where]) for name, where in places.items() if where}
-        batch["keys"] = [row_key(prompt, ids) for prompt, ids in flat]
-        batch["order"] = torch.argsort(torch.tensor(places["text"] + places["image"]))
-        return batch
+    def arrange(self, flat: Sequence[Row]) -> dict[str, Any]:
+        """(prompt, answer ids) rows of one view as the class says."""
+        return {"rows": list(flat), "keys": [row_key(prompt, ids) for prompt, ids in flat]}
 
     def _fit(self, sample: Sample, prompt: Prompt, answer: list[int]) -> list[int]:
         length = len(prompt.ids) + len(answer)
@@ -180,7 +158,7 @@ class Collator:
             )
         return answer
 
-    def pad(self, rows: Sequence[tuple[Prompt, Sequence[int]]]) -> dict[str, Any]:
+    def pad(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Left-padded tensors of (prompt, answer ids) rows of any mixture; an empty answer leaves a bare prompt."""
         length = max(len(prompt.ids) + len(answer) for prompt, answer in rows)
         ids = torch.full((len(rows), length), self.pad_id)
@@ -197,15 +175,14 @@ class Collator:
             inputs[name] = self._token_input(name, rows, length)
         images = [prompt.image_inputs for prompt, _ in rows if prompt.image_inputs]
         if images:
-            inputs |= {name: join_inputs(name, [image[name] for image in images], length) for name in images[0]}
+            inputs |= {name: join_inputs([image[name] for image in images]) for name in images[0]}
         return {"inputs": inputs, "labels": labels, "answer_length": max(len(answer) for _, answer in rows)}
 
-    def _token_input(self, name: str, rows: Sequence[tuple[Prompt, Sequence[int]]], length: int) -> Tensor:
+    def _token_input(self, name: str, rows: Sequence[Row], length: int) -> Tensor:
         """A per-token input beside the ids: 0 for padding, the model's value for answers."""
         values = torch.zeros(len(rows), length, dtype=torch.long)
-        kind = self.pictures.answer_type if self.pictures else 0
         for row, (prompt, answer) in enumerate(rows):
-            own = [*prompt.token_inputs.get(name, [0] * len(prompt.ids)), *[kind] * len(answer)]
+            own = [*prompt.token_inputs.get(name, [0] * len(prompt.ids)), *[prompt.answer_type] * len(answer)]
             values[row, length - len(own) :] = torch.tensor(own)
         return values
 

@@ -232,7 +232,7 @@ class ForgetRetainDataset(Dataset):
 
 
 class StepCollator:
-    """Items of `ForgetRetainDataset` -> `{"views": padded views, "epoch": int, "pass_name": str | None}`. Beside the
+    """Items of `ForgetRetainDataset` -> `{"views": {name: view}, "epoch": int, "pass_name": str | None}`. Beside the
     rows of the view `relabelled` lie the token ids that take the place of its labels (`Scored.with_labels`)."""
 
     def __init__(self, collator: Collator) -> None:

@@ -1,7 +1,6 @@
 """Model families (config/model_config.yaml, or a checkpoint by itself), and where the parts of their models are."""
 
 import difflib
-import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,15 +121,6 @@ def decoder_blocks(model: nn.Module) -> list[nn.Module]:
     """The language model's decoder blocks, first to last."""
     own = decoder(model)
     return list(own.layers if hasattr(own, "layers") else own.h)  # GPT-2's
-
-
-def counts_positions(model: nn.Module) -> bool:
-    """Whether the language model learned an embedding for each position (GPT-2), so that padding on the left would move
-    a row's tokens to other ones. Rotary positions are relative: there padding changes nothing."""
-    inner = inner_model(model)
-    tables = (name for name, module in decoder(model).named_modules() if isinstance(module, nn.Embedding))
-    learned = any("pos" in name or name.endswith("wpe") for name in tables)
-    return learned and "position_ids" in inspect.signature(inner.forward).parameters
 
 
 def padded_positions(mask: Tensor) -> Tensor:

@@ -1,36 +1,41 @@
 """One module call a step: all views of a batch through the model together, and back as scored views."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearn.method import HiddenSpec
 from unlearn.models.compat import unsplit_blocks
-from unlearn.models.families import counts_positions, decoder_layers, inner_model, padded_positions
-from unlearn.models.pictures import join_inputs
-from unlearn.scoring import IGNORE_INDEX, Scored
+from unlearn.models.families import decoder_layers, inner_model
+from unlearn.models.layout import Chunk, Layout, Typesetter, tree_mask
+from unlearn.models.trees import why_apart
+from unlearn.scoring import Scored
 
-Rows = dict[str, Any]  # what Collator.pad returns: inputs, labels, answer_length
+logger = logging.getLogger(__name__)
 
 
 class StudentForward(nn.Module):
-    """Wraps a model so that one call scores every view, with one inner forward per modality present.
+    """Wraps a model so that one call scores every view, with one inner forward (models/layout.py).
 
-    Wrappers for several processes then see one forward per backward. Logits are computed for the answer positions
-    only. Plain tensors come back (see `score_views`), since sharding engines cannot look into other objects.
+    Wrappers for several processes then see one forward per backward. Logits are computed for the places that predict
+    an answer's token only. Plain tensors come back (see `score_views`), since sharding engines cannot look into other
+    objects.
     """
 
     def __init__(self, model: Any, hidden: HiddenSpec | None = None, *, default_layer: int = 7) -> None:
         super().__init__()
         self.model = model
-        self.hidden = hidden
-        self.counts_positions = counts_positions(model)
-        config = inner_model(model).config
-        self.image_token_id = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
         self.layer = None if hidden is None else _state_index(hidden, default_layer, decoder_layers(model))
+        self.hidden = hidden
+        why = why_apart(model)
+        if why is not None and why not in _said:
+            _said.add(why)
+            logger.info("each answer has a row of its own, text and pictures apart: %s", why)
+        self.typesetter = Typesetter(model, apart=why is not None, scope=hidden.scope if hidden else None)
 
     @property
     def config(self) -> Any:
@@ -57,43 +62,70 @@ class StudentForward(nn.Module):
         inner_model(self.model).activation_checkpointing_enable(how, **options)
         inner_model(self.model).disable_input_require_grads()
 
-    def forward(self, views: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
-        """`views`: name -> {"text": rows, "image": rows, "order": [B]} -> name -> {"logits" [B,T,V], "labels" [B,T],
-        "hidden" [B,L,D], "hidden_mask" [B,L] (only if asked for)}, rows in their view's order."""
-        pieces: dict[str, list[dict[str, Tensor]]] = {name: [] for name in views}
-        for modality in ("text", "image"):
-            names = [name for name in views if modality in views[name]]
-            if names:
-                output = self._forward_rows(merge_rows([views[name][modality] for name in names]))
-                sizes = [len(views[name][modality]["labels"]) for name in names]
-                for name, *parts in zip(names, *(tensor.split(sizes) for tensor in output.values()), strict=True):
-                    pieces[name].append(_own_length(dict(zip(output, parts, strict=True)), views[name][modality]))
-        return {name: _join(parts, views[name]["order"]) for name, parts in pieces.items()}
-
-    def _forward_rows(self, rows: Rows) -> dict[str, Tensor]:
-        answer, length = rows["answer_length"], rows["labels"].shape[1]
-        # The position before an answer predicts its first token. Indices rather than a count: the last position's
-        # logits would be cut off again, and the gradient of a cut is a copy of all the others.
-        predicting = torch.arange(length - answer - 1, length - 1, device=rows["labels"].device)
-        inputs = rows["inputs"]
-        if self.counts_positions:
-            inputs = {**inputs, "position_ids": padded_positions(inputs["attention_mask"])}
-        output = self.model(
-            **inputs, logits_to_keep=predicting, use_cache=False, output_hidden_states=self.layer is not None
-        )
-        scored = {"logits": output.logits, "labels": rows["labels"][:, -answer:]}
+    def forward(self, views: Mapping[Hashable, Mapping[str, Any]]) -> dict[Hashable, dict[str, Tensor]]:
+        """`views`: name -> {"rows": [(prompt, answer ids), ...]} (`Collator.rows`), any of a step's views ->
+        name -> {"logits" [n,T,V], "labels" [n,T], "hidden" [n,S,D], "hidden_mask" [n,S] (only if asked for)}, rows in
+        their view's order, each view as wide as it is alone."""
+        layout = self.lay_out(views)
+        logits, states = zip(*(self._read(chunk) for chunk in layout.chunks), strict=True)
+        outputs: dict[Hashable, dict[str, Tensor]] = {}
+        for (name, labels), own in zip(
+            layout.labels.items(), _by_view(logits, layout.order, layout.labels), strict=True
+        ):
+            outputs[name] = {"logits": own, "labels": labels}
         if self.layer is not None:
-            scored |= {"hidden": output.hidden_states[self.layer], "hidden_mask": self._hidden_mask(rows)}
-        return scored
+            for (name, mask), own in zip(
+                layout.hidden_masks.items(), _by_view(states, layout.state_order, layout.hidden_masks), strict=True
+            ):
+                outputs[name] |= {"hidden": own, "hidden_mask": mask}
+        return outputs
 
-    def _hidden_mask(self, rows: Rows) -> Tensor:
-        assert self.hidden is not None
-        if self.hidden.scope == "answer":
-            return rows["labels"] != IGNORE_INDEX
-        mask = rows["inputs"]["attention_mask"] == 1
-        if self.image_token_id is not None:
-            mask = mask & (rows["inputs"]["input_ids"] != self.image_token_id)
-        return mask
+    def lay_out(self, views: Mapping[Hashable, Mapping[str, Any]]) -> Layout:
+        """The layout of these views, on the device of the model's embeddings."""
+        layout = self.typesetter.lay_out({name: view["rows"] for name, view in views.items()})
+        return layout.to(inner_model(self.model).get_input_embeddings().weight.device)
+
+    def _read(self, chunk: Chunk) -> tuple[Tensor, Tensor | None]:
+        """Logits [N, V] at the places of a chunk, and its states [S, D] if a layer is asked for."""
+        inputs = dict(chunk.inputs)
+        if chunk.tree is not None and chunk.branch is not None:
+            inputs["attention_mask"] = tree_mask(chunk.tree, chunk.branch, self._compute_dtype(chunk.tree.device))
+        with _head_reads(inner_model(self.model).get_output_embeddings(), chunk.places):
+            output = self.model(**inputs, use_cache=False, output_hidden_states=self.layer is not None)
+        assert output.logits.shape[:2] == (1, len(chunk.places)), "the model does not call its head as a module"
+        states = None if self.layer is None else output.hidden_states[self.layer].flatten(0, 1)[chunk.states]
+        return output.logits[0], states
+
+    def _compute_dtype(self, device: torch.device) -> torch.dtype:
+        """What attention computes in: a mask of another type would be an error, or be cast in each block."""
+        if torch.is_autocast_enabled(device.type):
+            return torch.get_autocast_dtype(device.type)
+        return inner_model(self.model).get_input_embeddings().weight.dtype
+
+
+_said: set[str] = set()  # reasons for rows of their own, each said once
+
+
+@contextmanager
+def _head_reads(head: nn.Module, places: Tensor) -> Iterator[None]:
+    """Meanwhile the head gets the states at `places` of the flattened rows and no others, as one row. The rest of the
+    model's own forward (scaled or capped logits) stays as it is."""
+
+    def only(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return inputs[0].flatten(0, 1)[places][None]
+
+    hook = head.register_forward_pre_hook(only)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _by_view(parts: tuple[Any, ...], order: Tensor | None, shapes: Mapping[Hashable, Tensor]) -> list[Tensor]:
+    """[N, D] of each chunk -> [n, width, D] of each view, whose shapes [n, width] are given."""
+    joined = parts[0] if order is None else torch.cat(parts)[order]
+    pieces = joined.split([shape.numel() for shape in shapes.values()])
+    return [piece.view(*shape.shape, -1) for piece, shape in zip(pieces, shapes.values(), strict=True)]
 
 
 def check_layer(hidden: HiddenSpec | None, default_layer: int, layers: int) -> None:
@@ -112,41 +144,7 @@ def _state_index(hidden: HiddenSpec, default_layer: int, layers: int) -> int:
     return layer + 1
 
 
-def merge_rows(parts: Sequence[Rows]) -> Rows:
-    """Rows of several views as one batch, padded on the left to the longest."""
-    length = max(part["labels"].shape[1] for part in parts)
-    inputs = {name: join_inputs(name, [part["inputs"][name] for part in parts], length) for name in parts[0]["inputs"]}
-    labels = [F.pad(part["labels"], (length - part["labels"].shape[1], 0), value=IGNORE_INDEX) for part in parts]
-    return {
-        "inputs": inputs,
-        "labels": torch.cat(labels),
-        "answer_length": max(part["answer_length"] for part in parts),
-    }
-
-
-def _own_length(piece: dict[str, Tensor], rows: Rows) -> dict[str, Tensor]:
-    """Without the padding that other views of the same forward needed: a view has one shape, whoever scores it."""
-    widths = {
-        name: rows["answer_length"] if name in ("logits", "labels") else rows["labels"].shape[1] for name in piece
-    }
-    return {name: t if t.shape[1] == widths[name] else t[:, -widths[name] :] for name, t in piece.items()}
-
-
-def _join(parts: Sequence[dict[str, Tensor]], order: Tensor) -> dict[str, Tensor]:
-    """The text and image rows of one view, padded on the left to a common length and put back in order."""
-    if len(parts) == 1:
-        return parts[0]
-    joined = {}
-    for name in parts[0]:
-        tensors = [part[name] for part in parts]
-        length = max(tensor.shape[1] for tensor in tensors)
-        value = IGNORE_INDEX if name == "labels" else 0
-        padded = [F.pad(t, (0, 0) * (t.ndim - 2) + (length - t.shape[1], 0), value=value) for t in tensors]
-        joined[name] = torch.cat(padded)[order]
-    return joined
-
-
-def score_views(outputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Scored]:
+def score_views(outputs: Mapping[Any, Mapping[str, Tensor]]) -> dict[Any, Scored]:
     """What a forward returned, as the scored views a method sees."""
     return {
         name: Scored(out["logits"], out["labels"], out.get("hidden"), out.get("hidden_mask"))

@@ -25,11 +25,9 @@ PROBE = "Who is in the picture?"
 KEY_BYTES = 16
 
 
-def join_inputs(name: str, parts: Sequence[Tensor], length: int) -> Tensor:
-    """The input `name` of several batches as one: per token padded on the left to `length`, per picture one after
-    another, with zeros at the end of an axis where pictures differ (tiles, rows, columns), as processors pad them."""
-    if name in PER_TOKEN:
-        return torch.cat([F.pad(part, (length - part.shape[1], 0)) for part in parts])
+def join_inputs(parts: Sequence[Tensor]) -> Tensor:
+    """An input of several pictures as one, one after another, with zeros at the end of an axis where pictures differ
+    (tiles, rows, columns), as processors pad them."""
     if len({part.shape[1:] for part in parts}) > 1:
         largest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
         parts = [

@@ -89,8 +89,7 @@ def measure_subset(trainer: Any, collator: Collator, subset: Subset, *, batch_si
         with trainer.accelerator.autocast():
             for batch in subset.share(batch_size, trainer.accelerator.process_index, trainer.accelerator.num_processes):
                 samples = [subset.sample(place) for place in batch]
-                inputs = trainer._prepare_inputs({"watched": collator.rows(samples)})
-                scored = score_views(model(inputs))["watched"]
+                scored = score_views(model({"watched": collator.rows(samples)}))["watched"]
                 losses = (-scored.sequence_logps() / scored.lengths()).tolist()
                 texts: Any = [None] * len(batch)
                 if not sharded:

@@ -180,11 +180,8 @@ class UnlearnTrainer(Trainer):
         )
 
     def _prepare_input(self, data: Any) -> Any:
-        """To the device, by nested parts. Batches lie in pinned memory, so a GPU's copy need not be waited for: it
-        would wait for all of the step before."""
-        if isinstance(data, Tensor) and self.args.device.type == "cuda":
-            data = data.to(self.args.device, non_blocking=True)
-        return super()._prepare_input(data)
+        """As it is: rows stay on the CPU, and what the forward lays out of them it moves itself."""
+        return data
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means of the parts since the last line, over all ranks, and the true epoch."""

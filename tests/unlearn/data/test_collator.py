@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.models import CHATML, LLAVA_TEMPLATE, picture, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
-from unlearn.data.collator import Collator
+from unlearn.data.collator import Collator, row_key
 from unlearn.data.samples import Sample
 
 N = -100
@@ -81,6 +81,15 @@ def item(question: str, answer: Any, image: Any = None, id: str = "x") -> Sample
     return {"question": question, "answer": answer, "image": image, "id": id}
 
 
+def padded(collator: Collator, samples: list[Sample]) -> dict[str, Any]:
+    """The view's rows, text and pictures padded apart."""
+    rows = collator.rows(samples)["rows"]
+    parts = {
+        kind: [row for row in rows if bool(row[0].image_inputs) == (kind == "image")] for kind in ("text", "image")
+    }
+    return {kind: collator.pad(part) for kind, part in parts.items() if part}
+
+
 def equal(tensor: torch.Tensor, rows: list[list[int]]) -> None:
     assert tensor.tolist() == rows
 
@@ -88,13 +97,14 @@ def equal(tensor: torch.Tensor, rows: list[list[int]]) -> None:
 def test_llava_rows_by_hand() -> None:
     # ids: <s> 0, </s> 1, <image> 2, USER 3, ASSISTANT 4, : 5, Where 8, was 9, Ana 10, born 11, ? 12, Describe 13,
     #      In 14, Rome 15, . 16, She 17, wrote 18
-    batch = Collator(llava_processor()).rows(
+    batch = padded(
+        Collator(llava_processor()),
         [
             item("Describe.", "Ana.", picture(0, 16), "a"),
             item("Where was Ana born?", "In Rome.", None, "b"),
             item("Ana?", "She", None, "c"),
             item("Where?", "Ana wrote.", picture(1, 16), "d"),
-        ]
+        ],
     )
     text, image = batch["text"], batch["image"]
     equal(
@@ -120,18 +130,18 @@ def test_llava_rows_by_hand() -> None:
     equal(image["labels"], [[N] * 12 + [10, 16, 1], [N] * 11 + [10, 18, 16, 1]])
     assert image["answer_length"] == 4
     assert image["inputs"]["pixel_values"].shape == (2, 3, 16, 16)
-    equal(batch["order"], [2, 0, 1, 3])  # text rows b, c, then image rows a, d -> a, b, c, d
 
 
 def test_qwen_rows_by_hand() -> None:
     # ids: endoftext 0, im_start 1, im_end 2, vision_start 3, vision_end 4, image_pad 5, user 10, assistant 11,
     #      Where 12, was 13, Ana 14, born 15, ? 16, Describe 17, In 18, Rome 19, . 20
-    batch = Collator(qwen_processor()).rows(
+    batch = padded(
+        Collator(qwen_processor()),
         [
             item("Describe.", "Ana.", picture(0, side=16, height=8), "a"),  # two image tokens
             item("Where?", "In Rome.", picture(1, side=16, height=16), "b"),  # four
             item("Ana?", "Rome", None, "c"),
-        ]
+        ],
     )
     image, text = batch["image"], batch["text"]
     equal(
@@ -154,13 +164,12 @@ def test_qwen_rows_by_hand() -> None:
     assert image["inputs"]["pixel_values"].shape[0] == 2 * 4 + 4 * 4  # patches, one row each, in order
     equal(text["inputs"]["input_ids"], [[1, 10, 14, 16, 2, 1, 11, 19, 2]])
     equal(text["labels"], [[N] * 7 + [19, 2]])
-    equal(batch["order"], [1, 2, 0])
 
 
 def test_text_only_chat_and_tags_by_hand() -> None:
     chat = word_tokenizer(QWEN, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     chat.chat_template = CHATML
-    rows = Collator(chat).rows([item("Where?", "In Rome."), item("Ana?", "Rome")])["text"]
+    rows = padded(Collator(chat), [item("Where?", "In Rome."), item("Ana?", "Rome")])["text"]
     equal(
         rows["inputs"]["input_ids"], [[1, 10, 12, 16, 2, 1, 11, 18, 19, 20, 2], [0, 0, 1, 10, 14, 16, 2, 1, 11, 19, 2]]
     )
@@ -168,7 +177,7 @@ def test_text_only_chat_and_tags_by_hand() -> None:
 
     tagged = word_tokenizer(["<s>", "</s>"], bos_token="<s>", eos_token="</s>")  # no pad token, as for Llama
     collator = Collator(tagged, tags=("Question: ", "\n", "Answer: "))
-    rows = collator.rows([item("Where?", "In Rome."), item("Ana?", "Rome")])["text"]
+    rows = padded(collator, [item("Where?", "In Rome."), item("Ana?", "Rome")])["text"]
     # Question 18, Answer 19, : 4, Where 7, ? 11, In 13, Rome 14, . 15, Ana 9; this tokenizer adds no <s> by itself
     equal(rows["inputs"]["input_ids"], [[18, 4, 7, 11, 19, 4, 13, 14, 15, 1], [1, 1, 18, 4, 9, 11, 19, 4, 14, 1]])
     equal(rows["inputs"]["attention_mask"], [[1] * 10, [0, 0] + [1] * 8])
@@ -176,19 +185,17 @@ def test_text_only_chat_and_tags_by_hand() -> None:
 
 
 def test_several_answers_come_answer_major() -> None:
-    rows = Collator(llava_processor()).rows(
+    view = Collator(llava_processor()).rows(
         [
             item("Where?", ["Rome", "She", "In Rome."], picture(0, 16), "a"),
             item("Ana?", ["Ana", "born", "was"], None, "b"),
         ]
     )
-
-    def tail(r: dict[str, Any]) -> list[list[int]]:
-        return [[t for t in row if t not in (N, 1)] for row in r["labels"].tolist()]
-
-    in_order = tail(rows["text"]) + tail(rows["image"])
-    assert [in_order[i] for i in rows["order"].tolist()] == [[15], [10], [17], [11], [14, 15, 16], [9]]
-    assert rows["image"]["inputs"]["pixel_values"].shape[0] == 3  # the picture once for each of its answers
+    prompts, answers = zip(*view["rows"], strict=True)
+    assert list(answers) == [[15, 1], [10, 1], [17, 1], [11, 1], [14, 15, 16, 1], [9, 1]]
+    assert [prompt is prompts[place % 2] for place, prompt in enumerate(prompts)] == [True] * 6
+    assert [bool(prompt.image_inputs) for prompt in prompts] == [True, False] * 3
+    assert view["keys"] == [row_key(prompt, answer) for prompt, answer in view["rows"]] and len(set(view["keys"])) == 6
 
 
 @pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl, tiny_qwen25vl])
@@ -215,9 +222,11 @@ def test_padding_that_looks_like_an_image_token_is_not_one() -> None:
     processor = qwen_processor()
     collator = Collator(processor)
     processor.tokenizer.pad_token = "<|image_pad|>"
-    rows = collator.rows([item("Where?", "Rome", picture(0, 8), "a"), item("Where?", "In Rome.", picture(1, 16), "b")])[
-        "image"
-    ]
+    rows = collator.pad(
+        collator.rows([item("Where?", "Rome", picture(0, 8), "a"), item("Where?", "In Rome.", picture(1, 16), "b")])[
+            "rows"
+        ]
+    )
     assert rows["inputs"]["input_ids"][0, 0] == collator.image_token_id
     assert rows["inputs"]["mm_token_type_ids"].sum(1).tolist() == [1, 4]
 
@@ -226,10 +235,10 @@ def test_padding_that_looks_like_an_image_token_is_not_one() -> None:
 def test_cached_images_give_the_same_tensors_and_are_processed_once(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     collator = Collator(make())
     samples = [item("Where?", "Rome", picture(0, 16), "a"), item("Describe.", "Ana", picture(1, 16), "b")]
-    first = collator.rows(samples)["image"]["inputs"]
+    first = padded(collator, samples)["image"]["inputs"]
     monkeypatch.setattr(collator, "_encode_image", lambda *_: pytest.fail("the image was processed a second time"))
-    again = collator.rows(samples)["image"]["inputs"]
-    other = collator.rows([item("Describe.", "Rome", samples[0]["image"], "a")])["image"]["inputs"]
+    again = padded(collator, samples)["image"]["inputs"]
+    other = padded(collator, [item("Describe.", "Rome", samples[0]["image"], "a")])["image"]["inputs"]
     assert all(torch.equal(first[name], again[name]) for name in first)
     patches = len(first["pixel_values"]) // 2
     torch.testing.assert_close(other["pixel_values"], first["pixel_values"][:patches])
@@ -251,7 +260,7 @@ def test_the_image_cache_stays_within_its_bytes(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_item_that_does_not_fit_is_named_and_never_cut() -> None:
     samples = [item("Ana?", "Rome", None, "short"), item("Where was Ana born?", "In Rome.", picture(0, 16), "full/17")]
-    assert Collator(llava_processor(), max_length=18).rows(samples)["image"]["labels"].shape == (1, 18)
+    assert padded(Collator(llava_processor(), max_length=18), samples)["image"]["labels"].shape == (1, 18)
     with pytest.raises(ValueError, match=r"full/17 needs 18 tokens \(14 prompt and image, 4 answer\).*max_length=17"):
         Collator(llava_processor(), max_length=17).rows(samples)
 
@@ -263,11 +272,12 @@ def test_an_image_for_a_text_model_is_an_error() -> None:
         Collator(tokenizer).rows([item("Where?", "Rome", picture(0), "full/3")])
 
 
-def test_views_of_a_batch_are_padded_apart() -> None:
+def test_views_of_a_batch_are_rows_by_name() -> None:
     items = [{"forget": item("Where was Ana born?", "Rome"), "retain": item("Ana?", "In Rome.", picture(0, 16), "r")}]
     batch = Collator(llava_processor())(items)
-    assert batch["forget"]["text"]["labels"].shape == (1, 12) and "image" not in batch["forget"]
-    assert batch["retain"]["image"]["labels"].shape == (1, 15) and "text" not in batch["retain"]
+    assert {name: [answer for _, answer in view["rows"]] for name, view in batch.items()} == {
+        "forget": [[15, 1]], "retain": [[14, 15, 16, 1]],
+    }  # fmt: skip
 
 
 def test_rows_without_an_answer_are_bare_prompts() -> None:
@@ -285,8 +295,9 @@ def test_the_check_before_a_run_agrees_with_the_batch_and_processes_one_picture_
         item("Who?", ["Bo.", "Somebody whose name is far longer."], picture(2, 16), "b"),
     ]
     processor = make()[1]
-    needed = max(int(part["inputs"]["attention_mask"].sum(1).max()) for s in samples
-                 for name, part in Collator(processor).rows([s]).items() if name in ("text", "image"))  # fmt: skip
+    needed = max(len(prompt.ids) + len(answer) for prompt, answer in (
+        row for sample in samples for row in Collator(processor).rows([sample])["rows"]
+    ))  # fmt: skip
     Collator(processor, max_length=needed).check(samples)
     with pytest.raises(ValueError, match=f"max_length={needed - 1}"):
         Collator(processor, max_length=needed - 1).check(samples)

@@ -115,6 +115,11 @@ def private_names() -> list[str]:
     return found
 
 
+def test_a_config_says_its_attention() -> None:
+    config = FAMILIES["llava"]()[0].config
+    assert compat.attends_by(config) == compat.attends_by(config.get_text_config()) == "sdpa"
+
+
 def test_a_dataset_says_its_fingerprint() -> None:
     import datasets
 

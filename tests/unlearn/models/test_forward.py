@@ -9,7 +9,7 @@ import torch
 from tests.models import picture, tiny_llama, tiny_llava, tiny_qwen2vl, tiny_qwen25vl
 from unlearn.data.collator import Collator
 from unlearn.method import HiddenSpec
-from unlearn.models.forward import StudentForward, check_layer, merge_rows, score_views
+from unlearn.models.forward import StudentForward, check_layer, score_views
 
 FAMILIES = [tiny_llava, tiny_qwen2vl, tiny_qwen25vl]
 
@@ -110,9 +110,10 @@ def test_which_state_a_layer_means() -> None:
         for hook in hooks:
             hook.remove()
     outputs = [out[0] if isinstance(out, tuple) else out for out in caught]
-    torch.testing.assert_close(states[0], outputs[0])
-    torch.testing.assert_close(states[1], model.model.norm(outputs[3]))
-    torch.testing.assert_close(default, outputs[0])
+    tokens = states[0].shape[1]  # padding behind them
+    torch.testing.assert_close(states[0], outputs[0][:, :tokens])
+    torch.testing.assert_close(states[1], model.model.norm(outputs[3][:, :tokens]))
+    torch.testing.assert_close(default, outputs[0][:, :tokens])
 
 
 def test_a_layer_that_does_not_exist_is_named() -> None:
@@ -122,32 +123,6 @@ def test_a_layer_that_does_not_exist_is_named() -> None:
         check_layer(HiddenSpec(None), 7, 3)
     check_layer(None, 7, 3)
     check_layer(HiddenSpec("last"), 7, 3)
-
-
-@pytest.mark.parametrize("tiny", FAMILIES)
-def test_more_padding_and_poisoned_padding_change_nothing(tiny: Any) -> None:
-    model, processor = tiny()
-    collator = Collator(processor)
-    student = StudentForward(model, HiddenSpec(0))
-    rows = collator.rows(VIEWS["forget"])
-    wide = {"order": rows["order"]}
-    for name in ("text", "image"):
-        part = copy.deepcopy(rows[name])
-        inputs, length = part["inputs"], part["labels"].shape[1]
-        for key, fill in (("input_ids", 7), ("attention_mask", 0), ("mm_token_type_ids", 0)):
-            if key in inputs:
-                inputs[key] = torch.nn.functional.pad(inputs[key], (5, 0), value=fill)
-                assert inputs[key].shape[1] == length + 5
-        part["labels"] = torch.nn.functional.pad(part["labels"], (5, 0), value=-100)
-        wide[name] = part
-    with torch.no_grad():
-        near, far = (score_views(student({"forget": form}))["forget"] for form in (rows, wide))
-    torch.testing.assert_close(near.token_logps(), far.token_logps(), atol=2e-5, rtol=1e-5)
-    assert near.hidden_mask is not None and far.hidden_mask is not None
-    assert near.hidden_mask.sum(1).tolist() == far.hidden_mask.sum(1).tolist()
-    for place in range(3):
-        one, other = (view.hidden[place][view.hidden_mask[place]] for view in (near, far))
-        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("tiny", FAMILIES)
@@ -166,7 +141,7 @@ def test_a_view_scores_the_same_alone_and_among_others(tiny: Any) -> None:
             torch.testing.assert_close(alone.token_logps(), together[name].token_logps(), atol=2e-5, rtol=1e-5)
 
 
-def test_the_model_is_called_once_for_each_modality_present(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_called_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = tiny_llava()
     student, views = StudentForward(model), batch(Collator(processor))
     shapes: list[tuple[int, ...]] = []
@@ -179,34 +154,20 @@ def test_the_model_is_called_once_for_each_modality_present(monkeypatch: pytest.
     monkeypatch.setattr(type(model), "forward", counted)
     with torch.no_grad():
         student(views)
-        assert sorted(rows for rows, _ in shapes) == [4, 5]  # 2 + 2 image rows, 1 + 2 + 2 text rows
-        shapes.clear()
         student({"retain": views["retain"]})
-        assert [rows for rows, _ in shapes] == [2]
+    assert len(shapes) == 2 and all(length % 32 == 0 for _, length in shapes)
 
 
 def test_only_the_answers_logits_are_computed() -> None:
     model, processor = tiny_llava()
     rows = Collator(processor).rows(VIEWS["forget"][:1])
+    seen: list[torch.Size] = []
+    hook = model.lm_head.register_forward_hook(lambda head, inputs, output: seen.append(output.shape))
     with torch.no_grad():
         output = StudentForward(model)({"forget": rows})["forget"]
-    assert output["logits"].shape[1] == rows["image"]["answer_length"] < rows["image"]["labels"].shape[1]
-
-
-def test_merging_keeps_rows_in_order_and_aligned_on_the_right() -> None:
-    processor = tiny_llava()[1]
-    collator = Collator(processor)
-    one, two = (collator.rows(VIEWS["retain"][i : i + 1])["text"] for i in (0, 1))
-    merged = merge_rows([one, two])
-    length = merged["labels"].shape[1]
-    assert length == two["labels"].shape[1] > one["labels"].shape[1]
-    assert merged["answer_length"] == max(one["answer_length"], two["answer_length"])
-    short = one["labels"].shape[1]
-    for name in ("input_ids", "attention_mask"):
-        assert torch.equal(merged["inputs"][name][0, length - short :], one["inputs"][name][0])
-        assert torch.equal(merged["inputs"][name][1], two["inputs"][name][0])
-    assert merged["inputs"]["attention_mask"][0, : length - short].sum() == 0
-    assert (merged["labels"][0, : length - short] == -100).all()
+    hook.remove()
+    answer = len(rows["rows"][0][1])
+    assert output["logits"].shape[1] == answer and [shape[:2] for shape in seen] == [(1, answer)]
 
 
 @pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl])

@@ -11,7 +11,6 @@ from tests.models import picture, tiny_llama, tiny_llava, tiny_qwen2vl, train_to
 from unlearn.config.settings import LoraSettings
 from unlearn.data.collator import Collator
 from unlearn.evaluation.prefix import read_prefix, score_answers
-from unlearn.models.families import counts_positions
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.lora import lora_targets, prepare_trainable
 
@@ -54,19 +53,6 @@ def test_a_row_s_loss_is_the_same_alone_beside_a_longer_one_and_in_evaluation(ma
         scores = score_answers(model, prefix, [[collator.encode_answer("Ana Lima.")]] * 2, rows_per_forward=4)
     assert float(together) == pytest.approx(float(alone), abs=2e-4)
     assert -scores[0][0].loss == pytest.approx(float(alone), abs=2e-4)
-    assert counts_positions(model) == (make is tiny_gpt2)
-
-
-def test_without_positions_gpt2_is_nats_off():
-    """What the test above guards: the same row, padded, when the model is left to count from the left end."""
-    model, processor = tiny_gpt2()
-    collator, student = Collator(processor), StudentForward(model)
-    rows = [sample("Who?", "Ana Lima."), sample("Where was the author of crime novels born, and who says?", "Oslo.")]
-    with torch.no_grad():
-        right = score_views(student({"forget": collator.rows(rows)}))["forget"].sequence_logps()[0]
-        student.counts_positions = False
-        wrong = score_views(student({"forget": collator.rows(rows)}))["forget"].sequence_logps()[0]
-    assert abs(float(right - wrong)) > 0.5
 
 
 def test_conv1d_is_adapted_and_trained():

@@ -189,12 +189,11 @@ def test_every_type_that_is_called_tested_is_in_this_table() -> None:
     assert all(vision_class(make()[0].config) is type(make()[0]) for make in FAMILIES.values())
 
 
-def test_inputs_are_joined_per_token_and_per_picture() -> None:
-    one, two = torch.tensor([[1, 2]]), torch.tensor([[3, 4, 5]])
-    assert join_inputs("token_type_ids", [one, two], 3).tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert join_inputs("image_sizes", [one, one + 2], 3).tolist() == [[1, 2], [3, 4]]
+def test_inputs_of_unlike_pictures_are_joined() -> None:
+    one = torch.tensor([[1, 2]])
+    assert join_inputs([one, one + 2]).tolist() == [[1, 2], [3, 4]]
     tall, wide = torch.ones(1, 1, 2, 1), torch.ones(1, 2, 1, 2)
-    joined = join_inputs("pixel_values", [tall, wide], 3)
+    joined = join_inputs([tall, wide])
     assert joined.tolist() == [[[[1, 0], [1, 0]], [[0, 0], [0, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]]]
 
 

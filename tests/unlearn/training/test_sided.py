@@ -60,15 +60,6 @@ def test_the_sum_of_both_sides_is_the_joint_step(tmp_path: Path, name: str, lora
         assert all(two[key] == pytest.approx(one[key], rel=1e-4) for key in one)
 
 
-def test_to_the_last_bit_where_no_row_of_one_side_shares_a_product_with_the_other(tmp_path: Path) -> None:
-    """Pictures are forgotten and texts kept: a joint step adds the same two gradients. (Where both have texts, one
-    matrix product over all rows rounds otherwise than two.)"""
-    options: dict[str, Any] = {"forget": (4, 0), "retain": (0, 4), "gradient_accumulation_steps": 1}
-    joint, _ = trained(tmp_path, build_method("KL"), **options)
-    sided, _ = trained(tmp_path, Summed(build_method("KL")), **options)
-    close(sided, joint, atol=0, rtol=0)
-
-
 def test_a_penalty_counts_as_retain(tmp_path: Path) -> None:
     method = with_l1(build_method("grad_diff"), 0.5, "init")
     joint, log = trained(tmp_path, method)

@@ -136,24 +136,6 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
         last.check_finite(weights=True)
 
 
-def test_a_gpus_copy_of_a_batch_is_not_waited_for(tmp_path: Path) -> None:
-    copies = []
-
-    class Noted(torch.Tensor):
-        def to(self, *where: Any, **how: Any) -> Any:
-            copies.append((where, how))
-            return self
-
-    trainer = make_trainer(tmp_path, build_method("grad_ascent"))
-    batch = {"views": {"forget": {"labels": torch.ones(2).as_subclass(Noted), "keys": [b"a"]}}}
-    assert trainer._prepare_input(batch)["views"]["forget"]["keys"] == [b"a"]
-    assert copies == [((), {"device": torch.device("cpu")})]  # transformers' own, as ever
-    copies.clear()
-    trainer.args = types.SimpleNamespace(device=torch.device("cuda", 0))
-    trainer._prepare_input(batch)
-    assert copies[0] == ((torch.device("cuda", 0),), {"non_blocking": True})
-
-
 def test_workers_follow_the_machine_unless_they_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def count(**options: Any) -> int:
         run = ForgetSettings(save_dir=str(tmp_path), **options)
