@@ -27,8 +27,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from unlearn.config.settings import LoraSettings
 from unlearn.data.collator import Prompt
-from unlearn.evaluation.generation import generate_greedy
+from unlearn.evaluation.growing import decode_growing
 from unlearn.evaluation.prefix import read_prefix
+from unlearn.evaluation.recorded import cache_size
+from unlearn.evaluation.sampling import likeliest
+from unlearn.evaluation.step import Step
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.lora import prepare_trainable
 from unlearn.registry import build_method
@@ -115,6 +118,7 @@ CASES = {
     "dpo": Case("DPO b8, first epoch", "dpo", ((True, 8),)),
     "SKU": Case("SKU b4", "SKU", ((True, 4),)),
     "decode": Case("one decoded token, b8", "", ((True, 8),)),
+    "decode-growing": Case("one decoded token, b8, growing cache", "", ((True, 8),)),
 }
 ANSWER, QUESTION, TEXT_QUESTION = 11, 20, 12  # tokens
 
@@ -172,7 +176,8 @@ def train_step(shape: Shape, case: Case, layers: int, *, peft_casts: bool) -> Co
 
 
 def decode_step(shape: Shape, case: Case, layers: int) -> Counts:
-    """One token for each row of a batch: a generation of two tokens less one of a single token."""
+    """One token for each row of a batch: a step of fixed shape, as a GPU records it; over a growing cache, a generation
+    of two tokens less one of a single token."""
     model, picture = on_meta(shape, layers, lora=False)
     found = []
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -184,10 +189,18 @@ def decode_step(shape: Shape, case: Case, layers: int) -> Counts:
             inputs = Padder().pad([(each, ()) for each in asked])["inputs"]
         with as_on_a_gpu(Counts()), Meter(Counts()):
             prefix = read_prefix(model, inputs)
+        if case is CASES["decode"]:
+            size, stop = cache_size(prefix.mask.shape[1] + 64), frozenset({-1})
+            with as_on_a_gpu(Counts()), Meter(Counts()):
+                step = Step(model, prefix, rows=items, size=size, limit=64, choose=likeliest, stop_ids=stop)
+                step.begin(prefix, None, None)
+            with as_on_a_gpu(counts := Counts()), Meter(counts):
+                step.step()
+            return counts
         for tokens in (1, 2):
             found.append(counts := Counts())
             with as_on_a_gpu(counts), Meter(counts):
-                generate_greedy(model, prefix, max_new_tokens=tokens, stop_ids=frozenset({-1}))
+                decode_growing(model, prefix, None, likeliest, None, max_new_tokens=tokens, stop_ids=frozenset({-1}))
     one, two = found
     return Counts(two.kernels - one.kernels, two.syncs - one.syncs, two.moved - one.moved, two.flops - one.flops)
 

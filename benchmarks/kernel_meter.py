@@ -78,6 +78,8 @@ class Meter(TorchDispatchMode):
             self.counts.flops += sdpa_backward_flop_count(*shapes[:4]) if backward else sdpa_flop_count(*shapes[:3])
         elif name in PRODUCTS:
             self.counts.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+        elif name == "index_copy_":  # in place: the source and what it replaces, not all there is
+            self.counts.moved += 2 * args[3].numel() * args[3].element_size()
         else:
             self.counts.moved += sum(tensor.numel() * tensor.element_size() for tensor in [*ins, *outs])
 

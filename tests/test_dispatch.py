@@ -34,6 +34,11 @@ def test_known_operators_by_hand(dispatch: Any) -> None:
             torch.cat([y, y])  # 120 in, 120 out
             y.sum().item()  # 60 in, 4 out; one sync
             y[0].tolist()  # one sync
+            z = torch.zeros(9, 5)
+        copied = dispatch.Counts()
+        with dispatch.Meter(copied):
+            z.index_copy_(0, torch.tensor([4]), y[:1])  # 20 bytes read, 20 written
+        assert copied.moved == 40
     assert counts.kernels == {"mm": 1, "add": 1, "_to_copy": 2, "cat": 1, "sum": 1, "_local_scalar_dense": 1}
     assert counts.flops == 120 and counts.moved == 120 + 90 + 90 + 240 + 64 + 4
     assert counts.syncs == {"_local_scalar_dense": 1, "tolist": 1}
