@@ -34,8 +34,7 @@ def test_known_operators_by_hand(dispatch: Any) -> None:
             torch.cat([y, y])  # 120 in, 120 out
             y.sum().item()  # 60 in, 4 out; one sync
             y[0].tolist()  # one sync
-            z = torch.zeros(9, 5)
-        copied = dispatch.Counts()
+        z, copied = torch.zeros(9, 5), dispatch.Counts()
         with dispatch.Meter(copied):
             z.index_copy_(0, torch.tensor([4]), y[:1])  # 20 bytes read, 20 written
         assert copied.moved == 40

@@ -84,15 +84,9 @@ def prepare_batch(collator: Collator, items: Iterable[EvalItem], *, task: str, f
 
 
 def measure_prepared(
-    model: Any,
-    collator: Collator,
-    batch: Prepared,
-    *,
-    max_new_tokens: int,
-    began: float,
-    token_scores: bool = False,
+    model: Any, collator: Collator, batch: Prepared, *, max_new_tokens: int, began: float, token_scores: bool = False,
     steps: Steps | None = None,
-) -> list[Row]:
+) -> list[Row]:  # fmt: skip
     """Scores every answer of a batch (with `token_scores` also each token of the exact ones) and generates after its
     prompts, with the decoding `steps` of the batches before. The seconds of its rows count from `began` (perf_counter).
 
