@@ -2,6 +2,7 @@
 
     python benchmarks/dispatch.py                        # LLaVA-1.5-7B and Qwen2-VL-2B, every case: a minute
     python benchmarks/dispatch.py --shape 7b --case KL --peft-casts --library-check      # as it was before
+    python benchmarks/dispatch.py --fused --liger --checkpointing mlp                    # with these options
 
 The project's own StudentForward, Teacher and method.loss run on fake tensors (a shape and a type, no numbers) under
 bf16 autocast, LoRA r 8 on the language model, forward and backward; the optimiser's step is left out. Whole numbers and
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import liger_stand_in as stand_in
 import torch
 from kernel_meter import Counts, Meter, as_on_a_gpu, on_the_host, saved_bytes
 from shapes import IMAGE_ID, Padder, llava, qwen2vl
@@ -34,6 +36,7 @@ from unlearn.evaluation.sampling import likeliest
 from unlearn.evaluation.step import Step
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.lora import prepare_trainable
+from unlearn.models.options import checkpoint_mlps, use_fused_lora
 from unlearn.registry import build_method
 from unlearn.training.teacher import Teacher
 
@@ -145,7 +148,10 @@ def micro_batch(shape: Shape, picture: dict[str, Tensor], method: Any, image: bo
     return views
 
 
-def train_step(shape: Shape, case: Case, layers: int, *, peft_casts: bool) -> Counts:
+def train_step(
+    shape: Shape, case: Case, layers: int, *, peft_casts: bool = False, fused: bool = False, liger: bool = False,
+    checkpointing: str = "false",
+) -> Counts:  # fmt: skip
     """Forward, teacher, loss and backward of one optimiser step with `layers` decoder blocks."""
     from accelerate.utils import convert_outputs_to_fp32
 
@@ -155,11 +161,16 @@ def train_step(shape: Shape, case: Case, layers: int, *, peft_casts: bool) -> Co
         for module in model.modules():
             if hasattr(module, "cast_input_dtype_enabled"):
                 module.cast_input_dtype_enabled = True
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    use_fused_lora(model, fused)
+    with FakeTensorMode(allow_non_fake_inputs=True), stand_in.liger(model, liger):
         fill_in(model)
         image_inputs = pictures(shape, picture)
         student: Any = StudentForward(model, method.hidden).train()
         student.lay_out = on_the_host(student.lay_out)
+        if checkpointing == "mlp":
+            checkpoint_mlps(model)
+        elif checkpointing == "true":
+            student.activation_checkpointing_enable()
         # as accelerate wraps it
         student.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(student.forward))
         teacher = Teacher.of(student, sums_only=method.teacher_sums_only)
@@ -218,6 +229,9 @@ def main() -> None:
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["7b", "2b"])
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--peft-casts", action="store_true", help="PEFT casts each adapter's input, as by default")
+    parser.add_argument("--fused", action="store_true", help="fused_lora=true")
+    parser.add_argument("--liger", action="store_true", help="liger=true, by stand-ins for its kernels")
+    parser.add_argument("--checkpointing", default="false", choices=("false", "mlp", "true"))
     parser.add_argument("--library-check", action="store_true", help="transformers counts image tokens in each forward")
     options = parser.parse_args()
     os.environ["TRANSFORMERS_DISABLE_TORCH_CHECK"] = str(int(not options.library_check))
@@ -233,7 +247,8 @@ def main() -> None:
             def measure(layers: int, shape: Shape = shape, case: Case = case) -> Counts:
                 if not case.method:
                     return decode_step(shape, case, layers)
-                return train_step(shape, case, layers, peft_casts=options.peft_casts)
+                how = {"peft_casts": options.peft_casts, "fused": options.fused, "liger": options.liger}
+                return train_step(shape, case, layers, checkpointing=options.checkpointing, **how)
 
             row = at_full_depth(shape, measure)
             print(

@@ -18,6 +18,7 @@ from unlearn import divergences, scoring
 
 NO_KERNEL = {"detach", "alias", "_unsafe_view", "_reshape_alias", "lift_fresh", "set_", "resize_", "is_same_size"}
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
+FOREACH = 64  # pairs of tensors that torch's multi_tensor_apply gives to one launch
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "unique_dim", "equal"}
 
 
@@ -68,10 +69,16 @@ class Meter(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in READS:
             self.counts.syncs[name] += 1
-        if func.namespace != "aten" or name in NO_KERNEL or func.is_view or name.startswith(("empty", "new_empty")):
+        if (
+            func.namespace not in ("aten", "standin")
+            or name in NO_KERNEL
+            or func.is_view
+            or name.startswith(("empty", "new_empty"))
+        ):
             return
         outs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        self.counts.kernels[name] += len(outs) if name.startswith("_foreach") else 1
+        several = name.startswith("_foreach")
+        self.counts.kernels[name] += -(-len(args[0]) // FOREACH) if several else 1
         if "scaled_dot_product" in name:
             shapes = [tensor.shape for tensor in ins]
             backward = "backward" in name

@@ -24,7 +24,7 @@ EVALUATED = 151 + 367 + 2 * (378 + 395)
 PICTURE, QUESTION, ANSWER, GENERATED, ANSWERS = 650, 60, 35, 60, 7
 METHODS = yaml.safe_load((ROOT / "config" / "table" / "1.yaml").read_text(encoding="utf-8"))["methods"]
 PEAKS = {"A100": (312e12, 2.0e12), "H100": (989e12, 3.35e12)}  # dense bf16 FLOP/s and bytes/s of the data sheets
-SHAPE = SHAPES[0]
+SHAPE = next(shape for shape in SHAPES if shape.name.startswith("7B"))
 EPOCHS_FINETUNE, EPOCHS_FORGET, BATCH_FINETUNE, BATCH_FORGET, BATCH_EVAL = 3, 5, 12, 2, 8
 
 

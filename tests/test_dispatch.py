@@ -73,3 +73,40 @@ def test_a_tiny_step_dispatches_no_more_than_it_did(dispatch: Any, casts: bool) 
     else:
         assert counts.kernels.total() <= 1.05 * RECORDED["kernels"]
         assert counts.syncs.total() <= RECORDED["syncs"]
+
+
+FORMS: tuple[dict[str, Any], ...] = (
+    {}, {"peft_casts": True}, {"fused": True, "liger": True}, {"fused": True, "checkpointing": "mlp"},
+    {"fused": True, "liger": True, "checkpointing": "mlp"}, {"checkpointing": "true"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["tiny", "2b"])
+def test_the_memory_model_agrees_with_the_bytes_that_are_kept(dispatch: Any, key: str) -> None:
+    """What one decoder block keeps of one token, at the thin LLaVA's and at Qwen2-VL-2B's widths."""
+    import memory_model
+
+    wide = {"tiny": (384, 1024, 384, 32064), "2b": (1536, 8960, 256, 151936)}[key]
+    shape, case = memory_model.Shape("", 2, *wide, 0.0), dispatch.Case("", "retain_ft", ((True, 2),))
+    tokens: list[float] = []
+    for form in reversed(FORMS):
+        found = [dispatch.train_step(dispatch.SHAPES[key], case, layers, **form) for layers in (2, 3)]
+        slope = found[1].saved - found[0].saved
+        if form == FORMS[-1]:  # whole blocks: their inputs alone, which counts the tokens
+            tokens.append(slope / (2 * shape.width))
+            assert tokens[0].is_integer() and tokens[0] > dispatch.SHAPES[key].tokens
+        how = {name: value for name, value in form.items() if name in ("checkpointing", "liger")}
+        model = memory_model.kept_bytes(shape, casts=form.get("peft_casts", False), **how)
+        assert model == pytest.approx(slope / tokens[0], rel=0.1), form
+
+
+def test_fewer_kernels_with_each_option(dispatch: Any) -> None:
+    """Fused adapters and Liger's kernels dispatch less; a checkpointed MLP dispatches more and keeps less."""
+    shape, case = dispatch.SHAPES["tiny"], dispatch.Case("", "retain_ft", ((False, 2),))
+    counts = [dispatch.train_step(shape, case, 2, **form) for form in (
+        {}, {"fused": True}, {"fused": True, "liger": True}, {"fused": True, "liger": True, "checkpointing": "mlp"}
+    )]  # fmt: skip
+    plain, fused, both, anew = (count.kernels.total() for count in counts)
+    assert plain - fused > 50 and fused - both > 100 and both < anew < fused
+    assert counts[3].saved < 0.6 * counts[2].saved and counts[3].flops > counts[2].flops
+    assert counts[0].flops == counts[1].flops == counts[2].flops
