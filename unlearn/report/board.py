@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unlearn.leaderboard.comparable import check_asked_alike
 from unlearn.leaderboard.entries import by_gold, gold_of, keys_of
 from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard.identity import contents
+from unlearn.leaderboard.privacy import curve, twins
 from unlearn.leaderboard.scores import Facts, Scores, known_rows, reference_losses, score_log
 from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.aggregates import Track
@@ -23,13 +27,15 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """What the page needs of one eval log. `generations`: task name -> row id -> text; `cost`: task name -> facts."""
+    """What the page needs of one eval log. `generations`: task name -> row id -> text; `cost`: task name -> facts;
+    `membership`: label of a forget task -> losses (forget [F], holdout [H]), where the log has a holdout."""
 
     path: Path
     scores: Scores
     generations: dict[str, dict[str, str]]
     cost: dict[str, dict[str, Any]]
     run: Mapping[str, Any]  # eval_meta.json's `run`
+    membership: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,9 @@ class _Reader:
             },
             cost={name: _cost(log, name) for name in self.track.task_names},
             run=log.meta["run"] if log.meta else {},
+            membership={
+                task.label: losses for task, twin in twins(self.track) if (losses := curve(log, (task.name, twin)))
+            },
         )
 
 

@@ -18,6 +18,7 @@ from unlearn.report.board import Board, load_boards
 from unlearn.report.cost import cost
 from unlearn.report.curves import curves
 from unlearn.report.ecdf import ecdf
+from unlearn.report.privacy import privacy
 from unlearn.report.table import table
 from unlearn.report.thumbnails import Thumbnails
 from unlearn.report.tradeoff import tradeoff
@@ -33,6 +34,7 @@ _SCRIPTS = (
     "ecdf.js",
     "answers.js",
     "authors.js",
+    "privacy.js",
     "curves.js",
     "cost.js",
     "start.js",
@@ -129,6 +131,7 @@ def _views(board: Board, root: Path, pictures: Thumbnails, text_budget: int) -> 
         "ecdf": ecdf(board),
         "answers": answers(board, pictures, text_budget),
         "authors": authors(board),
+        "privacy": privacy(board),
         "curves": curves(board, trainings),
         "training_notes": notes,
         "cost": cost(board, trainings),

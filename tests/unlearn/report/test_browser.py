@@ -36,7 +36,7 @@ def sort_by(browser, key):
 
 
 def test_page_draws_at_every_width_and_in_both_themes(opened, tmp_path):
-    charts = ("tradeoff", "fates", "authors", "curves", "cost")
+    charts = ("tradeoff", "fates", "authors", "privacy", "curves", "cost")
     for width, dark in ((1280, False), (1280, True), (390, True), (390, False)):  # changed while the page is open
         opened.emulate(width=width, dark=dark)
         text = "rgb(233, 234, 236)" if dark else "rgb(28, 30, 33)"
@@ -128,6 +128,50 @@ def test_answers_are_filtered_by_fate_run_task_and_words(opened):
     assert "2" in opened.run(CARDS) and len(opened.run(CARDS)) < 24
     opened.run(search, "no such words")
     assert opened.run(CARDS) == []
+
+
+def test_roc_curves_stand_beside_golds_and_bases(opened, board):
+    _, rows = board
+    named = "document.querySelector('[data-chart=privacy]').data"
+    names = [
+        "gold (retain90)",
+        "base (full)",
+        "npo · seed 1",
+        "npo · seed 2",
+        "npo · seed 3",
+        "idk",
+        "grad_ascent",
+        "scrub",
+    ]
+    assert opened.run(f"return {named}.map((curve) => curve.name)") == ["chance", *names]
+    assert opened.run(f"return {named}.slice(1, 3).map((curve) => curve.line.dash)") == ["dot", "dash"]
+    cells = (
+        "return [...document.querySelectorAll('#privacy-table tr[data-label=scrub] td')].map((one) => one.textContent)"
+    )
+    loss, scrub = rows[-1]["privacy"]["Forget"]["LOSS"], opened.run(cells)
+    low, high = loss["interval"]
+    assert scrub[1] == f"{loss['AUC']:.2f} [{low:.2f}, {high:.2f}]" and scrub[-1] == f"{loss['score']:.2f}"
+    before = opened.run(f"return {named}.at(-1).y")
+    opened.run(CHOOSE, "privacy-task", "1")
+    assert opened.run(f"return {named}.at(-1).y") != before
+    assert opened.run(cells)[1].startswith(f"{rows[-1]['privacy']['Forget FaceRec']['LOSS']['AUC']:.2f} [")
+    assert "8 people to forget, 8 in the holdout" in opened.run(
+        "return document.getElementById('privacy-notes').innerText"
+    )
+
+
+def test_without_a_holdout_nothing_is_missed(browser, tmp_path):
+    """Logs of before: the view is not there, and no note says that it is missing."""
+    rows = write_board(tmp_path, [Model("npo", 0.5, 0.9)], items=4)
+    for log in tmp_path.glob("*/eval_results/eval_log_aggregated.json"):
+        tasks = json.loads(log.read_text())
+        log.write_text(json.dumps({name: task for name, task in tasks.items() if "holdout" not in name}))
+    browser.open(write_report(tmp_path / "page.html", rows, root=tmp_path))
+    browser.wait(drawn("tradeoff"))
+    places = ["section#privacy", "nav a[href='#privacy']", "#missing"]
+    hidden = "return arguments[0].map((name) => document.querySelector(name)?.hidden ?? null)"
+    assert browser.run(hidden, places) == [True, True, None]
+    assert browser.console() == []
 
 
 def test_html_in_answers_and_names_is_shown_not_run(browser, tmp_path):

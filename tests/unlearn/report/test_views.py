@@ -10,12 +10,14 @@ from scipy.stats import ks_2samp
 from tests.unlearn.report.logs import NLP, PEOPLE, Model, write_board, write_run
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import Entry
+from unlearn.metrics.membership import attack_auc
 from unlearn.report.answers import answers, evenly, fate
 from unlearn.report.authors import authors, means_by_author
 from unlearn.report.board import distinct_labels, load_boards
 from unlearn.report.cost import cost
 from unlearn.report.curves import curves, quantities_of, thin
 from unlearn.report.ecdf import ecdf, ks_gap
+from unlearn.report.privacy import privacy, roc
 from unlearn.report.table import table
 from unlearn.report.thumbnails import Thumbnails, data_uri
 from unlearn.report.tradeoff import bar, pareto, tradeoff
@@ -258,6 +260,26 @@ def test_pictures_are_embedded_once_within_the_budget_and_only_from_their_folder
     keys = [pictures.add(name) for name in ("a.jpg", "same.jpg", "a.jpg", "b.jpg", "none.jpg", None)]
     assert keys == ["p0", "p0", "p0", None, None, None] and pictures.embedded == {"p0": uri}
     assert (pictures.left_out, pictures.missing) == (1, 1)
+
+
+def test_the_area_under_a_roc_curve_is_the_auc_of_the_attack():
+    forget, holdout = [0.8, 1.1, 1.1, 0.5, 1.9, 2.2], [1.1, 2.0, 2.4, 1.5, 0.9, 3.1, 2.2]
+    curve = roc(forget, holdout)
+    assert (curve["x"][0], curve["y"][0], curve["x"][-1], curve["y"][-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(curve["y"], curve["x"]) == pytest.approx(attack_auc(forget, holdout), abs=1e-3)
+    assert roc([1.0], [1.0]) == {"x": [0.0, 1.0], "y": [0.0, 1.0]}
+
+
+def test_privacy_shows_what_the_rows_say(board, loaded):
+    _, rows = board
+    shown = privacy(loaded)
+    assert [task["label"] for task in shown["tasks"]] == ["Forget", "Forget FaceRec"]
+    task = shown["tasks"][0]
+    assert task["people"] == {"forget": 8, "holdout": 8} and len(task["runs"]) == 8
+    scrub = task["runs"][-1]
+    assert scrub["attacks"]["LOSS"]["auc"] == rows[-1]["privacy"]["Forget"]["LOSS"]["AUC"]
+    assert set(scrub["attacks"]) == {"LOSS", "ZLib", "Reference"}, "no scores of tokens, no Min-K"
+    assert np.trapezoid(scrub["y"], scrub["x"]) == pytest.approx(scrub["attacks"]["LOSS"]["auc"], abs=2e-3)
 
 
 def test_ecdf_needs_gold():

@@ -6,10 +6,12 @@ let theme = 0;
 function drawView(view) {
   const section = find(view.id);
   const why = view.missing(board());
+  section.hidden = Boolean(why && view.optional);  // a view of what few logs have is not missed
+  document.querySelector(`nav a[href="#${view.id}"]`).hidden = section.hidden;
   for (const part of section.children) if (part.tagName !== "H2" && !part.classList.contains("empty")) part.classList.toggle("gone", Boolean(why));
   section.querySelector(":scope > .empty")?.remove();
-  if (why) section.append(element("p", { class: "empty", text: why }));
-  else view.draw(board());
+  if (!why) view.draw(board());
+  else if (!view.optional) section.append(element("p", { class: "empty", text: why }));
 }
 
 function drawAll(only = () => true) {
@@ -61,7 +63,7 @@ function gateNotes() {
 function missingNotes() {
   const notes = [];
   const { problems } = board();
-  const empty = views.map((view) => [view.name, view.missing(board())]).filter(([, why]) => why);
+  const empty = views.filter((view) => !view.optional).map((view) => [view.name, view.missing(board())]).filter(([, why]) => why);
   if (problems.length || empty.length) {
     const runs = problems.map(({ label, why }) => element("li", { text: `${label}: ${why}` }));
     const lost = empty.map(([name, why]) => element("li", { text: `${name}: ${why}` }));
