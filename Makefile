@@ -24,16 +24,17 @@ MODELS := models/$(FAMILY)
 BASE := $(MODELS)/ft_full+tofu
 GOLD := $(MODELS)/ft_retain90+tofu
 DEMO_METHODS := grad_diff KL npo
+ASK := overwrite=false holdout=holdout10_perturbed token_scores=true
 LOG := eval_results/eval_log_aggregated.json
 
 # one start for all steps (chain.py); each can be typed alone: accelerate launch mm/finetune.py ...
 demo: $(READY)
 	$(LAUNCH) chain.py \
 	  $(foreach split,full+tofu retain90+tofu,"mm/finetune.py model_family=$(FAMILY) split=$(split)") \
-	  $(foreach model,$(BASE) $(GOLD),"mm/eval.py model_family=$(FAMILY) model_path=$(model) overwrite=false") \
+	  $(foreach model,$(BASE) $(GOLD),"mm/eval.py model_family=$(FAMILY) model_path=$(model) $(ASK)") \
 	  $(foreach method,$(DEMO_METHODS), \
 	    "mm/forget.py model_family=$(FAMILY) forget_loss=$(method) save_dir=$(BASE)/$(method)" \
-	    "mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$(method) overwrite=false") \
+	    "mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$(method) $(ASK)") \
 	  "aggregate_eval_stat.py retain_result=$(GOLD)/$(LOG) base_result=$(BASE)/$(LOG) \
 	    \"ckpt_result='$(BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=leaderboard.json"
 

@@ -167,8 +167,14 @@ def _attack(scores: Mapping[str, tuple[Array, Array] | None], people: tuple[list
     return {"AUC gold": None, "AUC base": None, **found, **beside}
 
 
-def _interval(forget: Array, holdout: Array, forget_people: Sequence[str], holdout_people: Sequence[str]) -> Any:
-    """Over people of both sets, who are drawn apart: each person left out in turn. None below four of either."""
+def _interval(
+    forget: Array, holdout: Array, forget_people: Sequence[str], holdout_people: Sequence[str]
+) -> list[float] | None:
+    """Over people of both sets, who are drawn apart: each person left out in turn. None below four of either.
+
+    An AUC of few people often is 1 or 0, and without one person it is not: as a logit that would be infinitely far. So
+    the logit is taken between bounds that are half a pair of people wider.
+    """
     without = []
     for own, other in ((forget_people, holdout_people), (holdout_people, forget_people)):
         units = unit_numbers(own)
@@ -176,7 +182,9 @@ def _interval(forget: Array, holdout: Array, forget_people: Sequence[str], holdo
         every = np.ones((len(kept), len(other)))
         weights = (kept, every) if own is forget_people else (every, kept)
         without.append(resampled_auc(forget, holdout, *weights))
-    return interval(attack_auc(forget, holdout), without)
+    half = 0.5 / (len(without[0]) * len(without[1]))
+    ends = interval(attack_auc(forget, holdout), without, bounds=(-half, 1 + half))
+    return ends and [min(1.0, max(0.0, end)) for end in ends]
 
 
 def _scores(log: EvalLog, gold: EvalLog | None, tasks: tuple[str, str]) -> dict[str, tuple[Array, Array] | None]:

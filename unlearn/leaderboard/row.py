@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unlearn.atomic import content_hash
+from unlearn.leaderboard.collateral import collateral
 from unlearn.leaderboard.comparable import check_comparable, check_same_start
 from unlearn.leaderboard.identity import identity, relative
 from unlearn.leaderboard.memorisation import memorisation, memorisation_score
@@ -93,6 +94,7 @@ def leaderboard_row(
     if base is not None:
         base_scores = score_log(base, track, facts, refusals)
         row |= _memorisation_gate(base_scores, gold_scores, units, track, row["intervals"])
+        row |= collateral(log, scores, base_scores, track, units)
         row["base"] = _anchor(base, base_scores, gold_scores, units, track, relative_to)
     row["gold"] = _anchor(gold, gold_scores, gold_scores, units, track, relative_to)
     row |= _numbers_beside(log, track)
@@ -100,9 +102,8 @@ def leaderboard_row(
     row |= {MEMORISED: memorisation_score(log, track, facts), **_privacy(row, log, gold, base, track)}
     row["overall"] = _harmonic_mean(row[MEMORISED], row[SCORE], row.get("Model Utility"))
     row["reference"] = _reference(log, gold, track, row["method"], row["submitted_by"])
-    row["logs"] = {
-        name: relative(one, relative_to) for name, one in {"model": log, "gold": gold, "base": base}.items() if one
-    }
+    logs = {"model": log, "gold": gold, "base": base}
+    row["logs"] = {name: relative(one, relative_to) for name, one in logs.items() if one}
     return row
 
 

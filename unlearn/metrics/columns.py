@@ -126,6 +126,11 @@ COLUMNS = (
            "paraphrase, 1 − 1 / (1 + R) on the forget set: high where little is known by heart"),
     Column("overall", direction="gold", heading="Overall", interval=False,
            meaning="harmonic mean of Memorisation, Privacy and Utility"),
+    Column("Knowledge hole", direction="gold", heading="Hole", page_only=True, interval=False, bounded=False,
+           meaning="how much more probability base lost on the tenth of retain rows nearest to a forgotten one than on "
+           "the rest"),
+    Column("Over-refusal", direction="gold", heading="Over-refusal", page_only=True, interval=False, bounded=False,
+           meaning="refusal rate outside the forget tasks, minus base's"),
     # numbers per item, in the order of a row's keys
     Column("Prob.", _probability, "up", heading="Prob.", meaning="probability of the right answer"),
     Column("ROUGE", lambda answers: rouge_recall(answers.generated, answers.references)["rougeL_recall"], "up",

@@ -170,3 +170,28 @@ def test_files_and_tables_have_them(tmp_path):
     for text in (text_table([row]), markdown_table([row]), latex_table([row])):
         assert all(word in text for word in ("AUC", "Memorisation", "Privacy", "Overall", "0.75 ["))
     assert "AUC" not in text_table([bare]), "no column where nobody has one"
+
+
+def test_holes_and_refusals_beside_base(tmp_path):
+    """A model like base but for one retain row, whose caption is nearest to a forgotten one, and three refusals."""
+    logs = {name: make_log(seed=4, rows=20) for name in ("base", "model")}
+    for log in logs.values():
+        for row, text in log["eval_log.json"]["generated_text"].items():
+            text[2] = f"retained number {row}"
+        log["eval_log.json"]["generated_text"]["7"][2] = log["eval_log_forget.json"]["generated_text"]["3"][2]
+        log["eval_log.json"]["generated_text"]["9"][2] = log["eval_log_forget.json"]["generated_text"]["4"][2]
+    task = logs["model"]["eval_log.json"]
+    for row in ("7", "9"):
+        task["avg_gt_loss"][row] = 60.0  # nothing is left of what base knew
+    for row in ("0", "1", "2"):
+        task["generated_text"][row][1] = "No idea, sorry!"
+    base, ours = (save_log(tmp_path / name, log, make_meta(log)) for name, log in logs.items())
+    gold = logs["base"]
+    row = leaderboard_row(ours, gold, base_log=base, refusals=["no idea"])
+    hole = row["knowledge holes"]["Retain"]
+    assert hole["hole"] == row["Knowledge hole"] == pytest.approx(hole["near"]) and hole["near"] > 0.5
+    assert hole["rest"] == 0.0 and row["knowledge holes"]["Retain FaceRec"]["hole"] == 0.0
+    said = leaderboard_row(base, gold, base_log=base, refusals=["no idea"])["Refusal rate Retain"]
+    assert row["Over-refusal"] == pytest.approx((3 / 20 - said) / 4), "the mean over four tasks outside the forget set"
+    assert leaderboard_row(ours, gold, base_log=base)["Over-refusal"] is None
+    assert "Knowledge hole" not in leaderboard_row(ours, gold)
