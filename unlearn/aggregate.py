@@ -37,6 +37,7 @@ class AggregateSettings:
     markdown: bool | str = False
     latex: bool | str = False
     compare: str | list[str] | None = None  # two logs, or names of rows of save_file: compare these and do nothing else
+    gold_again: str | None = None  # with compare: the log of a second gold, of another seed
     margin: float = MARGIN  # within which two models are called equal
 
 
@@ -80,34 +81,42 @@ def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] 
 def compare_models(settings: AggregateSettings) -> tuple[dict[str, Any], Path]:
     """The two models of `compare` (leaderboard/comparison.py) and the file beside `save_file` that says so.
 
-    With `base_result`, gold's log (`retain_result`) is read too, for the leakage. ValueError: not two models, an
-    unknown or ambiguous name, or logs that cannot be compared.
+    With `base_result` or `gold_again`, gold's log (`retain_result`) is read too. A name that several rows have, or a
+    glob, is a model of several seeds. ValueError: not two models, an unknown or ambiguous name, or logs that cannot be
+    compared.
     """
     if not 0 < settings.margin <= 1:
         raise ValueError(f"margin={settings.margin:g} must lie above 0 and be at most 1.")
     named = [settings.compare] if isinstance(settings.compare, str) else list(settings.compare or [])
     board = Path(settings.save_file)
-    paths = [_log_path(name, board) for name in named]
-    if len({path.resolve() for path in paths}) != 2 or len(paths) != 2:
+    paths = [_log_paths(name, board) for name in named]
+    if len(paths) != 2 or {path.resolve() for path in paths[0]} & {path.resolve() for path in paths[1]}:
         raise ValueError(f"compare={named} takes two different models: [A,B], logs or names of rows of {board}.")
-    a, b = map(read_log, paths)
-    base = read_log(settings.base_result) if settings.base_result else None
-    gold = read_log(settings.retain_result) if base else None
-    found = compare_logs(a, b, gold=gold, base=base, margin=settings.margin, relative_to=str(board.parent))
+    a, b = (_seeds_of(side) for side in paths)
+    base, again = (read_log(path) if path else None for path in (settings.base_result, settings.gold_again))
+    gold = read_log(settings.retain_result) if base or again else None
+    found = compare_logs(
+        a, b, gold=gold, base=base, gold_again=again, margin=settings.margin, relative_to=str(board.parent)
+    )
     path = board.with_suffix(".comparison.json")
     write_json(path, finite(found))
     return found, path
 
 
-def _log_path(name: str, board: Path) -> Path:
-    """The log of a path, or of the row of a leaderboard that is called so (its method, or gold, base)."""
+def _log_paths(name: str, board: Path) -> list[Path]:
+    """The log of a path, or of the row of a leaderboard that is called so (its method, or gold, base). Several: those
+    of a glob, or of rows that differ in nothing but the seed."""
     if Path(name).is_file():
-        return Path(name)
+        return [Path(name)]
+    if glob.has_magic(name):
+        return find_logs(name, "compare")
     rows = read_rows(board)
     found = [row for row in rows if row["method"] == name] or [row for row in rows if role_of(row) == name]
     logs = [board.parent / log for row in found if (log := (row.get("logs") or {}).get("model"))]
-    if len(logs) == 1:
-        return logs[0]
+    variants = {tuple(str(row.get(key)) for key in ("variant", "modality", "forget_split")) for row in found}
+    seeds = {str(row.get("seed")) for row in found}
+    if len(logs) == 1 or (len(logs) == len(seeds) == len(found) and len(variants) == 1 and found[0].get("variant")):
+        return logs
     known = ", ".join(dict.fromkeys(str(row["method"]) for row in rows)) or "no row"
     if logs:
         raise ValueError(f"compare: {len(logs)} rows of {board} are called {name!r}; give the path of one of their "
@@ -116,10 +125,21 @@ def _log_path(name: str, board: Path) -> Path:
                      "eval_log_aggregated.json, or the name of a row.")  # fmt: skip
 
 
-def find_logs(patterns: str | Sequence[str]) -> list[Path]:
+def _seeds_of(paths: Sequence[Path]) -> list[EvalLog]:
+    """The logs of a model. ValueError where several are not seeds of one: other variants, or a seed twice."""
+    logs = [read_log(path) for path in paths]
+    runs = [log.meta["run"] if log.meta else {} for log in logs]
+    variants = {tuple(str(run.get(key)) for key in ("method", "variant", "modality", "forget_split")) for run in runs}
+    if len(logs) > 1 and (len(variants) > 1 or len({run.get("seed") for run in runs}) < len(runs)):
+        raise ValueError(f"compare: {', '.join(map(str, paths))} are no seeds of one model: their eval_meta.json must "
+                         "agree in all but the seed.")  # fmt: skip
+    return logs
+
+
+def find_logs(patterns: str | Sequence[str], key: str = "ckpt_result") -> list[Path]:
     """The files that paths and globs (`models/**/eval_log_aggregated.json`) name, each once, sorted within a glob.
 
-    ValueError for a pattern without a file.
+    ValueError for a pattern without a file; `key` is where the user wrote it.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -127,7 +147,7 @@ def find_logs(patterns: str | Sequence[str]) -> list[Path]:
         files = [Path(match) for match in matches if Path(match).is_file()]
         if not files:
             raise ValueError(
-                f"ckpt_result={pattern!r} names no file. Give the path of an eval_log_aggregated.json, or a glob."
+                f"{key}={pattern!r} names no file. Give the path of an eval_log_aggregated.json, or a glob."
             )
         found |= dict.fromkeys(files)
     if not found:

@@ -39,7 +39,12 @@ def means_without(values: ArrayLike, units: NDArray[np.intp], count: int | None 
 
 
 def interval(
-    estimate: float, without: Sequence[ArrayLike], *, bounds: tuple[float, float] = (0.0, 1.0), level: float = 0.95
+    estimate: float,
+    without: Sequence[ArrayLike],
+    *,
+    few: Sequence[ArrayLike] = (),
+    bounds: tuple[float, float] = (0.0, 1.0),
+    level: float = 0.95,
 ) -> list[float] | None:
     """[low, high] within `bounds`, or None where a sample has fewer than four units or a number is not finite.
 
@@ -47,11 +52,13 @@ def interval(
         estimate: the number: a mean, a harmonic mean, a difference of two models on the same people, ...
         without: for each independent sample it rests on (the people of one group of tasks, the models of a study), the
             number without each unit of that sample [units].
+        few: further samples that may be as small as two units: the seeds of a model.
         bounds: what the number can be at least and at most; infinite where there is no limit.
     The samples' variances add up; degrees of freedom are Welch's and Satterthwaite's. No spread gives [number, number].
     """
-    samples = [np.asarray(one, dtype=np.float64) for one in without]
-    if min(map(len, samples), default=0) < FEWEST or not np.isfinite([estimate, *np.concatenate(samples)]).all():
+    samples = [np.asarray(one, dtype=np.float64) for one in (*without, *few)]
+    people = samples[: len(without)]
+    if min(map(len, people), default=0) < FEWEST or not np.isfinite([estimate, *np.concatenate(samples)]).all():
         return None
     if np.allclose(np.concatenate(samples), estimate, rtol=0, atol=ROUNDING):
         return [float(estimate)] * 2

@@ -1,6 +1,7 @@
 """Two logs against one another: the numbers of their rows, anchors, and the command."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from tests.bad_input import ROOT
 from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log, shuffled
@@ -15,6 +17,7 @@ from unlearn.aggregate import AggregateSettings, compare_models, update_leaderbo
 from unlearn.leaderboard.comparison import compare_logs, comparison_table
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.metrics.comparison import holm
+from unlearn.metrics.intervals import interval
 from unlearn.results import as_log, read_log
 
 MODELS = {"gold": (2, 0.2), "base": (3, 3.0), "npo": (10, 0.6), "idk": (11, 2.0)}
@@ -141,3 +144,64 @@ def test_several_rows_of_a_name_must_be_told_apart(logs, tmp_path):
         compare_models(AggregateSettings(compare=["kl", "gold"], save_file=board))
     with pytest.raises(ValueError, match="two different models"):
         compare_models(AggregateSettings(compare=["gold", str(logs["gold"])], save_file=board))
+
+
+def seeds_of(tmp_path, method, draws, forget=0.6, variant="v"):
+    paths = []
+    for place, draw in enumerate(draws):
+        log = make_log(seed=draw, forget=forget, rows=24)
+        meta = make_meta(log, authors=6, method=method, seed=place, variant=variant, settings_hash=f"{method}{place}")
+        paths.append(save_log(tmp_path / f"{method}{place}", log, meta))
+    return paths
+
+
+def test_seeds_that_agree_change_nothing_and_seeds_that_differ_widen(logs, tmp_path):
+    alone, base = read(logs, "npo", "base")
+    for place, level in ((0, "interval"), (0, "interval 90")):
+        one = compare_logs(alone, base)["numbers"]["Forget metric"][level]
+        assert compare_logs([alone] * 3, [base])["numbers"]["Forget metric"][level] == pytest.approx(one), place
+    runs = [read_log(path) for path in seeds_of(tmp_path, "kl", (30, 31, 32))]
+    found = compare_logs(runs, base)
+    number = found["numbers"]["ROUGE Forget"]
+    singles = [compare_logs(run, base)["numbers"]["ROUGE Forget"] for run in runs]
+    assert number["difference"] == pytest.approx(np.mean([one["difference"] for one in singles]))
+    two = compare_logs(runs[:2], base)["numbers"]["ROUGE Forget"]
+    people = compare_logs(runs[0], base)["numbers"]["Prob. Retain"]["people"]
+    assert people == found["numbers"]["Prob. Retain"]["people"], "the people are the same in all runs"
+    spread = [one["interval"][1] - one["interval"][0] for one in (number, two)]
+    assert spread[0] > 0 < spread[1] and found["seeds"] == {"A": 3, "B": 1}
+    said = comparison_table(found)
+    assert "Means over runs (A: 3, B: 1)" in said and "fewer than three of B, whose seeds are not in them" in said
+    assert "One run of each model: seeds are not in the intervals." in comparison_table(compare_logs(runs[0], base))
+
+
+def test_three_seeds_by_hand():
+    """The mean of three runs without spread over people: only seeds, jackknifed, are in the interval."""
+    people = [np.full(6, 0.2)]
+    rest = (np.array([0.1, 0.2, 0.3]).sum() - np.array([0.1, 0.2, 0.3])) / 2
+    low, high = interval(0.2, people, few=[rest], bounds=(-math.inf, math.inf))
+    half = stdtrit(2, 0.975) * 0.1 / math.sqrt(3)  # Student's t of three values about their mean
+    assert (low, high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert interval(0.2, [np.full(3, 0.2)], few=[rest]) is None, "three people stay too few"
+
+
+def test_rows_of_several_seeds_and_globs_are_one_model(logs, tmp_path):
+    seeds_of(tmp_path, "kl", (30, 31, 32))
+    again = seeds_of(tmp_path, "gold2", (2,), forget=0.3)[0]
+    board = str(tmp_path / "board.json")
+    update_leaderboard(AggregateSettings(str(logs["gold"]), str(tmp_path / "kl*/*_aggregated.json"), save_file=board,
+                                         picture=False, report=False))  # fmt: skip
+    by_name, _ = compare_models(AggregateSettings(
+        compare=["kl", "gold"], save_file=board, retain_result=str(logs["gold"]), gold_again=str(again)
+    ))  # fmt: skip
+    by_glob, _ = compare_models(AggregateSettings(compare=[str(tmp_path / "kl*/*_aggregated.json"), str(logs["gold"])]))
+    assert by_name["seeds"] == by_glob["seeds"] == {"A": 3, "B": 1}
+    assert by_name["numbers"]["Prob. Retain"]["A"] == by_glob["numbers"]["Prob. Retain"]["A"]
+    gap = by_name["numbers"]["Prob. Retain"]["gold floor"]
+    golds = compare_logs(read_log(logs["gold"]), read_log(again))["numbers"]["Prob. Retain"]["difference"]
+    assert gap == pytest.approx(abs(golds)) and by_glob["numbers"]["Prob. Retain"]["gold floor"] is None
+    assert "gold floor" in comparison_table(by_name) and "gold floor" not in comparison_table(by_glob)
+    with pytest.raises(ValueError, match="are no seeds of one model"):
+        compare_models(AggregateSettings(compare=[str(tmp_path / "*/eval_results/*_aggregated.json"), str(again)]))
+    with pytest.raises(ValueError, match="compare='.*nothing.*' names no file"):
+        compare_models(AggregateSettings(compare=[str(tmp_path / "nothing*"), str(again)]))
