@@ -5,6 +5,7 @@ from typing import Any
 
 from unlearn.leaderboard.entries import Entry, by_gold, drawable, entries, evaluated
 from unlearn.leaderboard.escape import latex_cell, markdown_cell, one_line
+from unlearn.leaderboard.privacy import AUC as MEMBERSHIP
 from unlearn.leaderboard.row import LOW_RETAIN
 from unlearn.leaderboard.section import Grid, Section, rows_of
 from unlearn.leaderboard.tracks import track_named, tracks
@@ -110,6 +111,12 @@ def _notes(lines: Sequence[Entry]) -> list[str]:
         notes.append("[low, high]: 95 % interval over people. Overlapping intervals are no test of a difference.")
     if None in ends:
         notes.append("No interval: fewer than four people, too few to say how other people would come out.")
+    if any(MEMBERSHIP in line.numbers for line in lines):
+        notes.append(
+            "AUC: can forgotten people be told from people whom nobody was trained on? Gold's value is the goal: near 1 "
+            "they are remembered, near 0 over-forgotten. Privacy: 1 = as gold. Memorisation, Overall: as near to gold's as "
+            "can be."
+        )
     if any(line.seeds > 1 for line in lines):
         notes.append("±: standard deviation over seeds.")
     if any(line.low_retain for line in lines):
