@@ -212,10 +212,8 @@ def _thumbnail(image: Any, folder: Path) -> str | None:
 
 
 def task_log(task: str, rows: Sequence[Row]) -> TaskLog:
-    """The published per-task schema from measured rows, in their order. Recall of every generation is filled in.
-
-    A task without wrong answers lacks what needs them.
-    """
+    """The published per-task schema from measured rows, in their order; a task without wrong answers lacks what needs
+    them. Recall of every generation is filled in."""
     log: dict[str, dict[str, Any]] = {key: {} for key in TaskLog.__annotations__}
     # as the released code scores them; the leaderboard takes its own from the texts
     recalls = rouge_recall([row["generation"] for row in rows], [row["meta"]["answer"] for row in rows], unicode=False)

@@ -113,9 +113,9 @@ def _notes(lines: Sequence[Entry]) -> list[str]:
         notes.append("No interval: fewer than four people, too few to say how other people would come out.")
     if any(MEMBERSHIP in line.numbers for line in lines):
         notes.append(
-            "AUC: can forgotten people be told from people whom nobody was trained on? Gold's value is the goal: near 1 "
-            "they are remembered, near 0 over-forgotten. Privacy: 1 = as gold. Memorisation, Overall: as near to gold's as "
-            "can be."
+            "AUC: can forgotten people be told from people whom nobody was trained on? Gold's value is the goal: near "
+            "1 they are remembered, near 0 over-forgotten. Privacy: 1 = as gold. Memorisation, Overall: gold's is the "
+            "goal."
         )
     if any(line.seeds > 1 for line in lines):
         notes.append("±: standard deviation over seeds.")
