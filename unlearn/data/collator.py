@@ -64,9 +64,9 @@ class Collator:
     def encode_prompt(self, sample: Sample) -> Prompt:
         """The prompt of a sample as the model will see it. ValueError when an image meets a text-only model."""
         image, kind = sample["image"], self.pictures.answer_type if self.pictures else 0
-        text = self.template.render(sample["question"], image is not None)
+        text, begun = self.template.prompt(sample)
         if image is None:
-            ids = self._inside(self.template.token_ids(text), sample["question"])
+            ids = self._inside(self.template.token_ids(text + begun), sample["question"])
             names = self.pictures.text_types if self.pictures else []
             return Prompt(ids, token_inputs={name: [0] * len(ids) for name in names}, answer_type=kind)
         reader, key = self._reader(sample), sample["id"]
@@ -74,7 +74,7 @@ class Collator:
             self._remember(key, self._encode_image(image))
         picture = self._images[key]
         self._images.move_to_end(key)
-        ids = self._inside(reader.expand(text, picture), sample["question"])
+        ids = self._inside(reader.expand(text, picture, begun), sample["question"])
         return Prompt(ids, picture.inputs, picture.key, picture.token_inputs(ids), kind)
 
     def _reader(self, sample: Sample) -> PictureReader:
@@ -117,7 +117,7 @@ class Collator:
         how many tokens a picture of each size takes, so the processor sees one picture of each."""
         for sample in samples:
             image, extra = sample["image"], 0
-            text = self.template.render(sample["question"], image is not None)
+            text = "".join(self.template.prompt(sample))
             if image is not None:
                 self._reader(sample)  # raises: a text-only model
                 if image.size not in self._tokens_of_size:

@@ -16,13 +16,14 @@ REFUSALS = ROOT / "data" / "idontknow.jsonl"  # the bank of refusals, one a line
 class Sample(TypedDict):
     """One question with its answer. `image` is a PIL picture, or None for text; a list of answers means K
     alternatives. `id` names the picture: processed pictures are kept by it. `labels`: a text whose tokens take the
-    place of the answer's labels."""
+    place of the answer's labels. `prefill`: how the model's turn begins already; the answer follows it."""
 
     question: str
     answer: str | list[str]
     image: Any
     id: str
     labels: NotRequired[str]
+    prefill: NotRequired[str]
 
 
 class SampleSource(Protocol):

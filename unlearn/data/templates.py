@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from unlearn.data.samples import Sample
+
 PROBE_ANSWER = "Lisbon"
 DAY = datetime(
     2024, 7, 26
@@ -55,6 +57,32 @@ class PromptTemplate:
         """The prompt up to the point where the answer begins, without trailing spaces (they belong to the answer)."""
         text = _render(self.processor, self.tags, self.plain(question), has_image)
         return (text.removesuffix(self.cut) + self.lead).rstrip(" ")
+
+    def prompt(self, sample: Sample) -> tuple[str, str]:
+        """(the question of a sample rendered, what the model's turn begins with already: "" without a prefill).
+
+        Raises:
+            ValueError: after the prefill an answer cannot be tokenised apart, with neither a space nor a new line.
+        """
+        prompt = self.render(sample["question"], sample["image"] is not None)
+        prefill = sample.get("prefill")
+        if not prefill:
+            return prompt, ""
+        begun = (self._gap(prompt) or "") + prefill
+        for text, gap in ((begun, " "), (f"{begun}\n", "")):
+            if self._gap(prompt + text) == gap:
+                return prompt, text
+        raise ValueError(
+            f"{self.tokenizer.name_or_path}: an answer cannot be tokenised apart after {prefill!r} (the ids do not "
+            "join up); prefill something that ends at a token boundary."
+        )
+
+    def _gap(self, text: str) -> str | None:
+        """What stands between `text` and an answer that was tokenised apart: a space or nothing; None: they do not
+        join up."""
+        joined = self.token_ids(text) + self.answer_ids(PROBE_ANSWER)[:-1]
+        whole = (text + gap + PROBE_ANSWER + self.closing for gap in (" ", ""))
+        return next((gap for gap, one in zip((" ", ""), whole, strict=True) if self.token_ids(one) == joined), None)
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of a prompt, with the tokenizer's own start token unless the template has already written it."""

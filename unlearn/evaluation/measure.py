@@ -78,8 +78,7 @@ def prepare_batch(collator: Collator, items: Iterable[EvalItem], *, task: str, f
     answers = [[collator.encode_answer(text) for text in own] for own in texts]
     for item, prompt, own in zip(items, prompts, answers, strict=True):
         _check_item(task, item, len(prompt.ids), max(map(len, own)), collator.max_length)
-    render = collator.template.render
-    rendered = [render(item.sample["question"], item.sample["image"] is not None) for item in items]
+    rendered = ["".join(collator.template.prompt(item.sample)) for item in items]
     return Prepared(task, items, prompts, answers, rendered, [_meta(item, folder) for item in items])
 
 

@@ -153,8 +153,8 @@ class PictureReader:
         types = {key: values for key, values in types.items() if key not in self.ignored}
         return Picture(before, after, len(ids) - len(self.token_ids(self.raw)), inputs, types, _digest(inputs))
 
-    def expand(self, text: str, picture: Picture) -> list[int]:
-        """Ids of a rendered prompt with its picture.
+    def expand(self, text: str, picture: Picture, begun: str = "") -> list[int]:
+        """Ids of a rendered prompt with its picture; `begun`: what the model's turn begins with already.
 
         Raises:
             ValueError: the template put the question elsewhere, or the prompt has not one image token for each feature.
@@ -164,7 +164,7 @@ class PictureReader:
             raise ValueError(
                 f"the chat template writes something else around this question than around others: {text!r}"
             )
-        ids = self.token_ids(picture.prompt(text, self.frame))
+        ids = self.token_ids(picture.prompt(text, self.frame) + begun)
         features = None if self.config is None else feature_count(self.config, picture.inputs)
         if features is not None and (tokens := ids.count(self.config.image_token_id)) != features:
             raise ValueError(
