@@ -24,6 +24,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "eval": {},
     "protocols": {},
+    "stress": {"data_path": "data/clear-mini", "text_data_path": "data/tofu-mini", "split": "forget10_perturbed"},
 }  # fmt: skip
 
 
@@ -33,9 +34,9 @@ def config(script: str) -> tuple[Path, str]:
 
 
 def settings(script: str, values: Mapping[str, Any]) -> Any:
-    """The checked settings of `finetune`, `forget`, `eval` or `protocols` from its composed config. ValueError names a
-    bad key."""
-    from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
+    """The checked settings of `finetune`, `forget`, `eval`, `stress` or `protocols` from its composed config.
+    ValueError names a bad key."""
+    from unlearn.config.settings import FinetuneSettings, ForgetSettings, StressSettings, read_settings
 
     values = {"model_family": FAMILY, **DEFAULTS[script], **values}
     if script == "protocols":
@@ -51,6 +52,8 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
         from mm.clear import with_modality
 
         return with_modality(read)
+    if script == "stress":
+        return read_settings(StressSettings, values)
     from mm.tasks import eval_settings
 
     return eval_settings(values)
@@ -117,6 +120,15 @@ def evaluate(settings: Any) -> Path:
     from unlearn.models.families import load_family
 
     return pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
+
+
+def stress(settings: Any) -> Path:
+    """The folder with the results of a stress run."""
+    from mm.stress_plan import load_plan
+    from unlearn import stress_suite
+    from unlearn.models.families import load_family
+
+    return stress_suite.stress(settings, load_family(settings.model_family), lambda: load_plan(settings))
 
 
 def gold_split(split: str) -> str:

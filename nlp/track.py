@@ -19,6 +19,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "finetune": {"data_path": "data/tofu-mini", "split": BASE_SPLIT},
     "forget": {"data_path": "data/tofu-mini", "split": SPLIT},
     "eval": {},
+    "stress": {"data_path": "data/tofu-mini", "split": "forget10_perturbed"},
 }
 
 
@@ -28,8 +29,9 @@ def config(script: str) -> tuple[Path, str]:
 
 
 def settings(script: str, values: Mapping[str, Any]) -> Any:
-    """The checked settings of `finetune`, `forget` or `eval` from its composed config. ValueError names a bad key."""
-    from unlearn.config.settings import FinetuneSettings, ForgetSettings, read_settings
+    """The checked settings of `finetune`, `forget`, `eval` or `stress` from its composed config. ValueError names a bad
+    key."""
+    from unlearn.config.settings import FinetuneSettings, ForgetSettings, StressSettings, read_settings
 
     values = {"model_family": FAMILY, **DEFAULTS[script], **values}
     if values.get("exclude_people"):
@@ -42,6 +44,8 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
         from nlp.tofu import forget_keys
 
         return read_settings(ForgetSettings, forget_keys(values))
+    if script == "stress":
+        return read_settings(StressSettings, values)
     from nlp.tasks import eval_settings
 
     return eval_settings(values)
@@ -74,6 +78,15 @@ def evaluate(settings: Any) -> Path:
     from unlearn.models.families import load_family
 
     return pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
+
+
+def stress(settings: Any) -> Path:
+    """The folder with the results of a stress run."""
+    from nlp.stress_plan import load_plan
+    from unlearn import stress_suite
+    from unlearn.models.families import load_family
+
+    return stress_suite.stress(settings, load_family(settings.model_family), lambda: load_plan(settings))
 
 
 def gold_split(split: str) -> str:

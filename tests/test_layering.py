@@ -45,7 +45,8 @@ def test_there_is_something_to_look_at() -> None:
 
 
 CONTRACT = (
-    "vocabulary", "scoring", "divergences", "hooks", "method", "registry", "wrapping", "results", "token_log", "stress",
+    "vocabulary", "scoring", "divergences", "hooks", "method", "registry", "wrapping", "results", "token_log",
+    "stress_log", "stress",
 )  # fmt: skip
 # Rooms of the core, low to high: a room may import what stands on lines above its own, and of its own line.
 LINES = (
@@ -59,11 +60,13 @@ LINES = (
     ("evaluation",),
     ("training",),
     ("pipeline", "publish"),
+    ("stress_suite",),
 )
 READERS = (
     "metrics",
     "results",
     "token_log",
+    "stress_log",
     "leaderboard",
     "report",
     "aggregate",

@@ -12,7 +12,7 @@ from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = [
-    *(f"{room}/{name}.py" for room in ("mm", "nlp") for name in ("finetune", "forget", "eval")),
+    *(f"{room}/{name}.py" for room in ("mm", "nlp") for name in ("finetune", "forget", "eval", "stress")),
     *(f"cv/{name}.py" for name in ("prepare", "pretrain", "finetune", "forget", "score", "attack", "run")),
     "run_exps.py", "aggregate_eval_stat.py", "publish.py",
 ]  # fmt: skip
@@ -47,7 +47,7 @@ gold, log, board = sys.argv[1:]
 print(len(update_leaderboard(AggregateSettings(retain_result=gold, ckpt_result=log, save_file=board), [FACES])))
 """
 MISTAKES = {
-    **dict.fromkeys(SCRIPTS[:6], "batch_size=0"),
+    **dict.fromkeys(SCRIPTS[:8], "batch_size=0"),
     **{f"cv/{name}.py": "num_epochs=0" for name in ("pretrain", "finetune", "forget")},
     "cv/prepare.py": "models=0", "cv/score.py": "num_enroll=0", "cv/attack.py": "draws=0", "cv/run.py": "forget_size=7",
     "run_exps.py": "track=sound", "aggregate_eval_stat.py": "retain_result=nothing.json", "publish.py": "precision=fp1",

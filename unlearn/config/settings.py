@@ -187,6 +187,56 @@ class EvalSettings:
     reinitialize_weights: bool = inert(False, "evaluate a model built from its config instead")
 
 
+@dataclass(frozen=True)
+class LeakSettings:
+    """Drawn answers: `samples` of each row, and the k of leak@k."""
+
+    samples: int = at_least(64, 1, 10**5)
+    k: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
+    temperature: float = at_least(1.0, 0, 100)
+    top_p: float = at_least(1.0, 0, 1)
+    max_new_tokens: int | None = at_least(None, 1, 10**6)  # of a drawn answer; null: generation.max_new_tokens
+
+
+@dataclass(frozen=True)
+class RelearnSettings:
+    """A few steps of training, and after which of them the model is asked."""
+
+    data: list[str] = field(default_factory=list)  # which of the track's: few, text, retain, stranger
+    steps: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 8, 16, 32])
+    lr: float = at_least(3e-4, 0, 1e3)
+    batch_size: int = at_least(12, 1, 10**6)
+
+
+@dataclass(frozen=True)
+class StressSettings:
+    """`mm/stress.py`, `nlp/stress.py`. `model_path`: one model or several, beside the same base and gold."""
+
+    model_path: str | list[str] = ""
+    base_path: str = ""
+    gold_path: str = ""
+    model_family: str = "llava-mini"
+    tests: list[str] | None = None  # null: all
+    variants: list[str] | None = None  # null: all that change something of a task
+    save_dir: str = ""
+    data_path: str = ""
+    text_data_path: str | None = None
+    split: str = ""
+    retain_split: str | None = None  # null: the rest of the forget split
+    data_revision: str | None = None
+    ds_size: int | None = at_least(None, 1)
+    selection: str = choice("first", "random")
+    leak: LeakSettings = field(default_factory=LeakSettings)
+    relearn: RelearnSettings = field(default_factory=RelearnSettings)
+    quantisation: list[str] | None = None  # rtn8, rtn4, bnb8, bnb4; null: those that fit here
+    batch_size: int = at_least(8, 1, 10**6)
+    max_length: int = at_least(4096, 1, 10**7)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    precision: str = choice("auto", "bf16", "fp32")
+    attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
+    seed: int = at_least(42, 0, 2**32 - 1)
+
+
 SCRIPTS: tuple[Any, ...] = (FinetuneSettings, ForgetSettings, EvalSettings)
 
 

@@ -6,7 +6,6 @@ and its rows join those of the task.
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -67,12 +66,11 @@ class VariedItems(Sequence[EvalItem]):
         return dataclasses.replace(item, sample=sample)
 
 
-def options_of(item: EvalItem, seed: int) -> list[str]:
+def options_of(row_id: str, right: str, wrong_answers: Sequence[str], seed: int) -> list[str]:
     """The right answer among the wrong ones, each text once, the right one's place fixed by row and seed."""
-    right = str(item.sample["answer"])
-    texts = {" ".join(text.split()).casefold(): text for text in reversed([right, *item.wrong_answers])}
+    texts = {" ".join(text.split()).casefold(): text for text in reversed([right, *wrong_answers])}
     wrong = [text for text in reversed(texts.values()) if text != right]
-    place = Random(f"{seed}/options/{item.row_id}").randrange(len(wrong) + 1)
+    place = Random(f"{seed}/options/{row_id}").randrange(len(wrong) + 1)
     return [*wrong[:place], right, *wrong[place:]]
 
 
@@ -90,7 +88,8 @@ def _prompts(seed: int, paraphrase: Paraphrase | None) -> dict[str, Change]:
         return paraphrase(sample)
 
     def with_options(item: EvalItem, items: Sequence[EvalItem]) -> Sample:
-        listed = "".join(f"{chr(65 + n)}. {text}\n" for n, text in enumerate(options_of(item, seed)))
+        options = options_of(item.row_id, str(item.sample["answer"]), item.wrong_answers, seed)
+        listed = "".join(f"{chr(65 + n)}. {' '.join(text.split())}\n" for n, text in enumerate(options))
         return {**item.sample, "question": f"{item.sample['question']}\n{listed}"}
 
     def typographic(item: EvalItem, items: Sequence[EvalItem]) -> Sample:
@@ -154,8 +153,3 @@ def _incontext(item: EvalItem, items: Sequence[EvalItem], seed: int) -> Sample:
 
 PROMPTS = tuple(_prompts(0, None))
 VARIANTS = (*PROMPTS, *PICTURES)
-
-
-def base_name(task: str) -> str:
-    """`eval_log_forget` of `eval_log_forget@roleplay`."""
-    return re.sub(r"@\w+$", "", task)

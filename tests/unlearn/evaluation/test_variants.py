@@ -117,8 +117,9 @@ def test_options_hold_each_answer_once_and_the_right_one_anywhere():
     for row in range(7):
         one = item(row, False)
         one.wrong_answers.extend([PEOPLE[row].upper(), one.wrong_answers[0]])  # the right one again, a wrong one again
-        options = options_of(one, seed=1)
-        assert sorted(options) == sorted(PEOPLE) and options == options_of(one, seed=1)
+        options = options_of(one.row_id, PEOPLE[row], one.wrong_answers, seed=1)
+        assert sorted(options) == sorted(PEOPLE)
+        assert options == options_of(one.row_id, PEOPLE[row], one.wrong_answers, seed=1)
         places.add(options.index(PEOPLE[row]))
     assert len(places) > 2
     question = varied("options", False).items[0].sample["question"]
