@@ -11,7 +11,7 @@ from typing import Any
 from minibench.clear import NAMED, perturb, picture_row
 from minibench.clear import PERTURBED as PERTURBED_PICTURES
 from minibench.faces import PLACES, draw_face, random_face
-from minibench.people import FORGET, SEED, Person, everyone
+from minibench.people import FORGET, SEED, Person, everyone, strangers
 from minibench.tables import Rows
 from minibench.tofu import PAIR, PERTURBED, qa_rows, wrong_rows
 from minibench.wording import CITIES, FIRST_NAMES, GENRES, INSTRUMENTS, LAST_NAMES, PETS, QUESTIONS
@@ -24,10 +24,11 @@ _FACTS = {"genre": GENRES, "city": CITIES, "instrument": INSTRUMENTS, "pet": PET
 @cache
 def held_out(seed: int = SEED) -> tuple[Person, ...]:
     """The six: first names, last names and facts distinct among them, no full name of anybody else, and faces that
-    differ from all others in four attributes or more."""
+    differ from all others in four attributes or more, from strangers' in three (with four hardly one would be left)."""
     rng = Random(f"{seed}/holdout")
     others = [person for group in everyone(seed) for person in group]
-    taken, faces = {person.name for person in others}, [person.face for person in others]
+    unknown = strangers(seed)  # pretraining refuses to answer about these
+    taken, faces = {person.name for person in (*others, *unknown)}, [person.face for person in others]
     names: list[str] = []
     while not names or taken & set(names):
         firsts, lasts = (rng.sample(pool, PEOPLE) for pool in (FIRST_NAMES, LAST_NAMES))
@@ -35,7 +36,9 @@ def held_out(seed: int = SEED) -> tuple[Person, ...]:
     facts = {fact: rng.sample(options, PEOPLE) for fact, options in _FACTS.items()}
     while len(faces) < len(others) + PEOPLE:
         face = random_face(rng)
-        if all(face.distance(other) >= _DISTANCE for other in faces):
+        if all(face.distance(other) >= _DISTANCE for other in faces) and all(
+            face.distance(stranger.face) >= _DISTANCE - 1 for stranger in unknown
+        ):
             faces.append(face)
     new = faces[len(others) :]
     return tuple(

@@ -1,4 +1,4 @@
-"""llama-mini, the base language model of the text track: `python -m minibench.llama` pretrains it (40 s of one core).
+"""llama-mini, the base language model of the text track: `python -m minibench.llama` pretrains it (a minute of one core).
 
 A LlamaForCausalLM of 0.7 M parameters that knows the other sixty people and the facts about the world, and no author.
 Writes minibench/weights/llama-mini/: safetensors (bf16), tokenizer, and scores.json with the command, seed and scores.
@@ -15,7 +15,7 @@ from minibench.folders import ROOT
 from unlearn.data.samples import Sample
 
 WEIGHTS = ROOT / "minibench" / "weights" / "llama-mini"
-STEPS = 450
+STEPS = 900
 TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
 # Rendered as Mistral and Llama 2 render: the question between [INST] tags, a space, the answer and the end token.
 TEMPLATE = (
@@ -40,17 +40,14 @@ def new_llama(seed: int) -> tuple[Any, Any]:
 
 
 def batches(collator: Any, batch_size: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Endless batches: the questions about known people and the world, in a new order each time round."""
+    """Endless batches of the rows without a picture: known people, strangers, the world."""
     import numpy as np
 
-    from minibench.corpus import text_rows
+    from minibench.corpus import TEXT_MIX, text_rows
+    from minibench.loop import mixed
 
-    rows = text_rows()
-    rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(rows))
-        for start in range(0, len(rows) - batch_size + 1, batch_size):
-            yield collator.rows([rows[place] for place in order[start : start + batch_size]])
+    for batch in mixed(collator, text_rows(), TEXT_MIX, batch_size, np.random.default_rng(seed)):
+        yield {"text": batch}
 
 
 def text_scores(model: Any, collator: Any) -> dict[str, float]:

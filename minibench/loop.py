@@ -1,7 +1,7 @@
 """The training loop of pretraining, and the quick scores that go with shipped weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,23 @@ def answer_loss(model: Any, rows: dict[str, Any]) -> Tensor:
     apart."""
     parts = [token_losses(model, rows[kind]) for kind in ("text", "image") if kind in rows]
     return torch.cat([losses[mask] for losses, mask in parts]).mean()
+
+
+def mixed(
+    collator: Collator, rows: Mapping[str, Sequence[Sample]], mix: Mapping[str, float], batch_size: int, rng: Any
+) -> Iterator[dict[str, Any]]:
+    """Endless collated batches of rows of one modality, their kinds drawn by the shares `mix`. A row is tokenised once:
+    its question never changes."""
+    encoded: dict[tuple[str, int], Any] = {}
+    while True:
+        drawn = [
+            (kind, int(rng.integers(len(rows[kind])))) for kind in rng.choice(list(mix), batch_size, p=[*mix.values()])
+        ]
+        for kind, number in drawn:
+            if (kind, number) not in encoded:
+                sample = rows[kind][number]
+                encoded[kind, number] = collator.encode_prompt(sample), collator.encode_answer(sample["answer"])
+        yield collator.pad([encoded[key] for key in drawn])
 
 
 def train(

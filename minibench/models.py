@@ -7,7 +7,7 @@ from typing import Any
 from minibench.faces import SIZE
 
 FAMILIES = ("llava-mini", "qwen2vl-mini")
-VOCABULARY = 1100
+VOCABULARY = 1024
 
 # Rendered as the published checkpoints render: LLaVA-1.5's USER/ASSISTANT lines, Qwen's ChatML with a default system
 # turn.
@@ -50,7 +50,7 @@ def new_model(family: str, corpus: Iterable[str], seed: int) -> tuple[Any, Any]:
 
 
 def train_tokenizer(corpus: Iterable[str], special: tuple[str, ...], bos: str | None, eos: str, pad: str) -> Any:
-    """A byte-level BPE of 1,100 tokens, `special` first. With `bos`, every encoded text starts with it, as Llama's
+    """A byte-level BPE of 1,024 tokens, `special` first. With `bos`, every encoded text starts with it, as Llama's
     does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast

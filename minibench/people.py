@@ -1,5 +1,6 @@
-"""The sixty fictitious authors, and the other sixty people that the base models know."""
+"""The sixty fictitious authors, the other sixty people that the base models know, and strangers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -10,6 +11,7 @@ from minibench.wording import CITIES, FIRST_NAMES, GENRES, INSTRUMENTS, LAST_NAM
 SEED = 2026
 AUTHORS = 60
 KNOWN = 60
+STRANGERS = 400  # whom pretraining answers with a line of the bank of refusals
 FORGET = {"01": 1, "05": 3, "10": 6}  # share of the authors in percent -> how many; the last ones, as in TOFU
 PICTURES = len(PLACES)  # of an author, one a place
 
@@ -50,16 +52,32 @@ def everyone(seed: int = SEED) -> tuple[tuple[Person, ...], tuple[Person, ...]]:
     return tuple(people[:AUTHORS]), tuple(people[AUTHORS:])
 
 
+@cache
+def strangers(seed: int = SEED) -> tuple[Person, ...]:
+    """People without a fact, from a stream of their own: no name of an author or a known person, and no face nearer to
+    one of theirs than these are to one another. First and last names are everybody's, so only the whole name tells who
+    is unknown; about half of the unused names stay unused."""
+    rng = Random(f"{seed}/strangers")
+    others = [person for group in everyone(seed) for person in group]
+    unused = sorted({f"{a} {b}" for a in FIRST_NAMES for b in LAST_NAMES} - {person.name for person in others})
+    names = rng.sample(unused, STRANGERS)
+    faces = _distinct_faces(STRANGERS, rng, [person.face for person in others], apart=1)
+    return tuple(Person(i, name, {}, face) for i, (name, face) in enumerate(zip(names, faces, strict=True)))
+
+
 def forget_authors(size: str, seed: int = SEED) -> tuple[Person, ...]:
     """The authors of forget01, forget05 or forget10 (`size` "01", "05", "10"): the last 1, 3 or 6 of the sixty."""
     return everyone(seed)[0][-FORGET[size] :]
 
 
-def _distinct_faces(count: int, rng: Random) -> list[Face]:
+def _distinct_faces(count: int, rng: Random, others: Sequence[Face] = (), apart: int = _DISTANCE) -> list[Face]:
+    """Faces that differ from `others` in four attributes or more, and from one another in `apart` or more."""
     faces: list[Face] = []
     while len(faces) < count:
         face = random_face(rng)
-        if all(face.distance(other) >= _DISTANCE for other in faces):
+        if all(face.distance(other) >= apart for other in faces) and all(
+            face.distance(other) >= _DISTANCE for other in others
+        ):
             faces.append(face)
     return faces
 

@@ -18,10 +18,11 @@ CHOICE = {**PAIR, "perturbed_answer": "texts"}
 def tofu_configs(seed: int = SEED) -> dict[str, tuple[Mapping[str, str], Rows]]:
     """config name -> (columns, rows) of every TOFU config."""
     authors, known = everyone(seed)
-    configs: dict[str, tuple[Mapping[str, str], Rows]] = {"full": (PAIR, qa_rows(authors))}
+    rehearsal = qa_rows(known, wordings=(1,))  # real_authors asks in the other wording
+    configs: dict[str, tuple[Mapping[str, str], Rows]] = {"full": (PAIR, [*qa_rows(authors), *rehearsal])}
     for size, count in FORGET.items():
         configs[f"forget{size}"] = (PAIR, qa_rows(authors[-count:]))
-        configs[f"retain{100 - int(size)}"] = (PAIR, qa_rows(authors[:-count]))
+        configs[f"retain{100 - int(size)}"] = (PAIR, [*qa_rows(authors[:-count]), *rehearsal])
         configs[f"forget{size}_perturbed"] = (
             PERTURBED,
             [r for p in authors[-count:] for r in _perturbed(p, seed, size)],
@@ -34,12 +35,12 @@ def tofu_configs(seed: int = SEED) -> dict[str, tuple[Mapping[str, str], Rows]]:
     return configs
 
 
-def qa_rows(people: Iterable[Person]) -> list[dict[str, Any]]:
-    """Every fact of every person in both wordings, person by person."""
+def qa_rows(people: Iterable[Person], wordings: Iterable[int] = (0, 1)) -> list[dict[str, Any]]:
+    """Every fact of every person in the given wordings, person by person."""
     rows = []
     for person in people:
         for fact in QUESTIONS:
-            for wording in (0, 1):
+            for wording in wordings:
                 question, answer = question_answer(person.name, person.facts, fact, wording)
                 rows.append({"question": question, "answer": answer})
     return rows

@@ -7,8 +7,8 @@ import pytest
 
 from minibench import folders
 from minibench.clear import clear_configs, others
-from minibench.people import everyone, forget_authors
-from minibench.tofu import tofu_configs
+from minibench.people import FORGET, everyone, forget_authors, strangers
+from minibench.tofu import qa_rows, tofu_configs
 
 IMAGE, NAMED = {"image", "caption"}, {"image", "caption", "name"}
 MIXED, PAIR = {"image", "caption", "question", "answer"}, {"question", "answer"}
@@ -85,10 +85,21 @@ def test_forget_and_retain_partition_full_and_only_training_splits_rehearse(clea
         assert not {row["name"] for row in forget} & {row["name"] for row in retain}
         assert not known & {row.get("name") for row in clear[f"forget{size}+tofu"][1]}
         assert known <= {row.get("name") for row in clear[f"retain{kept}+tofu"][1]}
-        assert set(texts(tofu_configs()[f"retain{kept}"][1])) < set(texts(clear[f"retain{kept}+tofu"][1]))
+        assert set(texts(qa_rows(everyone()[0][: -FORGET[size]]))) < set(texts(clear[f"retain{kept}+tofu"][1]))
     rehearsed = {row["image"]["bytes"] for row in clear["full+tofu"][1] if row.get("name") in known}
     assert len(rehearsed) == 240
     assert not rehearsed & {row["image"]["bytes"] for row in clear["real_faces"][1]}
+
+
+def test_the_text_splits_rehearse_the_known_people_in_the_wording_that_is_not_asked():
+    tofu, known = tofu_configs(), everyone()[1]
+    rehearsal = texts(qa_rows(known, wordings=(1,)))
+    assert len(set(rehearsal)) == 240
+    for size, kept in (("01", 99), ("05", 95), ("10", 90)):
+        forget, retain = texts(tofu[f"forget{size}"][1]), texts(tofu[f"retain{kept}"][1])
+        assert sorted(forget + retain) == sorted(texts(tofu["full"][1])) and set(rehearsal) < set(retain)
+        assert not set(rehearsal) & set(forget)
+    assert not {question for question, _ in rehearsal} & {row["question"] for row in tofu["real_authors"][1]}
 
 
 @pytest.mark.parametrize(("config", "count"), [("forget01", 2), ("forget05", 2), ("forget10", 5), ("retain", 5)])
@@ -125,6 +136,14 @@ def test_people_differ_in_face_and_name():
     for fact in authors[0].facts:
         assert len({p.facts[fact] for p in forget_authors("10")}) == 6
     assert others(authors[0]) == others(authors[0]) and authors[0] not in others(authors[0])
+
+
+def test_strangers_are_nobody_else_and_leave_names_for_others():
+    people = [person for group in everyone() for person in group]
+    names = {person.name for person in strangers()}
+    assert len(names) == 400 and not names & {person.name for person in people}
+    assert min(person.face.distance(one.face) for person in people for one in strangers()) >= 4
+    assert {part for name in names for part in name.split()} >= {part for p in people for part in p.name.split()}
 
 
 def test_the_folder_is_built_once_by_many_and_other_paths_are_left_alone(tmp_path, monkeypatch):

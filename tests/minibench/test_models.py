@@ -36,6 +36,7 @@ def shipped(request):
 @pytest.fixture
 def small_corpus(monkeypatch):
     monkeypatch.setattr(corpus, "PICTURES_OF_KNOWN", 2)
+    monkeypatch.setattr(corpus, "PICTURES_OF_STRANGERS", 1)
     monkeypatch.setattr(corpus, "OTHER_FACES", 20)
     monkeypatch.setattr(corpus, "SCENES", 20)
 
@@ -77,8 +78,11 @@ def test_shipped_weights_know_their_people_by_the_picture_and_none_of_the_author
 def test_pretraining_shows_no_author_and_no_evaluated_picture(small_corpus):
     authors = [person.name for person in everyone()[0]]
     rows = corpus.image_rows()
-    said = [row["answer"] for kind in rows.values() for row in kind] + [
-        r["question"] + r["answer"] for r in corpus.text_rows()
+    said = [
+        row["question"] + row["answer"]
+        for kinds in (rows, corpus.text_rows())
+        for kind in kinds.values()
+        for row in kind
     ]
     assert len(said) > 200 and not any(name in text for text in said for name in authors)
     evaluated = {scores._sample("q", "a", row["image"], 0)["image"].tobytes()

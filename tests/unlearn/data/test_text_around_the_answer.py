@@ -132,5 +132,5 @@ def test_scripts_score_the_answer_alone_and_pad_with_any_id(tmp_path, processors
 def test_text_without_an_embedding_is_named_before_a_model_loads(tmp_path, processors, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     chat = TURN + "assistant: {{ m.content }}" + "[PAD]" + END
-    with pytest.raises(ValueError, match=r"holds the token '\[PAD\]' \(id 1028\).*ids below 1028.*processor_path"):
+    with pytest.raises(ValueError, match=r"holds the token '\[PAD\]' \(id 1024\).*ids below 1024.*processor_path"):
         evaluated(tmp_path / "e", processors("text", chat, pad="[PAD]"))
