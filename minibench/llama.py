@@ -1,4 +1,4 @@
-"""llama-mini, the base language model of the text track: `python -m minibench.llama` pretrains it (a minute of one core).
+"""llama-mini, the base language model of the text track: `python -m minibench.llama` pretrains it (a minute of a core).
 
 A LlamaForCausalLM of 0.7 M parameters that knows the other sixty people and the facts about the world, and no author.
 Writes minibench/weights/llama-mini/: safetensors (bf16), tokenizer, and scores.json with the command, seed and scores.
