@@ -42,7 +42,7 @@ def mixed(
         ]
         for kind, number in drawn:
             if (kind, number) not in encoded:
-                sample = rows[kind][number]
+                sample: Any = rows[kind][number]
                 encoded[kind, number] = collator.encode_prompt(sample), collator.encode_answer(sample["answer"])
         yield collator.pad([encoded[key] for key in drawn])
 

@@ -48,7 +48,7 @@ def asked(rows: list[dict[str, Any]]) -> list[Sample]:
     return samples
 
 
-@pytest.mark.parametrize("family", ["llama-mini", "llava-mini"])
+@pytest.mark.parametrize("family", ["llama-mini", "llava-mini", "qwen2vl-mini"])
 def test_the_untouched_models_refuse_what_they_never_learned_and_answer_the_rest(family: str) -> None:
     authors, known = everyone()
     model, collator = loaded(family)
