@@ -61,6 +61,8 @@ CASES: dict[str, Case] = {
     "scrub, alternating": Case("scrub", {"schedule": "alternating", "msteps": 1}, {"retain": (4, 4)}),
     "project": Case("project"),  # a dot product of each rank's own gradients would not be that of their mean
     "fsdp2, project": Case("project", {"retain_weight": 0.5}, engine="fsdp2", resumed=True),
+    "mmunlearner, full": Case("mmunlearner", extra={"lora": 0}),  # measured by both, each its share of the rows
+    "fsdp2, salun": Case("salun", engine="fsdp2"),  # measured in parts, and cut again
     "fsdp2, npo": Case("npo", engine="fsdp2", resumed=True),
     "fsdp2, KL, fused": Case("KL", extra={"fused_lora": True}, engine="fsdp2"),
     "fsdp2, KL, full": Case("KL", {}, {"lora": 0}, "fsdp2", resumed=True),

@@ -45,10 +45,17 @@ def sides_trained(method: Method) -> set[Side]:
     return {side_of_view(view.name) for view in method.student_views}
 
 
-def needs_both_sides(method: Method, name: str) -> None:
-    """ValueError for a method that `name` cannot combine the two gradients of."""
+def needs_training(method: Method, name: str, side: Side | None = None) -> None:
+    """ValueError for a method that does not train, or not on `side`, which `name` goes around."""
     if defines(method, "edit"):
         raise ValueError(f"{name} goes around a method that trains, and {type(method).__name__} edits weights")
+    if side is not None and side not in sides_trained(method):
+        raise ValueError(f"{name} works on the {side} gradient, and {type(method).__name__} has no {side} side")
+
+
+def needs_both_sides(method: Method, name: str) -> None:
+    """ValueError for a method that `name` cannot combine the two gradients of."""
+    needs_training(method, name)
     if missing := {"forget", "retain"} - sides_trained(method):
         raise ValueError(
             f"{name} weighs a forget gradient against a retain gradient, and {type(method).__name__} has no "

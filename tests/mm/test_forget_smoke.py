@@ -57,7 +57,7 @@ def changed(start: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> s
 def test_three_steps_with_lora(tmp_path: Path, family: str, name: str, options: dict[str, Any]) -> None:
     trainer, start = run(tmp_path, build_method(name, options), tiny=TINY[family], **NOISE)
     moved = changed(start, trained_weights(trainer))
-    assert any(".lora_A." in n for n in moved) and any(".lora_B." in n for n in moved)
+    assert any(".lora_A." in n for n in moved) != (name == "salun") and any(".lora_B." in n for n in moved)
     frozen = dict(TINY[family]()[0].named_parameters())
     for n, p in trainer.student.model.get_base_model().named_parameters():
         if "lora_" not in n:

@@ -22,7 +22,7 @@ PUBLISHED = [
 ]  # fmt: skip
 NEXT_WAVE = [
     "simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "altpo", "eco_ft",
-    "pava", "project",
+    "pava", "project", "salun", "mmunlearner", "pdu", "sam", "dual",
 ]  # fmt: skip
 
 
@@ -111,6 +111,16 @@ def test_unknown_option_gets_its_near_miss_and_the_list():
         ("sparsity", {"lambda": -1}, "lambda must be"),
         ("sparsity", {"from": "start"}, "zero, init or null"),
         ("sparsity", {"decay": 1}, "true or false"),
+        ("salun", {"k": 0}, "k must be above 0 and at most 1, got 0"),
+        ("salun", {"k": 1.5}, "k must be"),
+        ("mmunlearner", {"b": -1}, "b must be"),
+        ("mmunlearner", {"protect": "all"}, "one of retain, paper"),
+        ("pdu", {"eps": -0.1}, "eps must be"),
+        ("pdu", {"eta": -1}, "eta must be"),
+        ("pdu", {"warmup": 0.5}, "a whole number"),
+        ("sam", {"rho": -0.1}, "rho must be"),
+        ("dual", {"forget": 0}, "forget must be"),
+        ("dual", {"retain": 0}, "retain must be"),
         ("project", {"gamma": 0}, "gamma must be above 0 and at most 1, got 0"),
         ("project", {"gamma": 1.5}, "gamma"),
         ("project", {"scope": "layer"}, "one of global, tensor"),

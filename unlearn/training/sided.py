@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from unlearn.atomic import replacing
 from unlearn.distributed.pieces import cut, piece, total, whole
@@ -151,6 +153,11 @@ class SidedStep:
     def load(self, checkpoint: Path) -> None:
         """The memory of a checkpoint, for any number of processes."""
         self.memory = cut(load_file(checkpoint / MEMORY), self._trained())
+
+
+def take_updates(args: TrainingArguments) -> None:
+    """The arguments of a run whose method is its own optimiser (`Method.is_update`): plain SGD, no clipping."""
+    args.optim, args.max_grad_norm = OptimizerNames.SGD, 0.0
 
 
 def _norms(sides: Sides) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from unlearn.scoring import Scored
 from unlearn.training.arrival import Arrival
 from unlearn.training.log_line import Means, forget_nll, gradient_norms
 from unlearn.training.measured import Measured
-from unlearn.training.sided import SidedStep
+from unlearn.training.sided import SidedStep, take_updates
 from unlearn.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class UnlearnTrainer(Trainer):
         stop_when: float | None = None,
         log_grad_norms: bool = False,
     ) -> None:
+        if method.is_update:
+            take_updates(args)
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
         engines.check_needs(
             engines.check_engine(self.accelerator), penalty=defines(method, "penalty"),

@@ -128,6 +128,11 @@ def ceu(rows, skip):
     return sum(values) / len(values)
 
 
+def flatness(rows):
+    values = [(max(z) - sum(z) / len(z)) ** 2 for row in rows for z in row.logits]
+    return sum(values) / len(values)
+
+
 def mean_probabilities(rows):
     return [
         sum(math.exp(log_probabilities(x)[y]) for x, y in zip(r.logits, r.labels, strict=True)) / len(r.labels)
@@ -288,6 +293,11 @@ SLOW = [
     ("flat", {"divergence": "Pearson"}, lambda s, t: flat(s, lambda v: v, lambda v: v * v / 4 + v)),
     ("task_vector", {}, lambda s, t: ce(s["forget"])),
     ("project", {}, lambda s, t: -ce(s["forget"]) + ce(s["retain"])),
+    ("salun", {}, lambda s, t: ce(s["random"]) + ce(s["retain"])),
+    ("mmunlearner", {}, lambda s, t: -ce(s["forget"]) + ce(s["retain"])),
+    ("pdu", {}, lambda s, t: flatness(s["forget"]) + ce(s["retain"])),
+    ("sam", {}, lambda s, t: npo(s, t, 0.1) + ce(s["retain"])),
+    ("dual", {}, lambda s, t: -ce(s["forget"]) + ce(s["retain"])),
     ("RMU", {"target": "norm", "preset": "sane"}, lambda s, t: adaptive_rmu(s, t, 5, 100)),
     ("RMU", {"target": "norm", "scale": 2.0, "alpha": 3.0}, lambda s, t: adaptive_rmu(s, t, 2, 3)),
     ("vgid", {}, lambda s, t: kl(t["noised"], s["forget"]) + kl(t["retain"], s["retain"])),
