@@ -87,10 +87,13 @@ class Sides:
 
 
 class Row(Protocol):
-    """One row of a view, ready for the model. `image`: whether it has a picture."""
+    """One row of a view. `image`: whether it has a picture."""
 
     @property
     def image(self) -> bool: ...
+
+    def without_image(self) -> Row:
+        """The same row without its picture."""
 
 
 class Probe(Protocol):

@@ -41,6 +41,7 @@ from unlearn.runs.record import Run, check_start, find_run, git_commit, known_di
 from unlearn.training.answers import keep_answers, write_answers
 from unlearn.training.build import build_trainer, check_training, finish, train
 from unlearn.training.choose import choose_method
+from unlearn.training.editing import edit_model
 from unlearn.training.saving import apply_finalize, save_trained
 from unlearn.training.watch import Watch
 
@@ -109,6 +110,8 @@ def forget(
     if run.finished:
         return run.folder
     check_training(settings, start)
+    if defines(method, "edit"):
+        return edit_model(settings, start, method, dataset, collator, run)
     write_answers(settings, start, dataset, collator, run)
     trainer = build_trainer(settings, family, start, method, dataset, collator)
     run.begin(main=is_main())

@@ -6,6 +6,7 @@ from unlearn.method import Method, defines, runs_sided
 from unlearn.methods.sparsity import check_norms, with_l1
 from unlearn.models.start import adapters_and_base
 from unlearn.registry import build_method, options_of
+from unlearn.training.editing import check_edit
 from unlearn.training.watch import check_watch
 from unlearn.wrapping import wrap_method
 
@@ -20,6 +21,7 @@ def choose_method(settings: ForgetSettings) -> Method:
     method = build_method(settings.forget_loss, options, loss_beta=settings.loss_beta)
     method = wrap_method(method, settings.wrap, settings.method_args)
     check_needs(wanted_engine() or "", sided=runs_sided(method), edits=defines(method, "edit"))
+    check_edit(settings, method)
     check_norms(settings.l1_lambda, settings.l0_lambda, settings.l_norm_from, lora)
     if settings.l1_lambda:
         method = with_l1(method, settings.l1_lambda, settings.l_norm_from)

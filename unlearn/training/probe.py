@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearn.data.samples import draw
+from unlearn.data.samples import Sample, draw
 from unlearn.data.views import ForgetRetainDataset, StepCollator
 from unlearn.distributed.pieces import in_parts, piece
 from unlearn.hooks import Gradients, Scope, side_of_view
+from unlearn.models.ffn import down_projections, weight
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.scoring import Scored
 
@@ -20,11 +21,18 @@ PROBE = 7  # what the order of the rows is drawn for, beside the draws of data/v
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One row of a view as the model takes it."""
+    """One row of a view."""
 
     view: str
-    views: Mapping[str, Any]
-    image: bool
+    sample: Sample
+
+    @property
+    def image(self) -> bool:
+        return self.sample["image"] is not None
+
+    def without_image(self) -> "ProbeRow":
+        bare: Any = {**self.sample, "image": None, "id": f"{self.sample['id']} (no image)"}
+        return ProbeRow(self.view, bare)
 
 
 class ModelProbe:
@@ -50,9 +58,7 @@ class ModelProbe:
         if share and not self.parts:
             order = order[self.accelerator.process_index :: self.accelerator.num_processes]
         for row in order:
-            sample = self.dataset.sample(view, row)
-            views = self.collator([{"views": {view: sample}, "epoch": 0, "pass_name": None}])["views"]
-            yield ProbeRow(view, views, sample["image"] is not None)
+            yield ProbeRow(view, self.dataset.sample(view, row))
 
     def cross_entropy(self, batch: ProbeRow) -> Tensor:
         with torch.no_grad():
@@ -69,11 +75,37 @@ class ModelProbe:
         gradients = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True)
         return {name: g for name, g in zip(self.trained, gradients, strict=True) if g is not None}
 
+    @torch.no_grad()
     def channels(self, batch: ProbeRow, scope: Scope) -> Gradients:
-        raise NotImplementedError
+        """Of the language model's FFNs at the positions of the scope; of the vision tower's, for `image`, at all."""
+        collator, seen = self.collator.collator, {}
+        prompt, answer = collator.encode_prompt(batch.sample), collator.encode_answer(str(batch.sample["answer"]))
+        layers = down_projections(self.student.model)
+
+        def watch(name: str) -> Any:
+            def hook(module: Any, inputs: tuple[Tensor, ...]) -> None:
+                seen[name] = inputs[0].detach().float().flatten(0, -2)
+
+            return hook
+
+        handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+        try:
+            inputs = to_device(collator.pad([(prompt, answer)])["inputs"], self._device())
+            self.student.model(**inputs, logits_to_keep=1, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        ids = inputs["input_ids"][0]
+        picture = (
+            ids == collator.image_token_id if collator.image_token_id is not None else torch.zeros_like(ids).bool()
+        )
+        where = {"image": picture, "text": ~picture, "predicts_answer": torch.zeros_like(picture)}
+        where["predicts_answer"][len(prompt.ids) - 1 : -1] = True
+        found = {name: z[where[scope]] for name, z in seen.items() if name.startswith("language")}
+        return found | ({name: z for name, z in seen.items() if name.startswith("vision")} if scope == "image" else {})
 
     def weights(self) -> Gradients:
-        raise NotImplementedError
+        return {name: weight(layer).detach() for name, layer in down_projections(self.student.model).items()}
 
     def sum(self, tensors: Mapping[str, Tensor]) -> Gradients:
         """The processes need not hold the same names: text rows leave a vision tower's weights out."""
@@ -93,7 +125,8 @@ class ModelProbe:
         return {name: self.accelerator.reduce(tensor, reduction="sum") for name, tensor in own.items()}
 
     def _scored(self, batch: ProbeRow) -> Scored:
-        views = _to(batch.views, self._device())
+        views = self.collator([{"views": {batch.view: batch.sample}, "epoch": 0, "pass_name": None}])["views"]
+        views = to_device(views, self._device())
         return score_views(self.student(views))[batch.view]
 
     def _device(self) -> torch.device:
@@ -111,9 +144,10 @@ def probing(student: StudentForward) -> Iterator[None]:
         student.train(training)
 
 
-def _to(value: Any, device: torch.device) -> Any:
+def to_device(value: Any, device: torch.device) -> Any:
+    """`value` with its tensors, however nested, on a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, Mapping):
-        return {name: _to(item, device) for name, item in value.items()}
+        return {name: to_device(item, device) for name, item in value.items()}
     return value

@@ -65,6 +65,20 @@ def save_trained(
     if merge and hasattr(model, "merge_and_unload"):
         dtype = torch.bfloat16 if trainer.args.bf16 else torch.float32
         model, weights = merged(model, weights, folder, dtype), None
+    save_whole(model, collator, folder, weights=weights, best=best)
+    lines = [json.dumps(finite(entry)) + "\n" for entry in trainer.state.log_history]
+    write_text(folder / "train_log.jsonl", "".join(lines))
+
+
+def save_whole(
+    model: Any,
+    collator: Collator,
+    folder: Path,
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    best: Path | None = None,
+) -> None:
+    """The model (with other `weights`, or those of the folder `best`) and its processor, file by file, each whole."""
     with whole_folder(folder / "model") as staging:
         if best is not None:
             shutil.copytree(best, staging, dirs_exist_ok=True)
@@ -74,8 +88,6 @@ def save_trained(
     for file in sorted((folder / "model").iterdir(), key=lambda entry: entry.name == "config.json"):
         os.replace(file, folder / file.name)
     (folder / "model").rmdir()
-    lines = [json.dumps(finite(entry)) + "\n" for entry in trainer.state.log_history]
-    write_text(folder / "train_log.jsonl", "".join(lines))
 
 
 def merged(model: Any, weights: Mapping[str, torch.Tensor] | None, folder: Path, dtype: torch.dtype) -> Any:
