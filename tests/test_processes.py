@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tests.two_ranks import CASES, BothRanks, run, trained
 from unlearn.models.loading import load_model
 from unlearn.runs.checkpoints import newest_checkpoint
+from unlearn.training.measured import MEASURED
 
 ROOT = Path(__file__).resolve().parent.parent
 WRAPPERS = {"ddp": ("DDP", "DistributedDataParallel"), "fsdp2": ("FSDP2", "FSDPStudentForward"),
@@ -119,7 +120,8 @@ def compare_losses(case: str, alone: list[dict[str, float]], ranks: list[dict[st
 def check_checkpoint(folder: Path) -> None:
     """Both ranks' states in one whole folder, and nothing else left of the saving."""
     newest = newest_checkpoint(folder / "run")
-    assert newest is not None and [path.name for path in (folder / "run").iterdir()] == [newest.name]
+    left = {path.name for path in (folder / "run").iterdir()} - {MEASURED}
+    assert newest is not None and left == {newest.name}
     saved = json.loads((newest / "trainer_state.json").read_text())["global_step"]
     assert saved == json.loads((folder / "rank0.json").read_text())["steps"]
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in newest.iterdir()}

@@ -22,7 +22,7 @@ PUBLISHED = [
 ]  # fmt: skip
 NEXT_WAVE = [
     "simnpo", "undial", "wga", "tnpo", "satimp", "ceu", "flat", "task_vector", "vgid", "jensun", "altpo", "eco_ft",
-    "pava", "project", "salun", "mmunlearner", "pdu", "sam", "dual",
+    "pava", "project", "salun", "mmunlearner", "pdu", "sam", "dual", "kvw", "manu",
 ]  # fmt: skip
 
 
@@ -121,6 +121,14 @@ def test_unknown_option_gets_its_near_miss_and_the_list():
         ("sam", {"rho": -0.1}, "rho must be"),
         ("dual", {"forget": 0}, "forget must be"),
         ("dual", {"retain": 0}, "retain must be"),
+        ("kvw", {"gamma": -1}, "gamma must be"),
+        ("kvw", {"layers": "1"}, "layers must be first-last, e.g. 1-25, got '1'"),
+        ("kvw", {"layers": "5-2"}, "layers must be first-last"),
+        ("kvw", {"rows": "text"}, "one of image, all"),
+        ("manu", {"alpha": 1.5}, "alpha must be at most 1"),
+        ("manu", {"tau": -1}, "tau must be"),
+        ("manu", {"layers": 0}, "layers must be"),
+        ("manu", {"layers": "some"}, "a whole number or one of all"),
         ("project", {"gamma": 0}, "gamma must be above 0 and at most 1, got 0"),
         ("project", {"gamma": 1.5}, "gamma"),
         ("project", {"scope": "layer"}, "one of global, tensor"),

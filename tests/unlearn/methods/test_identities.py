@@ -7,6 +7,7 @@ import torch
 from batches import pack, pack_all, require_grad, total, views_of
 
 from unlearn.divergences import entropy
+from unlearn.method import defines
 from unlearn.registry import build_method, method_names
 from unlearn.scoring import Scored
 
@@ -172,7 +173,7 @@ def test_a_row_of_other_answers_is_noticed():
         method.loss(pack_all(student), {"retain": pack(teacher["retain"][::-1])})
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", [name for name in method_names() if not defines(build_method(name), "edit")])
 def test_losses_need_no_more_views_than_they_declare(name):
     """`views_of` hands out exactly what is declared: this fails when a declaration forgets one."""
     method = build_method(name)

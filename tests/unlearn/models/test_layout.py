@@ -13,7 +13,7 @@ from tests.nlp.test_families import tiny as tiny_text
 from tests.unlearn.models.test_vision import one_forward
 from tests.vision_models import FAMILIES
 from unlearn.data.collator import Collator
-from unlearn.method import HiddenSpec, Method
+from unlearn.method import HiddenSpec, Method, defines
 from unlearn.models import forward, layout, trees
 from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.layout import Typesetter, tree_mask
@@ -181,7 +181,8 @@ def pad_left(parts: list[torch.Tensor], value: Any) -> torch.Tensor:
 def every_method() -> dict[str, Method]:
     """All of the registry, and the options that ask for other states."""
     others = {"RMU to a norm": ("RMU", {"target": "norm"}), "twins of states": ("twins", {"distance": "mse"})}
-    return {name: build_method(name) for name in method_names()} | {
+    trained = (name for name in method_names() if not defines(build_method(name), "edit"))
+    return {name: build_method(name) for name in trained} | {
         title: build_method(*asked) for title, asked in others.items()
     }
 
