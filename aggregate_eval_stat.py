@@ -26,8 +26,10 @@ def main(config: DictConfig) -> None:
     from unlearn.config.build import build_settings
     from unlearn.leaderboard.comparison import comparison_table
     from unlearn.leaderboard.table import text_table
+    from unlearn.plugins import load_plugins
 
     values: Any = OmegaConf.to_container(config, resolve=True)
+    load_plugins(values["plugins"])
     if values["refusals"] == "data/idontknow.jsonl":  # the bank this project ships, from wherever the script is called
         values["refusals"] = str(Path(__file__).parent / values["refusals"])
     settings = build_settings(AggregateSettings, values)

@@ -26,8 +26,10 @@ def main(config: DictConfig) -> None:
     from sweeps.settings import Sweep
     from sweeps.study import run_sweep
     from unlearn.config.build import build_settings
+    from unlearn.plugins import load_plugins
 
     values: Any = OmegaConf.to_container(config, resolve=True)
+    load_plugins(values["plugins"])  # a track may be among them
     print(run_sweep(build_settings(Sweep, values)))
 
 

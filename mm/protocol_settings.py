@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn.config.build import at_least, build_settings, choice
+from unlearn.plugins import load_plugins
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class ProtocolSettings:
 
     model_path: str = ""
     model_family: str = "llava-mini"
+    plugins: list[str] = field(default_factory=list)
     processor_path: str | None = None
     save_dir: str = ""
     beside: list[str] = field(default_factory=list)
@@ -38,6 +40,7 @@ class ProtocolSettings:
 
 def protocol_settings(values: Mapping[str, Any]) -> ProtocolSettings:
     """Checked. ValueError for a bad key or value, or a model beside it that was not asked yet."""
+    load_plugins(values.get("plugins"))
     settings = build_settings(ProtocolSettings, values)
     for other in settings.beside:
         if not (Path(other) / "protocols" / "protocols.json").is_file():

@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sweeps.tracks import find, is_study, presets
 from unlearn.config.build import at_least, choice
+
+
+def _absolute(plugin: str) -> str:
+    """A path from anywhere; the name of a module as it is."""
+    path = Path(plugin).expanduser()
+    return str(path.resolve()) if path.exists() else plugin
+
 
 TABLES = ("1", "3", "4", "5", "6", "fig5")
 
@@ -35,6 +43,7 @@ class Sweep:
 
     embedded_family: str = ""
     model_family: str = ""
+    plugins: list[str] = field(default_factory=list)  # handed on to every job
     track: str = "mm"
     experiment: str | None = None
     save_dir: str = ""
@@ -66,6 +75,11 @@ class Sweep:
         family = self.model_family or track.FAMILY
         own = {"model_family": family, "save_dir": f"runs/{family}", "modalities": [track.MODALITIES[0]],
                "splits": [track.SPLIT]}  # fmt: skip
+        if self.plugins:
+            handed = f"plugins=[{','.join(map(_absolute, self.plugins))}]"
+            own |= {name: [handed, *getattr(self, name)] for name in ("finetune", "forget", "eval")}
+            for name in ("finetune", "forget", "eval"):
+                object.__setattr__(self, name, own.pop(name))
         for name, value in own.items():
             object.__setattr__(self, name, getattr(self, name) or value)  # frozen: this is its construction
 

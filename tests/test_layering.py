@@ -51,7 +51,7 @@ CONTRACT = (
 # Rooms of the core, low to high: a room may import what stands on lines above its own, and of its own line.
 LINES = (
     ("atomic",),
-    ("contents",),
+    ("contents", "plugins"),
     ("distributed", "metrics", *CONTRACT),
     ("config",),
     ("methods", "models"),

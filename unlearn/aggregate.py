@@ -3,7 +3,7 @@ it."""
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class AggregateSettings:
     latex: bool | str = False
     compare: str | list[str] | None = None  # two logs, or names of rows of save_file: compare these and do nothing else
     gold_again: str | None = None  # with compare: the log of a second gold, of another seed
+    plugins: list[str] = field(default_factory=list)  # with columns or tracks of their own; the script loads them
     margin: float = MARGIN  # within which two models are called equal
 
 

@@ -33,6 +33,7 @@ from unlearn.models.lora import snapshot, trained_layers
 from unlearn.models.options import check_options, set_up_gpu, skip_picture_check
 from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, adapters_and_base, processor_of
+from unlearn.plugins import plugin_digests
 from unlearn.registry import build_method
 from unlearn.results import AGGREGATE, read_log, read_record
 from unlearn.runs.locks import check_writable
@@ -226,6 +227,8 @@ def note_contents(
     folders = [folder for source in sources.values() for folder in picture_folders(rows_of(source))]
     pictures = picture_stamps(folders, [getattr(settings, key) for key in data])
     looked_at = {"data": data, "pictures": pictures, "files": digests.seen, "folders": local_folders(settings)}
+    if plugins := plugin_digests():
+        made_from["plugins"] = plugins
     run.confirm(made_from, looked_at, main=is_main())
 
 

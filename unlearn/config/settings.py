@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from unlearn.config.build import at_least, build_settings, choice, inert
+from unlearn.plugins import load_plugins
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class TrainSettings:
     """What finetune and forget share."""
 
     model_family: str = "llava-mini"
+    plugins: list[str] = field(default_factory=list)  # files, folders or modules from outside the project
     LoRA: LoraSettings = field(default_factory=LoraSettings)
     lr: float = at_least(1e-5, 0, 1e3)
     weight_decay: float = at_least(0.01, 0, 1e3)
@@ -161,6 +163,7 @@ class EvalSettings:
 
     model_path: str = ""
     model_family: str = "llava-mini"
+    plugins: list[str] = field(default_factory=list)
     processor_path: str | None = None
     save_dir: str = ""
     tasks: list[Any] = field(default_factory=list)
@@ -242,7 +245,8 @@ SCRIPTS: tuple[Any, ...] = (FinetuneSettings, ForgetSettings, EvalSettings)
 
 def read_settings(cls: type[T], config: Mapping[str, Any]) -> T:
     """The settings of one script from its composed config. A preset (+experiment=...) serves all scripts, so keys that
-    only another script has are left out; on the command line Hydra itself refuses those."""
+    only another script has are left out; on the command line Hydra itself refuses those. Plugins are loaded first."""
+    load_plugins(config.get("plugins"))
     others = {item.name for script in SCRIPTS for item in dataclasses.fields(script)} | {"data_path", "by_script"}
     mine = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return build_settings(cls, {key: value for key, value in config.items() if key in mine or key not in others})

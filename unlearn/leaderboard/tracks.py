@@ -17,7 +17,18 @@ _KEYS = ("name", "tasks", "composites", "quality", "beside", "released", "holdou
 
 def tracks() -> tuple[Track, ...]:
     """Every track, by file name. ValueError that names the file of one that cannot be read."""
-    return _read(FOLDER)
+    return (*_read(FOLDER), *_ADDED)
+
+
+_ADDED: list[Track] = []
+
+
+def add_track(path: str | Path) -> None:
+    """A track's file from outside (a plugin). ValueError for a file that describes none, or a name that is there."""
+    track = read_track(path)
+    if any(track.name == other.name for other in tracks()):
+        raise ValueError(f"{path}: there is a track {track.name!r} already")
+    _ADDED.append(track)
 
 
 def track_named(name: str) -> Track:

@@ -105,7 +105,7 @@ FLOOR = Column(
     "Null floor", heading="Floor", interval=False,
     meaning="the Forget Quality that two models without any difference get on average at this sample size",
 )  # fmt: skip
-COLUMNS = (
+COLUMNS: tuple[Column, ...] = (
     Column("Real metric", direction="up", heading="Real", meaning="what is known of real people and places"),
     RETAIN,
     FORGET,
@@ -153,6 +153,14 @@ COLUMNS = (
            meaning="share of generations that are empty, or have 8 words or more of whose neighbouring pairs fewer "
            "than half are distinct"),
 )  # fmt: skip
+
+
+def add_column(column: Column) -> None:
+    """A column from outside (a plugin), behind the others. ValueError for a name that is there already."""
+    global COLUMNS
+    if any(column.name == other.name for other in COLUMNS):
+        raise ValueError(f"there is a column {column.name!r} already")
+    COLUMNS = (*COLUMNS, column)
 
 
 def per_item() -> tuple[Column, ...]:

@@ -43,6 +43,14 @@ class Family:
         return self.question_start_tag, self.question_end_tag or "", self.answer_tag or ""
 
 
+_ADDED: dict[str, dict[str, Any]] = {}
+
+
+def add_family(name: str, **entry: Any) -> None:
+    """An entry from outside (a plugin), as one of model_config.yaml: `add_family("mine", hf_key="user/model")`."""
+    _ADDED[name] = entry
+
+
 def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.yaml") -> Family:
     """The entry `name` of model_config.yaml; a hub id or a folder that has no entry there is a family by itself.
 
@@ -57,6 +65,7 @@ def load_family(name: str, config: str | Path = ROOT / "config" / "model_config.
         raise ValueError(f"{config} is no YAML ({error}); correct it.") from None
     if not isinstance(entries, dict):
         raise ValueError(f"{config} must map names of families to their keys; correct it.")
+    entries |= _ADDED
     if name not in entries and (folder := _checkpoint(name)):
         return Family(name=name, hf_key=folder, text_only=_text_only(folder))
     if name not in entries:

@@ -15,6 +15,7 @@ from unlearn.results import read_record
 # What does not change the result: two runs that differ only here are the same run.
 NOT_IDENTITY = {
     "save_dir",
+    "plugins",  # their content is noted (made_from), wherever they lie
     "overwrite_dir",
     "overwrite",
     "resume_from_checkpoint",

@@ -17,7 +17,7 @@ MadeFrom = dict[str, dict[str, str]]
 WORDS = {
     "data": "the {} data", "word lists": "the word list {}", "weights": "the weights of the start model",
     "processor": "the processor or chat template", "reference": "the weights of the reference model",
-    "model": "the weights of the model", "photos": "the photos", "splits": "the splits",
+    "model": "the weights of the model", "plugins": "the plugin {}", "photos": "the photos", "splits": "the splits",
 }  # fmt: skip
 
 

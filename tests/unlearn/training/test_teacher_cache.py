@@ -105,7 +105,7 @@ def test_a_method_declares_what_it_reads_of_the_teacher() -> None:
         student, teacher = (pack_all(views) for views in views_of(method))
         kept = {view: Scored.from_logps(s.sequence_logps(), s.lengths()) for view, s in teacher.items()}
         torch.testing.assert_close(total(method.loss(student, kept)), total(method.loss(student, teacher)))
-    assert found == {"npo", "dpo"}
+    assert found == {"npo", "dpo", "altpo", "pava", "sam"}
     assert build_method("npo", {"retain_weight": 1.0}).teacher_sums_only
     assert not build_method("npo", {"retain_weight": 1.0, "retain_loss": "KL"}).teacher_sums_only
     assert with_l1(build_method("npo"), 0.1, "init").teacher_sums_only
