@@ -22,9 +22,7 @@ class LoraSettings:
     dropout: float = at_least(0.0, 0, 0.99)
     targets: str = choice("language", "all")
     layers: list[int] | None = None  # decoder blocks that are trained, from 0; null: all (a method may know better)
-    init_noise: float = at_least(
-        0.0, 0, 1e3
-    )  # std of a seeded start for B; moves losses that are stationary at the teacher
+    init_noise: float = at_least(0.0, 0, 1e3)  # std of a seeded start for B, for losses stationary at the teacher
 
 
 @dataclass(frozen=True)
