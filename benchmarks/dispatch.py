@@ -38,6 +38,7 @@ from unlearn.models.forward import StudentForward, score_views
 from unlearn.models.lora import prepare_trainable
 from unlearn.models.options import checkpoint_mlps, use_fused_lora
 from unlearn.registry import build_method
+from unlearn.training.accumulation import one, together
 from unlearn.training.teacher import Teacher
 
 COLUMNS = ("kernels", "GB", "TFLOP", "syncs", "saved GB")
@@ -150,9 +151,10 @@ def micro_batch(shape: Shape, picture: dict[str, Tensor], method: Any, image: bo
 
 def train_step(
     shape: Shape, case: Case, layers: int, *, peft_casts: bool = False, fused: bool = False, liger: bool = False,
-    checkpointing: str = "false",
+    checkpointing: str = "false", joined: bool = True,
 ) -> Counts:  # fmt: skip
-    """Forward, teacher, loss and backward of one optimiser step with `layers` decoder blocks."""
+    """Forward, teacher, loss and backward of one optimiser step with `layers` decoder blocks; `joined`: its
+    micro-batches in one forward."""
     from accelerate.utils import convert_outputs_to_fp32
 
     counts, method = Counts(), build_method(case.method)
@@ -174,14 +176,15 @@ def train_step(
         # as accelerate wraps it
         student.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(student.forward))
         teacher = Teacher.of(student, sums_only=method.teacher_sums_only)
-        for image, items in case.micro_batches:
-            with unset_fake_temporarily():
-                views = micro_batch(shape, image_inputs, method, image, items)
-            taught: dict[str, Any] = {view.name: views[view.name] for view in method.teacher_views}
+        with unset_fake_temporarily():
+            batches = [{"views": micro_batch(shape, image_inputs, method, *asked)} for asked in case.micro_batches]
+        for group in [batches] if joined else [[batch] for batch in batches]:
             with as_on_a_gpu(counts), Meter(counts):
                 with saved_bytes(counts, model):
-                    scored = score_views(student({view.name: views[view.name] for view in method.student_views}))
-                    loss = torch.stack(list(method.loss(scored, teacher.score(taught)).values())).sum()
+                    scored = score_views(student(together(group, method.student_views)))
+                    told = teacher.score(together(group, method.teacher_views))
+                    parts = [method.loss(one(scored, i), one(told, i)) for i in range(len(group))]
+                    loss = torch.stack([part for own in parts for part in own.values()]).sum()
                 loss.backward()
     return counts
 
@@ -232,6 +235,7 @@ def main() -> None:
     parser.add_argument("--fused", action="store_true", help="fused_lora=true")
     parser.add_argument("--liger", action="store_true", help="liger=true, by stand-ins for its kernels")
     parser.add_argument("--checkpointing", default="false", choices=("false", "mlp", "true"))
+    parser.add_argument("--one-by-one", action="store_true", help="a forward for each micro-batch")
     parser.add_argument("--library-check", action="store_true", help="transformers counts image tokens in each forward")
     options = parser.parse_args()
     os.environ["TRANSFORMERS_DISABLE_TORCH_CHECK"] = str(int(not options.library_check))
@@ -248,6 +252,7 @@ def main() -> None:
                 if not case.method:
                     return decode_step(shape, case, layers)
                 how = {"peft_casts": options.peft_casts, "fused": options.fused, "liger": options.liger}
+                how["joined"] = not options.one_by_one
                 return train_step(shape, case, layers, checkpointing=options.checkpointing, **how)
 
             row = at_full_depth(shape, measure)

@@ -91,7 +91,13 @@ def make_trainer(
         student, args, method=method, dataset=dataset, collator=StepCollator(Collator(processor)), sampler=sampler,
         teacher=Teacher.of(student, sums_only=method.teacher_sums_only) if method.teacher_views else None,
         processor=processor, stop_when=stop_when, log_grad_norms=log_grad_norms,
+        tokens_per_forward=run.tokens_per_forward,
     )  # fmt: skip
+
+
+def micro_batches(trainer: UnlearnTrainer) -> list[dict[str, Any]]:
+    """All micro-batches of a run, in the order in which it sees them."""
+    return [dict(batch) for step in trainer.get_train_dataloader() for batch in step]
 
 
 def trained_weights(trainer: UnlearnTrainer) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class BothRanks:
     """The batches of both ranks in turn: for one process that accumulates over two."""
 
     def __init__(self, ranks: list[Any]) -> None:
-        self.ranks, self.counts = ranks, ranks[0].counts
+        self.ranks, self.counts, self.accumulation = ranks, ranks[0].counts, len(ranks)
 
     def __len__(self) -> int:
         return sum(map(len, self.ranks))

@@ -49,6 +49,7 @@ class TrainSettings:
     batch_size: int = at_least(4, 1, 10**6)  # per device
     gradient_accumulation_steps: int = at_least(1, 1, 10**6)
     global_batch_size: int | None = at_least(None, 1, 10**9)  # of one step over all devices: accumulation follows
+    tokens_per_forward: int = at_least(8192, 1, 10**9)  # that the batches of a step may share a forward with
     max_length: int = at_least(2048, 1, 10**7)
     warmup_epochs: float = at_least(1.0, 0, 1e4)
     lr_scheduler: str = choice("linear", "cosine", "constant", "constant_with_warmup")

@@ -1,8 +1,6 @@
 """In which order a run sees its items: batches of one modality, the same kind on every rank at each step."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Any
 
 from torch.utils.data import Sampler
 
@@ -82,16 +80,3 @@ class EpochSampler(Sampler):
 
     def _group(self, epoch: int, index: int, name: str | None) -> tuple[bool, ...]:
         return self.dataset.modalities(epoch, index, name) if self.alike else (self.dataset.has_image(index, name),)
-
-
-class UpTo:
-    """The first `count` batches of a sampler."""
-
-    def __init__(self, batches: Any, count: int) -> None:
-        self.batches, self.count = batches, count
-
-    def __len__(self) -> int:
-        return min(len(self.batches), self.count)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return islice(self.batches, len(self))

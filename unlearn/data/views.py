@@ -27,6 +27,7 @@ class Draw(NamedTuple):
     epoch: int
     index: int  # type: ignore[assignment]
     pass_name: str | None = None
+    micro_batch: int = 0  # which batch of its optimiser step it is in
 
 
 class ForgetRetainDataset(Dataset):
@@ -137,7 +138,7 @@ class ForgetRetainDataset(Dataset):
         return any((name == "retain") != (over == "retain") for name in ([pass_name] if pass_name else self.views))
 
     def __getitem__(self, key: Draw) -> dict[str, Any]:
-        epoch, index, pass_name = key
+        epoch, index, pass_name, micro_batch = key
         over = pass_name or self.epoch_over
         names = [pass_name] if pass_name else list(self.views)
         if "anchor" in names and not self.has_image(index, pass_name):
@@ -147,7 +148,7 @@ class ForgetRetainDataset(Dataset):
         if self._has_partner(over, pass_name):
             rows[other] = self._partner(epoch, index, over, other)
         items = {name: self._view(name, epoch, index, rows) for name in names}
-        return {"views": items, "epoch": epoch, "pass_name": pass_name}
+        return {"views": items, "epoch": epoch, "pass_name": pass_name, "micro_batch": micro_batch}
 
     def _partner(self, epoch: int, index: int, over: str, other: str) -> int:
         rng = draw(self.seed, epoch, index, PARTNER)

@@ -80,6 +80,15 @@ def check_engine(accelerator: Any, environment: Mapping[str, str] = os.environ) 
     return engine
 
 
+@contextlib.contextmanager
+def synchronised(accelerator: Any, model: nn.Module, *, last: bool) -> Iterator[None]:
+    """One of several backwards of a step: the processes' gradients meet in the `last`, where the engine can wait."""
+    accelerator.gradient_state.sync_gradients = last  # DeepSpeed takes its step by it
+    waits = not last and accelerator.distributed_type.value != "DEEPSPEED"
+    with accelerator.no_sync(model) if waits else contextlib.nullcontext():
+        yield
+
+
 def check_needs(
     engine: str,
     *,

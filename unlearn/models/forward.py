@@ -12,7 +12,7 @@ from unlearn.method import HiddenSpec
 from unlearn.models.compat import unsplit_blocks
 from unlearn.models.families import decoder_layers, inner_model
 from unlearn.models.layout import Chunk, Layout, Typesetter, tree_mask
-from unlearn.models.trees import why_apart
+from unlearn.models.trees import trees, why_apart
 from unlearn.scoring import Scored
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,11 @@ class StudentForward(nn.Module):
             ):
                 outputs[name] |= {"hidden": own, "hidden_mask": mask}
         return outputs
+
+    def tokens(self, views: Mapping[Hashable, Mapping[str, Any]]) -> int:
+        """How many tokens the model reads of these views, without padding."""
+        rows = {name: view["rows"] for name, view in views.items()}
+        return sum(len(tree) for tree in trees(rows, share=not self.typesetter.apart))
 
     def lay_out(self, views: Mapping[Hashable, Mapping[str, Any]]) -> Layout:
         """The layout of these views, on the device of the model's embeddings."""

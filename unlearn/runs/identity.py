@@ -24,6 +24,7 @@ NOT_IDENTITY = {
     "save_steps",
     "save_ckpts",
     "num_workers",
+    "tokens_per_forward",  # the same mean of the same losses, added up in another order
     "cudnn_attention",
     "fused_lora",
     "log_grad_norms",

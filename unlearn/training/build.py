@@ -99,6 +99,7 @@ def build_trainer(
         processor=collator.processor,
         stop_when=getattr(settings, "stop_when", None),
         log_grad_norms=getattr(settings, "log_grad_norms", False),
+        tokens_per_forward=settings.tokens_per_forward,
     )
 
 
@@ -132,7 +133,6 @@ def training_arguments(
         output_dir=settings.save_dir,
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation(world_size()),
         learning_rate=settings.lr,
         weight_decay=settings.weight_decay,
         lr_scheduler_type=settings.lr_scheduler,

@@ -33,8 +33,6 @@ class SidedStep:
 
     def __init__(self, trainer: Any, method: Method) -> None:
         self.trainer, self.method = trainer, method
-        # every half's backward is synchronised, whichever micro-batch it belongs to
-        trainer.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True
         self.memory: Gradients = {}
         self._gradients: dict[Side, Gradients] = {side: {} for side in SIDES}
         self._values: dict[str, Tensor] = {}
@@ -61,7 +59,7 @@ class SidedStep:
         if not any(view.name in views for view in self.method.student_views):
             return None
         with self.trainer.compute_loss_context_manager():
-            loss, _, parts = self.trainer.loss_of(model, {**inputs, "views": views}, quiet=again)
+            (loss,), _, (parts,) = self.trainer.losses_of(model, [{**inputs, "views": views}], quiet=again)
         self.trainer.accelerator.backward(loss / of)
         if not again:
             self._note(parts, of)

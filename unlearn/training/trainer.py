@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from unlearn.atomic import INCOMPLETE, replace_folder
-from unlearn.data.sampler import EpochSampler, UpTo
+from unlearn.data.sampler import EpochSampler
 from unlearn.data.views import ForgetRetainDataset, StepCollator
 from unlearn.distributed import engines
 from unlearn.distributed.engines import gather_weights
@@ -25,6 +26,7 @@ from unlearn.models.loading import load_weights
 from unlearn.models.lora import all_finite, snapshot, trained_view
 from unlearn.runs.checkpoints import keep_newest, newest_checkpoint, not_written, seal
 from unlearn.scoring import Scored
+from unlearn.training.accumulation import Batch, StepItems, Steps, forwards, one, relabelled, together
 from unlearn.training.arrival import Arrival
 from unlearn.training.log_line import Means, forget_nll, gradient_norms
 from unlearn.training.measured import Measured
@@ -42,6 +44,7 @@ class UnlearnTrainer(Trainer):
         sampler: carries epochs and passes, so the Trainer sees the whole run as one pass over it.
         stop_when: stop once the mean forget NLL (nats per token) is above this; None never.
         log_grad_norms: at logging steps, the gradient norm of the forget and of the retain parts.
+        tokens_per_forward: how many tokens the micro-batches of a step may have that share a forward.
 
     Raises:
         FloatingPointError: a loss that is NaN or infinite, naming the step, the parts and the last checkpoint.
@@ -60,6 +63,7 @@ class UnlearnTrainer(Trainer):
         processor: Any = None,
         stop_when: float | None = None,
         log_grad_norms: bool = False,
+        tokens_per_forward: int = 8192,
     ) -> None:
         if method.is_update:
             take_updates(args)
@@ -73,8 +77,8 @@ class UnlearnTrainer(Trainer):
         engines.keep_fp32_sums(self.accelerator)
         self.dataset, self.folder = dataset, Path(str(args.output_dir))
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
-        self.stop_when, self.log_grad_norms = stop_when, log_grad_norms
-        self.model_accepts_loss_kwargs = False  # a loss is a mean per micro-batch: the Trainer divides it
+        self.stop_when, self.log_grad_norms, self.tokens_per_forward = stop_when, log_grad_norms, tokens_per_forward
+        self.model_accepts_loss_kwargs = False  # a loss is a mean over micro-batches: nothing is left to divide
         self.student = student
         self.sided = SidedStep(self, method) if runs_sided(method) else None
         self.measured = Measured(self, method)
@@ -83,7 +87,7 @@ class UnlearnTrainer(Trainer):
         self.initial = snapshot(student.model) if method.needs_initial else None
         self.stopped: str | None = None  # why `stop_when` ended training
         self.means = Means()  # of the next log line
-        self._last: tuple[int, Arrival, dict[str, Tensor]] | None = None  # step, is it finite, loss and parts
+        self._last: tuple[int, Arrival, list[dict[str, Tensor]]] | None = None  # step, finite?, losses and parts
         if teacher is not None:
             teacher.prepare(self.accelerator, bf16=args.bf16)
 
@@ -92,51 +96,61 @@ class UnlearnTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The sum of the method's parts on this micro-batch."""
-        loss, student, _ = self.loss_of(model, inputs)
+        """What micro-batches that go through the model together add to the loss of a step of so many (`of`)."""
+        losses, student, _ = self.losses_of(model, inputs["micro_batches"])
+        loss = torch.stack(losses).sum() / inputs["of"]
         return (loss, student) if return_outputs else loss
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of a micro-batch; the two sides by themselves where the method wants them so."""
-        if self.sided is None:
-            return super().training_step(model, inputs, num_items_in_batch)
-        model.train()
-        of, last = self.current_gradient_accumulation_steps, self.accelerator.sync_gradients
-        return self.sided.micro_batch(model, self._prepare_inputs(inputs), of=of, last=last)
+    def training_step(self, model: Any, inputs: list[Batch], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of the micro-batches of a step, as many at a time as `tokens_per_forward` holds; the two
+        sides by themselves where the method wants them so. Returns their mean loss."""
+        if self.sided is not None:
+            model.train()
+            halves = [self.sided.micro_batch(model, own, of=len(inputs), last=own is inputs[-1]) for own in inputs]
+            return torch.stack(halves).sum()
+        counts = [self.student.tokens(together([own], self.method.student_views)) for own in inputs]
+        groups = forwards(inputs, counts, self.tokens_per_forward)
+        losses = []
+        for group in groups:
+            with engines.synchronised(self.accelerator, model, last=group is groups[-1]):
+                own = {"micro_batches": group, "of": len(inputs)}
+                losses.append(super().training_step(model, own, num_items_in_batch))
+        return torch.stack(losses).sum()
 
-    def loss_of(
-        self, model: Any, inputs: dict[str, Any], *, quiet: bool = False
-    ) -> tuple[Tensor, dict[str, Scored], dict[str, Tensor]]:
-        """(sum of the method's parts, the student's views, the parts), logged and watched unless `quiet`."""
-        views = inputs["views"]
-        names = [view.name for view in self.method.student_views if view.name in views]
-        taught = [view.name for view in self.method.teacher_views if view.name in views]
-        step = self.step_info(inputs)
-        outputs = model({name: views[name] for name in names})
-        student = score_views(outputs)
+    def losses_of(
+        self, model: Any, batches: Sequence[Batch], *, quiet: bool = False
+    ) -> tuple[list[Tensor], dict[Any, Scored], list[dict[str, Tensor]]]:
+        """(sum of the method's parts, the student's views by (micro-batch, name), the parts) of micro-batches that go
+        through the model together; logged and watched unless `quiet`."""
+        student = score_views(outputs := model(together(batches, self.method.student_views)))
         ddp = isinstance(model, DistributedDataParallel)  # whose inside is whole, without a broadcast
-        teacher = {}
+        taught: dict[Any, Scored] = {}
         if self.teacher is not None:
-            teacher = self.teacher.score({name: views[name] for name in taught}, None if ddp else model)
-        targets = {name: view["labels"] for name, view in views.items() if "labels" in view}
-        told = {name: view.with_labels(targets[name]) if name in targets else view for name, view in student.items()}
-        parts = self.method.loss(told, teacher, step)
-        sides = by_side(self.method, parts)
+            taught = self.teacher.score(together(batches, self.method.teacher_views), None if ddp else model)
+        penalty = {}
         if self.sided is None and defines(self.method, "penalty"):
-            parts = {**parts, **self.method.penalty(trained_view(self.student.model, self.initial), step)}
-        loss = torch.stack(list(parts.values())).sum()
+            weights = trained_view(self.student.model, self.initial)
+            penalty = self.method.penalty(weights, self.step_info(batches[0]))
+        all_parts = []
+        for place, batch in enumerate(batches):
+            views = one(student, place)
+            parts = self.method.loss(relabelled(views, batch), one(taught, place), self.step_info(batch))
+            sides = by_side(self.method, parts)
+            all_parts.append({**parts, **penalty})
+            if not quiet:
+                if self.logs_now():
+                    self.means.add(forget_nll(views))
+                    if self.log_grad_norms and self.sided is None:
+                        self.means.add(gradient_norms(sides, self.student))
+                self.means.add({name: part.detach() for name, part in all_parts[-1].items()})
+        losses = [torch.stack(list(parts.values())).sum() for parts in all_parts]
         if not quiet:
-            if self.logs_now():
-                self.means.add(forget_nll(student))
-                if self.log_grad_norms and self.sided is None:
-                    self.means.add(gradient_norms(sides, self.student))
-            self.means.add({name: part.detach() for name, part in parts.items()})
-            self._watch(loss.detach(), parts)
+            self._watch(losses, all_parts)
         if ddp and self.method.hidden is not None:
             # DDP waits for a gradient of all that the outputs reach; hidden states leave the blocks above out
             reached = [output["logits"][..., 0].float().sum() for output in outputs.values()]
-            loss = loss + 0.0 * torch.stack(reached).sum()
-        return loss, student, parts
+            losses[0] = losses[0] + 0.0 * torch.stack(reached).sum()
+        return losses, student, all_parts
 
     def logs_now(self) -> bool:
         """Whether a log line follows this step."""
@@ -146,17 +160,20 @@ class UnlearnTrainer(Trainer):
         epochs = len(self.sampler.counts)
         return StepInfo(self.state.global_step, self.state.max_steps, inputs["epoch"], epochs, inputs["pass_name"])
 
-    def _watch(self, loss: Tensor, parts: dict[str, Tensor]) -> None:
-        """Stops on the previous step's bad loss: that flag has left the device before this forward was queued."""
+    def _watch(self, losses: Sequence[Tensor], parts: Sequence[dict[str, Tensor]]) -> None:
+        """Stops on the previous forward's bad loss: that flag has left the device before this one was queued."""
         self.check_finite()
-        values = {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
-        self._last = (self.state.global_step, Arrival(torch.isfinite(loss)), values)
+        named = [{"loss": loss, **own} for loss, own in zip(losses, parts, strict=True)]
+        values = [{name: value.detach() for name, value in own.items()} for own in named]
+        finite = torch.isfinite(torch.stack([own["loss"] for own in values])).all()
+        self._last = (self.state.global_step, Arrival(finite), values)
 
     def check_finite(self, weights: bool = False) -> None:
         """FloatingPointError if the last loss seen, or with `weights` a trained tensor, was NaN or infinite."""
         found = None
         if self._last is not None and not self._last[1]:
-            values = ", ".join(f"{name}={value.item():.4g}" for name, value in self._last[2].items())
+            bad = next(own for own in self._last[2] if not torch.isfinite(own["loss"]))
+            values = ", ".join(f"{name}={value.item():.4g}" for name, value in bad.items())
             found = f"The loss is not finite at step {self._last[0] + 1} ({values})"
         elif weights and not all_finite(self.student):  # a finite loss can have a gradient that is not
             found = f"The weights are not finite after step {self.state.global_step}"
@@ -171,15 +188,11 @@ class UnlearnTrainer(Trainer):
         """Our sampler is already this rank's share, so accelerate must not shard it again. It ends where training does:
         a run resumed from its last step would train one more."""
         workers = self.args.dataloader_num_workers
-        batches = UpTo(self.sampler, self.args.max_steps * self.args.gradient_accumulation_steps)
         return DataLoader(
-            self.dataset,
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            self.dataset, batch_sampler=Steps(self.sampler, self.args.max_steps, self.sampler.accumulation),
+            collate_fn=StepItems(self.data_collator), num_workers=workers, persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-        )
+        )  # fmt: skip
 
     def _prepare_input(self, data: Any) -> Any:
         """As it is: rows stay on the CPU, and what the forward lays out of them it moves itself."""
@@ -191,18 +204,17 @@ class UnlearnTrainer(Trainer):
             logs = {**logs, **{f"parts/{name}": round(value, 6) for name, value in means.items()}}
             if self._says_stop(logs, self.state.global_step):
                 self.control.should_training_stop = True
-        done = self.state.global_step * self.args.gradient_accumulation_steps / max(1, len(self.sampler))
+        done = self.state.global_step * self.sampler.accumulation / max(1, len(self.sampler))
         self.state.epoch = min(1.0, done) * len(self.sampler.counts)
         super().log(logs, start_time)
 
     # ---- saving and resuming ----------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return (
-            str(Path(super()._get_output_dir(trial)) / INCOMPLETE) if self._staging else super()._get_output_dir(trial)
-        )
-
     _staging = False
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / INCOMPLETE) if self._staging else folder
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint appears by one rename, when all of it is there."""
@@ -221,9 +233,7 @@ class UnlearnTrainer(Trainer):
             seal(self.folder / INCOMPLETE / name, self.args.world_size)
             replace_folder(self.folder / INCOMPLETE / name, self.folder / name)
             (self.folder / INCOMPLETE).rmdir()
-            keep_newest(
-                self.folder, self.args.save_total_limit
-            )  # the Trainer's own rotation saw the staging folder only
+            keep_newest(self.folder, self.args.save_total_limit)  # the Trainer's own saw the staging folder only
         self.accelerator.wait_for_everyone()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -278,7 +288,7 @@ class UnlearnTrainer(Trainer):
             self.sided.load(Path(checkpoint))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *options: Any, **more: Any) -> Any:
-        """transformers' training. Under FSDP a checkpoint's weights go in before they are cut up."""
+        """Under FSDP a checkpoint's weights go in before they are cut up."""
         if isinstance(resume_from_checkpoint, str) and self.is_fsdp_enabled:
             load_weights(self.student.model, resume_from_checkpoint)
         return super().train(resume_from_checkpoint, *options, **more)

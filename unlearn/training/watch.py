@@ -103,7 +103,7 @@ class Watch(TrainerCallback):
         sources = {name: source for name, source in trainer.dataset.sources.items() if source is not None}
         self.subset = Subset(sources, settings.eval_while_train_items, settings.seed)
         self.stopped: str | None = None  # why `stop_early` ended training
-        accumulation = trainer.args.gradient_accumulation_steps
+        accumulation = trainer.sampler.accumulation
         self.steps = {math.ceil(batches / accumulation) for batches in accumulate(trainer.sampler.counts)}
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training import make_trainer, trained_weights
+from tests.training import make_trainer, micro_batches, trained_weights
 from tests.unlearn.training.test_trainer import Killed, close, moved
 from unlearn.hooks import Gradients, Sides
 from unlearn.method import Method, StepInfo, Wrapper
@@ -88,7 +88,7 @@ def test_project_takes_the_projected_step(tmp_path: Path) -> None:
     """Against gradients taken by hand; the retain gradient itself leaves no trace."""
     trainer = make_trainer(tmp_path, build_method("project", {"scope": "tensor"}), steps=1, **PLAIN)
     start = trained_weights(trainer)
-    batch = next(iter(trainer.get_train_dataloader()))
+    batch = micro_batches(trainer)[0]
     gradients = []
     for sign, view in ((-1, "forget"), (1, "retain")):
         trainer.student.zero_grad()
@@ -124,14 +124,14 @@ def test_a_killed_run_goes_on_with_its_memory(tmp_path: Path, name: str, own: di
     whole = make_trainer(tmp_path / "whole", method, **options)
     whole.train()
     broken = make_trainer(tmp_path / "broken", method, **options)
-    plain = broken.loss_of
+    plain = broken.losses_of
 
-    def loss_of(*inputs: Any, **how: Any) -> Any:
+    def losses_of(*inputs: Any, **how: Any) -> Any:
         if broken.state.global_step == 2:
             raise Killed
         return plain(*inputs, **how)
 
-    broken.loss_of = loss_of  # type: ignore[method-assign]
+    broken.losses_of = losses_of  # type: ignore[method-assign]
     with pytest.raises(Killed):
         broken.train()
     found = newest_checkpoint(tmp_path / "broken")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models import tiny_llava, tiny_qwen2vl
-from tests.training import make_trainer
+from tests.training import make_trainer, micro_batches
 from unlearn.data.collator import Collator
 from unlearn.method import HiddenSpec
 from unlearn.models.forward import StudentForward, score_views
@@ -25,7 +25,7 @@ def scores(scored: Any) -> torch.Tensor:
 def test_it_equals_the_original_after_training(tmp_path: Path, tiny: Any, lora: int) -> None:
     original = copy.deepcopy(tiny()[0])
     trainer = make_trainer(tmp_path, build_method("npo"), tiny=tiny, lora=lora, num_epochs=2)
-    views = next(iter(trainer.get_train_dataloader()))["views"]
+    views = micro_batches(trainer)[0]["views"]
     with torch.no_grad():
         before = scores(score_views(StudentForward(original)(views)))
         assert trainer.teacher is not None
@@ -39,7 +39,7 @@ def test_it_equals_the_original_after_training(tmp_path: Path, tiny: Any, lora: 
 
 def test_an_adapter_that_starts_with_noise_does_not_colour_the_teacher(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, build_method("scrub"), init_noise=0.5)
-    views = next(iter(trainer.get_train_dataloader()))["views"]
+    views = micro_batches(trainer)[0]["views"]
     with torch.no_grad():
         before = scores(score_views(StudentForward(tiny_llava()[0])(views)))
         student = scores(score_views(trainer.student.eval()(views)))
@@ -52,7 +52,7 @@ def test_an_adapter_that_starts_with_noise_does_not_colour_the_teacher(tmp_path:
 @pytest.mark.parametrize("training", [True, False])
 def test_scoring_leaves_modes_adapters_and_gradients_alone(tmp_path: Path, lora: int, training: bool) -> None:
     trainer = make_trainer(tmp_path, build_method("npo"), lora=lora)
-    views = next(iter(trainer.get_train_dataloader()))["views"]
+    views = micro_batches(trainer)[0]["views"]
     student, teacher = trainer.student.train(training), trainer.teacher
     assert teacher is not None
     trainable = [name for name, p in student.named_parameters() if p.requires_grad]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.models import picture, tiny_llava, tiny_qwen2vl
-from tests.training import make_trainer, trained_weights
+from tests.training import make_trainer, micro_batches, trained_weights
 from unlearn.data.collator import Collator, row_key
 from unlearn.method import View
 from unlearn.methods.sparsity import with_l1
@@ -64,7 +64,7 @@ def test_a_question_in_other_words_is_scored_anew(tmp_path: Path) -> None:
     teacher, calls = trainer.teacher, counted(trainer)
     assert teacher is not None
     seen = 0
-    for batch in trainer.get_train_dataloader():
+    for batch in micro_batches(trainer):
         views = {name: batch["views"][name] for name in ("idk", "forget")}
         kept, asked = teacher.score(views), teacher.forward(views)
         for name in views:
@@ -159,6 +159,6 @@ def test_ranks_share_scores_and_decide_alike() -> None:
 def test_views_hold_no_logits(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, build_method("npo"))
     assert trainer.teacher is not None and trainer.method.teacher_views == (View("forget"),)
-    views = next(iter(trainer.get_train_dataloader()))["views"]
+    views = micro_batches(trainer)[0]["views"]
     with pytest.raises(ValueError, match="cached sequence scores only"):
         trainer.teacher.score({"forget": views["forget"]})["forget"].token_logps()

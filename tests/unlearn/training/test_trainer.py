@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.models import tiny_llava
-from tests.training import make_trainer, trained_weights
+from tests.training import make_trainer, micro_batches, trained_weights
 from unlearn.config.settings import ForgetSettings
 from unlearn.method import Method, View
 from unlearn.models.forward import StudentForward, score_views
@@ -61,7 +61,7 @@ def test_finetuning_is_a_plain_loop_over_the_micro_batches(tmp_path: Path, accum
         gradient_accumulation_steps=accumulation, **PLAIN,
     )  # fmt: skip
     model = copy.deepcopy(tiny_llava()[0])
-    batches = list(trainer.get_train_dataloader())
+    batches = micro_batches(trainer)
     trainer.train()
     for start in range(0, len(batches), accumulation):
         together = batches[start : start + accumulation]
@@ -192,7 +192,7 @@ def test_parts_are_logged_by_name_and_add_up(tmp_path: Path) -> None:
 
 def test_logged_values_are_those_of_the_batches(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, build_method("grad_diff_forget_ce_retain_ce"), lr=0.0, logging_steps=1, steps=3)
-    batches = list(trainer.get_train_dataloader())
+    batches = micro_batches(trainer)
     trainer.train()
     for entry, batch in zip(trainer.state.log_history[:3], batches, strict=False):
         with torch.no_grad():
@@ -205,7 +205,7 @@ def test_logged_values_are_those_of_the_batches(tmp_path: Path) -> None:
 def test_gradient_norms_are_those_of_autograd(tmp_path: Path) -> None:
     method = build_method("grad_diff_forget_ce_retain_ce", {"beta": 2.0})
     trainer = make_trainer(tmp_path, method, lora=0, steps=1, log_grad_norms=True, **PLAIN)
-    batch = next(iter(trainer.get_train_dataloader()))
+    batch = micro_batches(trainer)[0]
     model = copy.deepcopy(trainer.student.model)
     plain = make_trainer(tmp_path, method, lora=0, steps=1, **PLAIN)
     trainer.train()
