@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 # Kernels of one npo step of the thin LLaVA with 2 decoder blocks (torch 2.13, transformers 5.23, peft 0.21).
-RECORDED = {"kernels": 1378, "syncs": 6}
+RECORDED = {"kernels": 810, "syncs": 2}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_what_is_kept_for_the_backward_pass_by_storage(dispatch: Any) -> None:
 def test_a_tiny_step_dispatches_no_more_than_it_did(dispatch: Any, casts: bool) -> None:
     counts = dispatch.train_step(dispatch.SHAPES["tiny"], dispatch.CASES["npo"], 2, peft_casts=casts)
     if casts:  # what keeping the inputs' type saves: see unlearn/models/lora.py
-        assert counts.kernels.total() > RECORDED["kernels"] + 50
+        assert counts.kernels.total() > RECORDED["kernels"] + 40
     else:
         assert counts.kernels.total() <= 1.05 * RECORDED["kernels"]
         assert counts.syncs.total() <= RECORDED["syncs"]
@@ -83,11 +83,12 @@ FORMS: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("key", ["tiny", "2b"])
 def test_the_memory_model_agrees_with_the_bytes_that_are_kept(dispatch: Any, key: str) -> None:
-    """What one decoder block keeps of one token, at the thin LLaVA's and at Qwen2-VL-2B's widths."""
+    """What one decoder block keeps of one token, at the thin LLaVA's and at Qwen2-VL-2B's widths; an answer a row, so
+    no mask: with one, sdpa takes keys and values repeated for each head of a group."""
     import memory_model
 
     wide = {"tiny": (384, 1024, 384, 32064), "2b": (1536, 8960, 256, 151936)}[key]
-    shape, case = memory_model.Shape("", 2, *wide, 0.0), dispatch.Case("", "retain_ft", ((True, 2),))
+    shape, case = memory_model.Shape("", 2, *wide, 0.0), dispatch.Case("", "grad_ascent", ((True, 2),))
     tokens: list[float] = []
     for form in reversed(FORMS):
         found = [dispatch.train_step(dispatch.SHAPES[key], case, layers, **form) for layers in (2, 3)]
@@ -102,7 +103,7 @@ def test_the_memory_model_agrees_with_the_bytes_that_are_kept(dispatch: Any, key
 
 def test_fewer_kernels_with_each_option(dispatch: Any) -> None:
     """Fused adapters and Liger's kernels dispatch less; a checkpointed MLP dispatches more and keeps less."""
-    shape, case = dispatch.SHAPES["tiny"], dispatch.Case("", "retain_ft", ((False, 2),))
+    shape, case = dispatch.SHAPES["tiny"], dispatch.Case("", "grad_ascent", ((True, 2),))
     counts = [dispatch.train_step(shape, case, 2, **form) for form in (
         {}, {"fused": True}, {"fused": True, "liger": True}, {"fused": True, "liger": True, "checkpointing": "mlp"}
     )]  # fmt: skip
