@@ -62,7 +62,7 @@ class StudentForward(nn.Module):
         inner_model(self.model).activation_checkpointing_enable(how, **options)
         inner_model(self.model).disable_input_require_grads()
 
-    def forward(self, views: Mapping[Hashable, Mapping[str, Any]]) -> dict[Hashable, dict[str, Tensor]]:
+    def forward(self, views: Mapping[Any, Mapping[str, Any]]) -> dict[Hashable, dict[str, Tensor]]:
         """`views`: name -> {"rows": [(prompt, answer ids), ...]} (`Collator.rows`), any of a step's views ->
         name -> {"logits" [n,T,V], "labels" [n,T], "hidden" [n,S,D], "hidden_mask" [n,S] (only if asked for)}, rows in
         their view's order, each view as wide as it is alone."""
@@ -80,12 +80,12 @@ class StudentForward(nn.Module):
                 outputs[name] |= {"hidden": own, "hidden_mask": mask}
         return outputs
 
-    def tokens(self, views: Mapping[Hashable, Mapping[str, Any]]) -> int:
+    def tokens(self, views: Mapping[Any, Mapping[str, Any]]) -> int:
         """How many tokens the model reads of these views, without padding."""
         rows = {name: view["rows"] for name, view in views.items()}
         return sum(len(tree) for tree in trees(rows, share=not self.typesetter.apart))
 
-    def lay_out(self, views: Mapping[Hashable, Mapping[str, Any]]) -> Layout:
+    def lay_out(self, views: Mapping[Any, Mapping[str, Any]]) -> Layout:
         """The layout of these views, on the device of the model's embeddings."""
         layout = self.typesetter.lay_out({name: view["rows"] for name, view in views.items()})
         return layout.to(inner_model(self.model).get_input_embeddings().weight.device)

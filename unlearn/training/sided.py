@@ -38,7 +38,7 @@ class SidedStep:
         self._values: dict[str, Tensor] = {}
         self._batches: list[dict[str, Any]] = []  # of this step, for a second forget pass
 
-    def micro_batch(self, model: Any, inputs: dict[str, Any], *, of: int, last: bool) -> Tensor:
+    def micro_batch(self, model: Any, inputs: Any, *, of: int, last: bool) -> Tensor:
         """Both halves of a micro-batch, one `of` so many to its step; after the `last` one the step's gradient stands
         in the weights. Returns the loss divided by `of`, for the log."""
         step = self.trainer.step_info(inputs)

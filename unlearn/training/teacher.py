@@ -46,7 +46,7 @@ class Teacher:
             assert self.frozen is not None, "without a copy the student would be its own teacher"
 
     @torch.no_grad()
-    def score(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
+    def score(self, views: Mapping[Any, Any], through: Any = None) -> dict[Any, Scored]:
         """The scored views, without gradient. An empty mapping costs nothing.
 
         `through` is the student as its engine wrapped it: only by that way are weights that lie in parts gathered.
@@ -56,7 +56,7 @@ class Teacher:
         return self.forward(views, through) if self.cache is None else self.cache.score(views, through)
 
     @torch.no_grad()
-    def forward(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
+    def forward(self, views: Mapping[Any, Any], through: Any = None) -> dict[Any, Scored]:
         """The teacher's own forward, whatever is cached."""
         if self.frozen is not None:
             return score_views(self.frozen(views))

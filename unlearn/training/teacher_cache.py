@@ -32,14 +32,14 @@ class TeacherCache:
     them only. Rows per step are alike on every rank (EpochSampler).
     """
 
-    def __init__(self, forward: Callable[[Mapping[str, Any], Any], dict[str, Scored]]) -> None:
+    def __init__(self, forward: Callable[[Mapping[Any, Any], Any], dict[Any, Scored]]) -> None:
         self.forward = forward
         self.scores: dict[
             bytes, tuple[Tensor, Tensor]
         ] = {}  # key -> sum of log-probabilities, answer length; on the device
         self._group: Any = None
 
-    def score(self, views: Mapping[str, Any], through: Any = None) -> dict[str, Scored]:
+    def score(self, views: Mapping[Any, Any], through: Any = None) -> dict[Any, Scored]:
         """One `Scored.from_logps` per view, rows in the view's order. `through`: see Teacher.score."""
         everyone = self._exchange([key for rows in views.values() for key in rows["keys"]])
         if any(key not in self.scores for key in everyone):

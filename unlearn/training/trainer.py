@@ -101,7 +101,7 @@ class UnlearnTrainer(Trainer):
         loss = torch.stack(losses).sum() / inputs["of"]
         return (loss, student) if return_outputs else loss
 
-    def training_step(self, model: Any, inputs: list[Batch], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of the micro-batches of a step, as many at a time as `tokens_per_forward` holds; the two
         sides by themselves where the method wants them so. Returns their mean loss."""
         if self.sided is not None:
@@ -156,7 +156,7 @@ class UnlearnTrainer(Trainer):
         """Whether a log line follows this step."""
         return (self.state.global_step + 1) % self.args.logging_steps == 0
 
-    def step_info(self, inputs: dict[str, Any]) -> StepInfo:
+    def step_info(self, inputs: Batch) -> StepInfo:
         epochs = len(self.sampler.counts)
         return StepInfo(self.state.global_step, self.state.max_steps, inputs["epoch"], epochs, inputs["pass_name"])
 
