@@ -15,7 +15,7 @@ from unlearn.leaderboard.entries import by_gold, gold_of, keys_of
 from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard.identity import contents
 from unlearn.leaderboard.privacy import curve, twins
-from unlearn.leaderboard.scores import Facts, Scores, known_rows, reference_losses, score_log
+from unlearn.leaderboard.scores import Facts, Scores, Units, known_rows, reference_losses, score_log, units_of
 from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.aggregates import Track
 from unlearn.metrics.reference import reference_numbers
@@ -62,6 +62,7 @@ class Board:
     runs: list[Run]
     facts: Facts = field(default_factory=dict)
     references: dict[str, dict[str, str]] = field(default_factory=dict)
+    units: Units | None = None  # whose the items are; None where no log can be read
     anchor_numbers: dict[str, dict[str, float]] = field(default_factory=dict)  # role -> what the released scripts say
 
     @property
@@ -142,7 +143,8 @@ def _load_board(title: str, rows: list[Row], root: Path) -> Board:
     own = [row for row in rows if role_of(row) == "method"]
     for label, row in zip(distinct_labels(own), own, strict=True):
         runs.append(reader.run("model", label, row, (row.get("logs") or {}).get("model")))
-    return Board(title, reader.track, rows, runs, reader.facts, reader.references, reader.numbers)
+    units = units_of(reader.first, reader.track, reader.facts) if reader.first else None
+    return Board(title, reader.track, rows, runs, reader.facts, reader.references, units, reader.numbers)
 
 
 class _Reader:

@@ -15,6 +15,7 @@ from unlearn.metrics.columns import meanings
 from unlearn.report.answers import answers
 from unlearn.report.authors import authors
 from unlearn.report.board import Board, load_boards
+from unlearn.report.compare import compare
 from unlearn.report.cost import cost
 from unlearn.report.curves import curves
 from unlearn.report.ecdf import ecdf
@@ -35,6 +36,7 @@ _SCRIPTS = (
     "answers.js",
     "authors.js",
     "privacy.js",
+    "compare.js",
     "curves.js",
     "cost.js",
     "start.js",
@@ -132,6 +134,7 @@ def _views(board: Board, root: Path, pictures: Thumbnails, text_budget: int) -> 
         "answers": answers(board, pictures, text_budget),
         "authors": authors(board),
         "privacy": privacy(board),
+        "compare": compare(board),
         "curves": curves(board, trainings),
         "training_notes": notes,
         "cost": cost(board, trainings),

@@ -160,6 +160,25 @@ def test_roc_curves_stand_beside_golds_and_bases(opened, board):
     )
 
 
+def test_two_runs_are_compared_as_chosen(opened, board):
+    line = "document.querySelectorAll('#compare-table tr[data-name=\"Forget metric\"] td')"
+    cells = f"return [...{line}].map((one) => one.textContent)"
+    _, rows = board
+    first = opened.run(cells)
+    assert first[2] == f"{rows[0]['gold']['Forget metric']:.3f}", "a model beside gold, before anything is chosen"
+    runs = "return [...document.getElementById('compare-a').options].map((one) => one.textContent)"
+    place = opened.run(runs).index("scrub")
+    opened.run(CHOOSE, "compare-a", str(place))
+    there = opened.run(cells)
+    assert there[1] == f"{rows[-1]['Forget metric']:.3f}" and there[3][0] == "+" and there[5] == "different"
+    assert there[7] and there[8] == "0.00", "gold leaks nothing"
+    opened.run(CHOOSE, "compare-a", "0")
+    opened.run(CHOOSE, "compare-b", str(place))
+    back = opened.run(cells)
+    assert back[3] == there[3].replace("+", "−") and [back[1], back[2]] == [there[2], there[1]]
+    assert back[6] == there[6]
+
+
 def test_without_a_holdout_nothing_is_missed(browser, tmp_path):
     """Logs of before: the view is not there, and no note says that it is missing."""
     rows = write_board(tmp_path, [Model("npo", 0.5, 0.9)], items=4)

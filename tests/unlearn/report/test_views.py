@@ -8,12 +8,14 @@ import pytest
 from scipy.stats import ks_2samp
 
 from tests.unlearn.report.logs import NLP, PEOPLE, Model, write_board, write_run
+from unlearn.leaderboard.comparison import compare_logs
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import Entry
 from unlearn.metrics.membership import attack_auc
 from unlearn.report.answers import answers, evenly, fate
 from unlearn.report.authors import authors, means_by_author
 from unlearn.report.board import distinct_labels, load_boards
+from unlearn.report.compare import compare
 from unlearn.report.cost import cost
 from unlearn.report.curves import curves, quantities_of, thin
 from unlearn.report.ecdf import ecdf, ks_gap
@@ -280,6 +282,25 @@ def test_privacy_shows_what_the_rows_say(board, loaded):
     assert scrub["attacks"]["LOSS"]["auc"] == rows[-1]["privacy"]["Forget"]["LOSS"]["AUC"]
     assert set(scrub["attacks"]) == {"LOSS", "ZLib", "Reference"}, "no scores of tokens, no Min-K"
     assert np.trapezoid(scrub["y"], scrub["x"]) == pytest.approx(scrub["attacks"]["LOSS"]["auc"], abs=2e-3)
+
+
+def test_compare_says_of_two_runs_what_the_command_says(board, loaded):
+    root, rows = board
+    shown = compare(loaded)
+    labels = [run["label"] for run in shown["runs"]]
+    assert len(shown["pairs"]) == 8 * 7 / 2 and shown["left_out"] == 0
+    a, b = labels.index("gold (retain90)"), labels.index("scrub")
+    logs = {name: read_log(root / rows[-1]["logs"][name]) for name in ("model", "gold", "base")}
+    found = compare_logs(logs["gold"], logs["model"], gold=logs["gold"], base=logs["base"])["numbers"]
+    assert list(found) == shown["names"]
+    for place, (name, one) in enumerate(found.items()):
+        difference, low, high, verdict, needed = shown["pairs"][f"{a}-{b}"][name]
+        assert [difference, low, high] == pytest.approx([one["difference"], *one["interval"]], abs=1e-4)
+        assert (verdict, needed) == (one["verdict"], one["people needed"])
+        leakage = one["leakage"] or {"A": None, "B": None}
+        assert (shown["runs"][a]["leakage"][place], shown["runs"][b]["leakage"][place]) == (
+            leakage["A"], leakage["B"] and pytest.approx(leakage["B"], abs=1e-4)
+        )  # fmt: skip
 
 
 def test_ecdf_needs_gold():
