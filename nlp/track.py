@@ -77,7 +77,20 @@ def evaluate(settings: Any) -> Path:
     from unlearn import pipeline
     from unlearn.models.families import load_family
 
-    return pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings))
+    return pipeline.evaluate(settings, load_family(settings.model_family), lambda: load_tasks(settings),
+                             lambda: eco_splits(settings))  # fmt: skip
+
+
+def eco_splits(settings: Any) -> Any:
+    """The (forget, retain) rows that ECO's classifier learns from: those of `eco`, else the forget script's."""
+    from nlp.tofu import forget_keys, forget_sources
+
+    eco, path = settings.eco, settings.eco.data_path or settings.tasks[0]["data_path"]
+    from unlearn.config.settings import ForgetSettings
+
+    split = eco.forget_split or DEFAULTS["forget"]["split"]
+    keys = forget_keys({"split": split, "data_path": path, "retain_split": eco.retain_split or None})
+    return forget_sources(ForgetSettings(data_revision=settings.data_revision, **keys))
 
 
 def stress(settings: Any) -> Path:

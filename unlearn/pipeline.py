@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,8 @@ from unlearn.data.templates import has_chat_template
 from unlearn.data.views import ForgetRetainDataset
 from unlearn.distributed.processes import is_main
 from unlearn.distributed.signals import deferred
+from unlearn.evaluation.described import describe_run
+from unlearn.evaluation.eco import eco_splits
 from unlearn.evaluation.finished import is_finished, seen
 from unlearn.evaluation.suite import EvalTask, evaluate_suite
 from unlearn.leaderboard.row import leaderboard_row
@@ -35,10 +36,10 @@ from unlearn.models.processors import load_processor
 from unlearn.models.start import Start, adapters_and_base, processor_of
 from unlearn.plugins import plugin_digests
 from unlearn.registry import build_method
-from unlearn.results import AGGREGATE, read_log, read_record
+from unlearn.results import AGGREGATE, read_log
 from unlearn.runs.locks import check_writable
 from unlearn.runs.made_from import MadeFrom, local_folders, picture_stamps, stamps, word_lists
-from unlearn.runs.record import Run, check_start, find_run, git_commit, known_digests, versions
+from unlearn.runs.record import Run, check_start, find_run, known_digests
 from unlearn.training.answers import keep_answers, write_answers
 from unlearn.training.build import build_trainer, check_training, finish, train
 from unlearn.training.choose import choose_method
@@ -130,8 +131,15 @@ def forget(
         return finish(run, trainer, ending)
 
 
-def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], list[EvalTask]]) -> Path:
+def evaluate(
+    settings: EvalSettings,
+    family: Family,
+    load_tasks: Callable[[], list[EvalTask]],
+    load_splits: Callable[[], tuple[SampleSource, SampleSource | None]] | None = None,
+) -> Path:
     """Scores and generates over the tasks; writes the eval log and its meta file. Returns the aggregated log's path.
+
+    `load_splits`: the forget and retain rows that ECO's classifier learns from, where `eco` is set.
 
     Without `overwrite`, a finished evaluation of the same model, settings and rows is left alone; no model is loaded.
     """
@@ -154,7 +162,9 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         logger.info("%s: done (same settings)", settings.save_dir)
         return Path(settings.save_dir) / AGGREGATE
     tasks = [replace(task, content=item_contents(task.items, collator.check)) for task in tasks]
+    splits = eco_splits(settings, load_splits, collator)
     made_from = {"model": start.weights(digests), "processor": processor_contents(processor, collator, digests)}
+    made_from |= {"eco": splits.content} if splits else {}
     gpu = torch.cuda.is_available()
     half = settings.precision == "bf16" or (settings.precision == "auto" and gpu)
     model = load_model(
@@ -169,6 +179,7 @@ def evaluate(settings: EvalSettings, family: Family, load_tasks: Callable[[], li
         model, collator, tasks, save_dir=settings.save_dir, batch_size=settings.batch_size,
         max_new_tokens=settings.generation.max_new_tokens, overwrite=settings.overwrite,
         token_scores=settings.token_scores, run=run, made_from=made_from,
+        eco=None if splits is None else splits.fit(model, collator),
     )  # fmt: skip
 
 
@@ -252,34 +263,3 @@ def load_collator(start: Start, family: Family, max_length: int, processor_path:
         collator.pictures.fit(config)
     skip_picture_check(collator.pictures is not None and collator.pictures.counts_tokens)
     return collator
-
-
-def _made_by(made: Mapping[str, Any]) -> str:
-    """The name of a forget run's method, with what goes around it; "" for another run."""
-    return " + ".join([made["forget_loss"], *made.get("wrap", ())]) if "forget_loss" in made else ""
-
-
-def describe_run(settings: EvalSettings, path: str) -> dict[str, Any]:
-    """Who made the model: what eval_meta.json says about it, from the run.json beside the weights where there is
-    one."""
-    record = read_record(Path(path)) or {}
-    made: Mapping[str, Any] = record.get("settings", {})
-    return {
-        "method": settings.method_name or _made_by(made) or made.get("split") or "pretrained",
-        "model": settings.model_path,
-        "model_family": settings.model_family,
-        "model_path": settings.model_path,
-        "forget_split": made.get("forget_split"),
-        "split": made.get("split"),
-        "modality": made.get("modality"),
-        "seed": made.get("seed"),
-        "settings_hash": record.get("settings_hash"),
-        "start": record.get("start"),
-        "start_path": made.get("model_path"),
-        "global_batch": record.get("batch", {}).get("global"),
-        "variant": record.get("variant"),
-        "submitted_by": settings.submitted_by,
-        "quantization": settings.quantization,
-        "commit": git_commit(),
-        "versions": versions(),
-    }

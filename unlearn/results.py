@@ -14,8 +14,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from unlearn.atomic import read_json, write_json
 
 AGGREGATE = "eval_log_aggregated.json"
-META = "eval_meta.json"
-META_VERSION = 1
+META, META_VERSION = "eval_meta.json", 1
 
 
 class TaskLog(TypedDict):
@@ -49,6 +48,7 @@ class RowMeta(TypedDict):
     thumbnail: str | None
     picture: NotRequired[str | None]  # identity of the picture's pixels; not in older metas, as are keywords
     keywords: NotRequired[list[str]]
+    flagged: NotRequired[bool]  # by ECO: its prompt was disturbed
 
 
 class TaskMeta(TypedDict):

@@ -78,6 +78,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             if type(None) in members:
                 return None
         else:
+            if isinstance(value, Mapping) and (nested := next(filter(dataclasses.is_dataclass, members), None)):
+                return _convert(name, value, nested)  # whose error says which of its keys is wrong
             for member in members:
                 if member is not type(None):
                     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from unlearn.config.build import at_least, build_settings, choice, inert
+from unlearn.config.eco import EcoSettings
 from unlearn.plugins import load_plugins
 
 T = TypeVar("T")
@@ -175,6 +176,7 @@ class EvalSettings:
     token_scores: bool = False
     batch_size: int | Literal["auto"] = at_least(8, 1, 10**6)
     retain_result: str | None = None
+    eco: EcoSettings | None = None
     quantization: str | None = choice(None, "4bit", "8bit")
     precision: str = choice("auto", "bf16", "fp32")
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")

@@ -34,7 +34,8 @@ def seen(settings: EvalSettings, start: Start) -> str | None:
         [str(file), *stamp(file)]
         for folder in folders for pattern in FILES for file in sorted(folder.glob(pattern)) if file.name not in RECORDS
     ]  # fmt: skip
-    return content_hash(json.dumps([{key: values[key] for key in CHANGES}, facts, data]))
+    changes = {key: values[key] for key in CHANGES} | ({"eco": values["eco"]} if values["eco"] else {})
+    return content_hash(json.dumps([changes, facts, data]))
 
 
 def looks_the_same(meta: EvalMeta, now: str | None) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from unlearn.data.collator import Collator, Prompt
 from unlearn.data.samples import EvalItem
+from unlearn.evaluation.eco import Eco
 from unlearn.evaluation.generation import generate_greedy, stop_token_ids
 from unlearn.evaluation.prefix import AnswerScore, read_prefix, score_prompts
 from unlearn.evaluation.recorded import Steps
@@ -85,14 +86,16 @@ def prepare_batch(collator: Collator, items: Iterable[EvalItem], *, task: str, f
 def measure_prepared(
     model: Any, collator: Collator, batch: Prepared, *, max_new_tokens: int, began: float, token_scores: bool = False,
     steps: Steps | None = None,
+    eco: Eco | None = None,
 ) -> list[Row]:  # fmt: skip
     """Scores every answer of a batch (with `token_scores` also each token of the exact ones) and generates after its
     prompts, with the decoding `steps` of the batches before. The seconds of its rows count from `began` (perf_counter).
+    With `eco` the prompts that it flags are read disturbed, and each row's meta says whether it was.
 
     Raises:
         ValueError: a loss that is not finite; its item is named.
     """
-    scores, generated = _run_model(model, collator, batch.prompts, batch.answers, max_new_tokens, token_scores, steps)
+    scores, generated = _run_model(model, collator, batch, max_new_tokens, token_scores, steps, eco)
     stop = stop_token_ids(model, collator)
     seconds = (time.perf_counter() - began) / len(batch)
     return [
@@ -113,20 +116,24 @@ def measure_batch(
 def _run_model(
     model: Any,
     collator: Collator,
-    prompts: list[Prompt],
-    answers: list[list[list[int]]],
+    batch: Prepared,
     max_new_tokens: int,
     token_scores: bool,
     steps: Steps | None,
+    eco: Eco | None,
 ) -> tuple[list[list[AnswerScore]], list[list[int]]]:
     """One prefill; scores from its cache where the cache allows it, plain forwards elsewhere; then greedy
     generation."""
-    rows = max(
-        8, 2 * len(prompts)
-    )  # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
-    prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"])
-    exact = [own[:1] for own in answers] if token_scores else []
-    scores = score_prompts(model, collator, prefix, prompts, answers, rows_per_forward=rows, by_token=exact)
+    prompts, answers = batch.prompts, batch.answers
+    questions = [item.sample["question"] for item in batch.items]
+    disturbed = None if eco is None else eco.disturbed(model, collator, prompts, questions)
+    for meta, which in zip(batch.meta, disturbed.which if disturbed else (), strict=False):
+        meta["flagged"] = which
+    # answers of up to two batches: enough to fill a GPU, and the memory follows batch_size
+    how: dict[str, Any] = {"rows_per_forward": max(8, 2 * len(prompts)), "disturbed": disturbed}
+    how["by_token"] = [own[:1] for own in answers] if token_scores else []
+    prefix = read_prefix(model, collator.pad([(prompt, ()) for prompt in prompts])["inputs"], disturbed)
+    scores = score_prompts(model, collator, prefix, prompts, answers, **how)
     stop = stop_token_ids(model, collator)
     return scores, generate_greedy(model, prefix, max_new_tokens=max_new_tokens, stop_ids=stop, steps=steps)
 

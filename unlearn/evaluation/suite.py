@@ -23,6 +23,7 @@ from unlearn.data.samples import EvalItem
 from unlearn.distributed.processes import from_main, peak_memory_mb, process_state
 from unlearn.evaluation.ahead import one_ahead
 from unlearn.evaluation.batches import InParts, cut, items_together, lengths_of
+from unlearn.evaluation.eco import Eco
 from unlearn.evaluation.measure import Prepared, Row, measure_prepared, prepare_batch, task_log
 from unlearn.evaluation.partial import PartialRows
 from unlearn.evaluation.recorded import Steps
@@ -82,6 +83,7 @@ def evaluate_suite(
     token_scores: bool = False,
     run: Mapping[str, Any] | None = None,
     made_from: Mapping[str, str] | None = None,
+    eco: Eco | None = None,
 ) -> Path:
     """Evaluates `model` on `tasks` and returns the path of `eval_log_aggregated.json`.
 
@@ -93,6 +95,7 @@ def evaluate_suite(
         token_scores: also score each token of the exact answers (token_log.py); a task without them is not finished.
         run: what identifies the model (results.EvalMeta); the fingerprint of the weights is added.
         made_from: digests of the model's files and of its processor with the chat template (runs/made_from.py).
+        eco: disturbs the prompts that it flags; `run` says how.
     Raises:
         ValueError: no task, an empty task, two of one name, a `save_dir` of another model (without `overwrite`), and
             whatever prepare_batch and measure_prepared refuse.
@@ -111,7 +114,8 @@ def evaluate_suite(
     kept = from_main(kept)
     was_training = model.training
     model.eval()
-    measure = partial(measure_prepared, model, collator, max_new_tokens=max_new_tokens, token_scores=token_scores)
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "token_scores": token_scores, "eco": eco}
+    measure = partial(measure_prepared, model, collator, **how)
     together = partial(items_together, batch_size, model, collator, max_new_tokens)
     for task in tasks:
         if task.name in kept:
@@ -202,7 +206,9 @@ def _earlier_tasks(
     old = read_meta(folder)
     known = old["tasks"] if old else {}
     fresh = not any((folder / name).exists() for name in [AGGREGATE, *(f"{task}.json" for task in names | set(known))])
-    same = old is not None and all(old["run"].get(key) == facts[key] for key in ("weights", "max_new_tokens"))
+    same = old is not None and all(
+        old["run"].get(key) == facts.get(key) for key in ("weights", "max_new_tokens", "eco")
+    )
     noted = _noted(old)
     other_model = changed({"": noted}, {"": {key: value for key, value in facts["made_from"].items() if key != "data"}})
     if same and not other_model:
@@ -251,15 +257,13 @@ def _noted(old: EvalMeta | None) -> Mapping[str, Any]:
 def _made_from(folder: Path, tasks: Sequence[EvalTask], model: Mapping[str, str]) -> dict[str, Any]:
     """What the results in `folder` are made from, with those of earlier tasks: the model's digests, and by task its
     data's."""
-    old = read_meta(folder)
-    before = _noted(old)
+    before = _noted(read_meta(folder))
     return {**model, "data": {**before.get("data", {}), **{task.name: task.content for task in tasks if task.content}}}
 
 
 def _known_items(folder: Path) -> dict[str, str]:
     """Which items the results in `folder` are of, by task."""
-    old = read_meta(folder)
-    return dict(old["run"].get("items", {})) if old else {}
+    return dict(old["run"].get("items", {})) if (old := read_meta(folder)) else {}
 
 
 def _check_request(tasks: Sequence[EvalTask], batch_size: int | str, max_new_tokens: int) -> None:

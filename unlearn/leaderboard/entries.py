@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unlearn.leaderboard.file import role_of
+from unlearn.leaderboard.inference import mark as inference_mark
 from unlearn.leaderboard.row import LOW_RETAIN
 from unlearn.leaderboard.section import Section
 from unlearn.leaderboard.tracks import track_named, tracks
@@ -153,7 +154,7 @@ def _entry(role: str, pool: Sequence[Row], other_gold: bool, mark: str = "") -> 
     values = {key: [row[key] for row in pool if row.get(key) is not None] for key in keys_of(track)}
     several = len(pool) > 1
     numbers = {name: float(np.mean(found)) for name, found in values.items() if found}
-    label = str(first["method"]) if role == "model" else f"{role} ({first['method']})"
+    label = str(first["method"]) + inference_mark(first) if role == "model" else f"{role} ({first['method']})"
     gates = [row.get("memorised") for row in pool] if role == "model" else [None]
     spread = {name: float(np.std(found, ddof=1)) for name, found in values.items() if len(found) > 1}
     return Entry(

@@ -58,12 +58,13 @@ def _writable(value: Any) -> Any:
 
 
 def _evaluation(run: Mapping[str, Any], track: Track) -> str | None:
-    """What was asked and how, as a hash: the same model on shuffled images, fewer rows or in 4 bit has a row of its
-    own."""
+    """What was asked and how, as a hash: the same model on shuffled images, fewer rows, in 4 bit or behind ECO has a
+    row of its own."""
     if not isinstance(run.get("items"), dict):
         return None
     items = {task: run["items"].get(task) for task in track.task_names}
-    return content_hash(json.dumps([items, run.get("quantization"), run.get("max_new_tokens")], sort_keys=True))
+    how = [run.get("quantization"), run.get("max_new_tokens"), *([run["eco"]] if run.get("eco") else [])]
+    return content_hash(json.dumps([items, *how], sort_keys=True))
 
 
 def _folder_name(log: EvalLog) -> str:

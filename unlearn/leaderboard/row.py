@@ -12,6 +12,7 @@ from unlearn.atomic import content_hash
 from unlearn.leaderboard.collateral import collateral
 from unlearn.leaderboard.comparable import check_comparable, check_same_start
 from unlearn.leaderboard.identity import identity, relative
+from unlearn.leaderboard.inference import inference_time
 from unlearn.leaderboard.memorisation import memorisation, memorisation_score
 from unlearn.leaderboard.privacy import AUC, SCORE, privacy
 from unlearn.leaderboard.scores import (
@@ -97,7 +98,7 @@ def leaderboard_row(
         row |= collateral(log, scores, base_scores, track, units)
         row["base"] = _anchor(base, base_scores, gold_scores, units, track, relative_to)
     row["gold"] = _anchor(gold, gold_scores, gold_scores, units, track, relative_to)
-    row |= _numbers_beside(log, track)
+    row |= _numbers_beside(log, track) | inference_time(log, track)
     row["memorisation"] = memorisation(log, gold, base, track, units)
     row |= {MEMORISED: memorisation_score(log, track, facts), **_privacy(row, log, gold, base, track)}
     row["overall"] = _harmonic_mean(row[MEMORISED], row[SCORE], row.get("Model Utility"))

@@ -123,6 +123,11 @@ def _notes(lines: Sequence[Entry]) -> list[str]:
         notes.append(
             f"*: Retain metric under {LOW_RETAIN}: the model lost what it should keep; its forgetting says little."
         )
+    if any("(inference-time" in line.label for line in lines):
+        notes.append(
+            "inference-time: no weight was changed. Prompts that a classifier flags are disturbed; where it misses, "
+            "the model answers as it always did."
+        )
     if any(line.memorised is False for line in lines):
         notes.append("!: base does not know the forget set clearly better than gold: the comparison means little.")
     if any(line.other_gold for line in lines):
