@@ -4,13 +4,15 @@ A classifier decides which prompts ask for what shall be forgotten; those are re
 as they are. The weights stay what they are: where the classifier misses, it is the original model that answers.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unlearn.atomic import content_hash
 from unlearn.config.eco import EcoSettings
 from unlearn.config.settings import EvalSettings
 from unlearn.data.collator import Collator, Prompt
@@ -62,7 +64,7 @@ class Eco:
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows that the classifier learns from, read and checked, and a digest of what they hold."""
+    """The rows that the classifier learns from, read and checked, and a digest of them and of the settings."""
 
     settings: EcoSettings
     forget: SampleSource
@@ -83,4 +85,4 @@ def eco_splits(settings: EvalSettings, load: Load | None, collator: Collator) ->
             "eco needs a forget and a retain split to learn from; this track hands none to the evaluation."
         )
     contents = [source_contents(source, collator.check) for source in (forget, retain)]
-    return Splits(settings.eco, forget, retain, ":".join(contents))
+    return Splits(settings.eco, forget, retain, content_hash(json.dumps(asdict(settings.eco)), *contents))

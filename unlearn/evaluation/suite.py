@@ -72,19 +72,10 @@ def items_of(task: EvalTask) -> str:
 
 
 def evaluate_suite(
-    model: Any,
-    collator: Collator,
-    tasks: Sequence[EvalTask],
-    *,
-    save_dir: str | Path,
-    batch_size: int | str,
-    max_new_tokens: int,
-    overwrite: bool = True,
-    token_scores: bool = False,
-    run: Mapping[str, Any] | None = None,
-    made_from: Mapping[str, str] | None = None,
-    eco: Eco | None = None,
-) -> Path:
+    model: Any, collator: Collator, tasks: Sequence[EvalTask], *, save_dir: str | Path, batch_size: int | str,
+    max_new_tokens: int, overwrite: bool = True, token_scores: bool = False, run: Mapping[str, Any] | None = None,
+    made_from: Mapping[str, str] | None = None, eco: Eco | None = None,
+) -> Path:  # fmt: skip
     """Evaluates `model` on `tasks` and returns the path of `eval_log_aggregated.json`.
 
     With `overwrite=False` tasks that are finished in `save_dir` are kept; either way they are part of the aggregate as

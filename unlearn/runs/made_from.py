@@ -18,6 +18,7 @@ WORDS = {
     "data": "the {} data", "word lists": "the word list {}", "weights": "the weights of the start model",
     "processor": "the processor or chat template", "reference": "the weights of the reference model",
     "model": "the weights of the model", "plugins": "the plugin {}", "photos": "the photos", "splits": "the splits",
+    "eco": "ECO or what its classifier learns from",
 }  # fmt: skip
 
 
