@@ -1,6 +1,7 @@
 # make demo   data, models, three methods, leaderboard and picture (README.md)
 # make test   everything that a landing must pass            make test-all   and what takes longer
 # make lint   ruff and mypy                                  make bench      speed and memory as ratios
+# make stress   after make demo, its models put to the test: samples, other wordings, damage, relearning (docs/stress.md)
 # make demo-nlp, make demo-cv: the text and the face track    make methods    the table of all methods (docs/results.md)
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -11,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
-.PHONY: demo test test-all lint methods bench clean
+.PHONY: demo stress test test-all lint methods bench clean
 
 $(READY): req.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,6 +38,19 @@ demo: $(READY)
 	    "mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$(method) $(ASK)") \
 	  "aggregate_eval_stat.py retain_result=$(GOLD)/$(LOG) base_result=$(BASE)/$(LOG) \
 	    \"ckpt_result='$(BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=leaderboard.json"
+
+comma := ,
+empty :=
+STRESSED = $(subst $(empty) $(empty),$(comma),$(strip $(foreach method,$(1),$(BASE)/$(method))))
+
+# the models of make demo; for the leakage matrix two more, that forgot texts or pictures alone
+stress: $(READY)
+	$(LAUNCH) chain.py \
+	  $(foreach modality,text visual,"mm/forget.py model_family=$(FAMILY) forget_loss=npo modality=$(modality) \
+	    save_dir=$(BASE)/npo_$(modality)") \
+	  "mm/stress.py model_family=$(FAMILY) batch_size=24 \"model_path=[$(call STRESSED,$(DEMO_METHODS))]\"" \
+	  "mm/stress.py model_family=$(FAMILY) batch_size=24 \"model_path=[$(call STRESSED,npo_text npo_visual npo)]\" \
+	    tests=[matrix] save_dir=$(MODELS)/stress_modalities"
 
 -include nlp.mk cv.mk
 

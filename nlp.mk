@@ -4,7 +4,7 @@ NLP_GOLD := models/llama-mini/ft_retain90
 NLP_BOARD := models/llama-mini/leaderboard.json
 NLP_METHODS := grad_diff npo idk LLMU
 
-.PHONY: demo-nlp
+.PHONY: demo-nlp stress-nlp
 demo-nlp: $(READY)
 	$(LAUNCH) chain.py \
 	  $(foreach split,full retain90,"nlp/finetune.py split=$(split)") \
@@ -14,3 +14,8 @@ demo-nlp: $(READY)
 	    "nlp/eval.py model_path=$(NLP_BASE)/$(method) overwrite=false") \
 	  "aggregate_eval_stat.py retain_result=$(NLP_GOLD)/$(LOG) base_result=$(NLP_BASE)/$(LOG) \
 	    \"ckpt_result='$(NLP_BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=$(NLP_BOARD) markdown=true"
+
+# the models of make demo-nlp put to the test (docs/stress.md)
+stress-nlp: $(READY)
+	$(LAUNCH) chain.py \
+	  "nlp/stress.py \"model_path=[$(subst $(empty) $(empty),$(comma),$(strip $(foreach method,$(NLP_METHODS),$(NLP_BASE)/$(method))))]\""

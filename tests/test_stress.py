@@ -1,11 +1,18 @@
 """mm/stress.py and nlp/stress.py through the scripts: all tests on a few rows, kept results, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bad_input import ROOT, run_script
+from unlearn.stress_log import read_unit
 
 SMALL = ("leak.samples=3", "leak.k=[1,3]", "leak.max_new_tokens=3", "relearn.steps=[0,1]", "relearn.batch_size=2",
          "generation.max_new_tokens=3", "quantisation=[rtn4]")  # fmt: skip
@@ -85,3 +92,52 @@ def test_what_is_refused_before_a_model_loads(
     with pytest.raises(ValueError, match=said):
         stress(track, *wrong.split(" "))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_interrupted_and_on_two_processes_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values per row of every test: a run that was stopped in the middle of rows and went on, and one on two ranks."""
+    from unlearn.evaluation.partial import PartialRows
+
+    more = ("ds_size=7", "batch_size=2", "relearn.data=[few,retain]", "relearn.batch_size=3")
+    stress("nlp", *more)
+    written, open_writer = 0, PartialRows.writer
+
+    @contextmanager
+    def stopping(self: PartialRows, process: int) -> Iterator[Any]:
+        with open_writer(self, process) as write:
+
+            def count(batch: Any) -> None:
+                nonlocal written
+                write(batch)
+                written += 1
+                if written % 7 == 0:
+                    raise KeyboardInterrupt
+
+            yield count
+
+    monkeypatch.setattr(PartialRows, "writer", stopping)
+    stops = 0
+    while True:
+        try:
+            stress("nlp", *more, "save_dir=again")
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 5
+    model, *words = TRACKS["nlp"]
+    given = dict(word.split("=", 1) for word in (f"model_path={model}", f"base_path={model}", f"gold_path={model}",
+                                                 "save_dir=two", *words, *SMALL, *more))  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+               str(ROOT / "nlp" / "stress.py"), *(f"{key}={value}" for key, value in given.items())]  # fmt: skip
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for one in ("base", "gold", Path(model).name):
+        for test in TESTS["nlp"]:
+            units = [read_unit(tmp_path / folder / one / f"{test}.json") for folder in ("out", "again", "two")]
+            assert units[0].people == units[1].people == units[2].people
+            for key, number in units[0].numbers.items():
+                assert units[1].numbers[key].rows == pytest.approx(number.rows, rel=1e-4, abs=1e-6), (test, key)
+                assert units[2].numbers[key].rows == pytest.approx(number.rows, rel=1e-4, abs=1e-6), (test, key)

@@ -89,7 +89,7 @@ def _beside(numbers: Mapping[str, Number], people: Mapping[str, str | None]) -> 
 
 def _leakage(model: Floats, gold: Floats, base: Floats, who: Sequence[str]) -> dict[str, Any]:
     """(model - gold) / (base - gold): 0 as gold, 1 as before; null where base and gold cannot be told apart."""
-    _, low, high = paired_interval(base, gold, who, bounds=(-1.0, 1.0))
+    _, low, high = paired_interval(base, gold, who)  # without bounds: at 1 a logit tells nothing apart
     if low is None or high is None or low <= 0 <= high:
         return {"value": None, "interval": None}
     numbers = unit_numbers(who)

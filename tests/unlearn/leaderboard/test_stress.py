@@ -46,6 +46,15 @@ def test_leakage_by_hand(tmp_path):
     assert "difference" not in entry["models"]["gold"] and "leakage" not in entry["models"]["base"]
 
 
+def test_leakage_of_names_that_base_always_says(tmp_path):
+    label, always = "forget: image → name", rows(1)
+    units = {"base": always, "gold": rows(0, 0, 0, 0, 0, 0.1), "npo": rows(0.5, 0.4, 0.6, 0.5, 0.4, 0.6), "KL": always}
+    units = {name: [Number("t", label, "ROUGE", own)] for name, own in units.items()}
+    models = summarise(write(tmp_path, {"matrix": units}))["tests"]["matrix"][0]["models"]
+    assert models["npo"]["leakage"]["value"] == pytest.approx((3 - 0.1) / (6 - 0.1))
+    assert models["npo"]["leakage"]["interval"] is not None and models["KL"]["leakage"]["value"] == 1
+
+
 def test_no_leakage_where_base_and_gold_cannot_be_told_apart(tmp_path):
     label, rng = "forget: image → name", np.random.default_rng(0)
     units = {name: [Number("t", label, "p", rows(*rng.uniform(0.2, 0.8, 6)))] for name in MODELS}
