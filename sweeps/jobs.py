@@ -103,7 +103,8 @@ def forget_job(sweep: Sweep, base: Job, variant: Variant, modality: str, split: 
     folder = Path(sweep.save_dir) / "_".join(words).replace(" ", "_").replace("/", "-")
     overrides = (
         *_common(sweep, folder), f"model_path='{base.folder}'", f"forget_loss={variant.method}", f"seed={seed}",
-        *track.forget_overrides(split, modality), *sweep.forget, *variant.overrides,
+        *track.forget_overrides(split, modality), *sweep.forget, *_whole(variant.method),
+        *variant.overrides,
     )  # fmt: skip
     return Job(
         "forget",
@@ -117,6 +118,13 @@ def forget_job(sweep: Sweep, base: Job, variant: Variant, modality: str, split: 
         split,
         seed,
     )
+
+
+def _whole(method: str) -> tuple[str, ...]:
+    """What a method that cannot be trained with LoRA, or is no training at all, needs said."""
+    from unlearn.registry import build_method
+
+    return ("LoRA.r=0",) if build_method(method).forbids_lora else ()
 
 
 def study_job(sweep: Sweep) -> Job:

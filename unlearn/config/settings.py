@@ -1,5 +1,4 @@
-"""Every setting of every script: one frozen dataclass each, where defaults live. Below the scripts nothing sees
-Hydra."""
+"""Every setting of every script, a frozen dataclass each, with the defaults. Below the scripts nothing sees Hydra."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -220,6 +219,7 @@ class StressSettings:
     base_path: str = ""
     gold_path: str = ""
     model_family: str = "llava-mini"
+    plugins: list[str] = field(default_factory=list)
     tests: list[str] | None = None  # null: all
     variants: list[str] | None = None  # null: all that change something of a task
     save_dir: str = ""

@@ -150,3 +150,15 @@ def test_the_table_of_memory_is_worked_out_as_by_hand() -> None:
     assert llava.parameters == pytest.approx(7.06e9, rel=0.01) and module.SHAPES[3].parameters == pytest.approx(
         73.4e9, rel=0.01
     )
+
+
+def test_zero_with_a_sided_method_is_refused_before_a_model_is_looked_up(monkeypatch) -> None:
+    from unlearn.config.settings import ForgetSettings
+    from unlearn.training.choose import choose_method
+
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    args = {"npo": {"retain_weight": 1.0}}
+    choose_method(ForgetSettings(forget_loss="npo", method_args=args))
+    with pytest.raises(ValueError, match="the forget and the retain side apart, and ZeRO-3"):
+        choose_method(ForgetSettings(forget_loss="npo", wrap=["project"], method_args=args))
