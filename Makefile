@@ -1,6 +1,7 @@
 # make demo   data, models, three methods, leaderboard and picture (README.md)
 # make test   everything that a landing must pass            make test-all   and what takes longer
 # make lint   ruff and mypy                                  make bench      speed and memory as ratios
+#                                                            make bench-gpu  seconds, kernels and memory on one GPU
 # make stress   after make demo, its models put to the test: samples, other wordings, damage, relearning (docs/stress.md)
 # make demo-nlp, make demo-cv: the text and the face track    make methods    the table of all methods (docs/results.md)
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
-.PHONY: demo stress test test-all lint methods bench clean
+.PHONY: demo stress test test-all lint methods bench bench-gpu clean
 
 $(READY): req.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -71,6 +72,12 @@ methods: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/eval_scoring.py
 	$(BIN)/python benchmarks/forget_step.py
+
+# one 80 GB GPU, at most 10 minutes; its tables belong into docs/performance.md
+bench-gpu: $(READY)
+	@$(BIN)/python benchmarks/step_profile.py
+	$(BIN)/python benchmarks/eval_scoring.py --batch-size 8 32 64 --repeats 1
+	$(BIN)/python benchmarks/forget_step.py --methods npo KL --batch-size 4 --repeats 2
 
 clean:
 	rm -rf models data/clear-mini data/tofu-mini data/faces-mini data/celebrities-mini leaderboard.*

@@ -138,7 +138,7 @@ def table(head: str, lines: Callable[..., list[str]], options: argparse.Namespac
     print(head)
     print("|---" * (head.count("|") - 1) + "|")
     for name in options.models:
-        model, picture = build(name)
+        model, picture = build(name, 2 if options.tiny else None)
         for batch_size in options.batch_size:
             try:
                 found = lines(name, model, picture, batch_size, options.repeats)
@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--batch-size", type=int, nargs="+", default=[4])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tiny", action="store_true", help="two decoder blocks")
     options = parser.parse_args()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, 1 thread"
     print(f"{where}, torch {torch.__version__}\n")

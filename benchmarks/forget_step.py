@@ -8,18 +8,16 @@ Half of the forget items and half of their retain partners have a picture of 576
 8 on the language model, AdamW; the optimiser's step is part of both. "first epoch" starts with no teacher score kept,
 "later epochs" with all of them. Each repeat runs every form in turn; given are the fastest of each. On a CPU the
 seconds are processor time of one thread, and the peak is the resident memory that a process of its own adds from before
-it builds its models to the end of a round; on a GPU it is what is allocated at most."""
+it builds its models to the end of a round; on a GPU it is what is allocated at most. What does not fit is said to."""
 
 import argparse
 import contextlib
 import copy
-import multiprocessing
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from meters import clock, exact_memory, peak, reset_peak
+from meters import alone, clock, exact_memory, matrix_rate, peak, reset_peak
 from plain_step import plain_loss
 from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
 
@@ -31,6 +29,7 @@ from unlearn.registry import build_method
 from unlearn.training.teacher import Teacher
 
 METHODS = ("npo", "KL", "grad_diff")
+KINDS = ("plain", "first epoch", "later epochs")
 QUESTION, ANSWER_LENGTHS = 24, (24, 44)  # tokens
 Row = tuple[Prompt, list[int]]
 Pair = dict[str, Row]  # view -> row
@@ -58,8 +57,10 @@ def pairs(count: int, picture: dict[str, torch.Tensor]) -> list[Pair]:
 class Forms:
     """Both forms of the step on one student; `teacher_copy` is the plain form's second model."""
 
+    layers: int | None = None  # decoder blocks, None for all
+
     def __init__(self, name: str, method: str, batch_size: int, *, plain: bool = True) -> None:
-        model, picture = build(name)
+        model, picture = build(name, self.layers)
         self.size = sum(parameter.numel() for parameter in model.parameters())
         self.device = next(model.parameters()).device
         self.teacher_copy = copy.deepcopy(model).requires_grad_(False) if plain else None
@@ -116,12 +117,12 @@ class Forms:
             self.teacher.cache.scores.clear()
 
 
-def timed(forms: Forms, repeats: int) -> dict[str, float]:
+def timed(forms: Forms, repeats: int, kinds: Sequence[str]) -> dict[str, float]:
     """Seconds a pass of each form: the fastest of `repeats`, which take turns."""
     kept = forms.teacher.cache is not None
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
-        for form in ("plain", "first epoch", *(("later epochs",) if kept else ())):
+        for form in (kind for kind in kinds if kept or kind != "later epochs"):
             if form == "first epoch":
                 forms.forget_scores()
             began = clock()
@@ -157,32 +158,15 @@ def preload() -> None:
             make(False)
 
 
-def alone(function: Callable[..., Any], *inputs: Any) -> Any:
-    """`function(*inputs)` in a forked process on a CPU, whose memory starts clean; here on a GPU, whose counter is
-    exact."""
-    if torch.cuda.is_available():
-        result = function(*inputs)
-        torch.cuda.empty_cache()
-        return result
-    receive, send = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=lambda: send.send(function(*inputs)))
-    child.start()
-    send.close()
-    try:
-        return receive.recv()
-    finally:
-        child.join()
-
-
-def speeds(name: str, method: str, batch_size: int, repeats: int) -> dict[str, Any]:
+def speeds(name: str, method: str, batch_size: int, repeats: int, kinds: Sequence[str]) -> dict[str, Any]:
     """Seconds of each form and what it is worth: parameters, real tokens of a pass, and on a GPU the FLOPs of our
     passes."""
-    forms = Forms(name, method, batch_size)
-    timed(forms, 1)  # warm-up
-    facts = {"size": forms.size, "seconds": timed(forms, repeats), "items": len(forms.items), "flops": {}}
+    forms = Forms(name, method, batch_size, plain="plain" in kinds)
+    timed(forms, 1, kinds)  # warm-up
+    facts = {"size": forms.size, "seconds": timed(forms, repeats, kinds), "items": len(forms.items), "flops": {}}
     rows = [item[view] for item in forms.items for view in forms.views]
     facts["tokens"] = sum(len(prompt.ids) + len(answer) for prompt, answer in rows)
-    if forms.device.type == "cuda":
+    if forms.device.type == "cuda" and "plain" not in kinds:
         from torch.utils.flop_counter import FlopCounterMode
 
         forms.forget_scores()
@@ -190,43 +174,36 @@ def speeds(name: str, method: str, batch_size: int, repeats: int) -> dict[str, A
             with FlopCounterMode(display=False) as counter:
                 forms.ours()
             facts["flops"][form] = counter.get_total_flops()
-        facts["flops"]["plain"] = facts["flops"][
-            "first epoch"
-        ]  # the work the step needs; what else plain does is waste
     return facts
-
-
-def matrix_rate() -> float:
-    """bf16 FLOP/s of this GPU on a product of two 8192 x 8192 matrices."""
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    for _ in range(3):
-        a @ a
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(20):
-        a @ a
-    torch.cuda.synchronize()
-    return 20 * 2 * 8192**3 / (time.perf_counter() - began)
 
 
 def compare(name: str, method: str, batch_size: int, repeats: int, rate: float | None) -> Iterator[str]:
     """Table lines for one model and method."""
-    facts = alone(speeds, name, method, batch_size, repeats)
-    memory = {form: alone(peak_memory, name, method, batch_size, form) for form in facts["seconds"]}
-    for form, seconds in facts["seconds"].items():
-        title = form if form == "plain" else "ours" if "later epochs" not in memory else f"ours, {form}"
-        cells = [
-            f"{name}, {facts['size'] / 1e6:.0f} M",
-            method,
-            title,
-            f"{seconds / facts['items']:.3f}",
-            f"{memory[form]:.0f}",
-            f"{seconds / facts['seconds']['plain']:.2f}",
-            f"{memory[form] / memory['plain']:.2f}",
-        ]
-        if rate:
-            cells += [f"{facts['tokens'] / seconds:.0f}", f"{100 * facts['flops'][form] / seconds / rate:.0f} %"]
-        yield "| " + " | ".join(cells) + " |"
+    # on a GPU plain and ours are not there together, and one that does not fit leaves the other alone
+    groups = [KINDS[:1], KINDS[1:]] if rate else [KINDS]
+    found = [(kinds, alone(speeds, name, method, batch_size, repeats, kinds)) for kinds in groups]
+    seconds = {form: value for _, facts in found if facts for form, value in facts["seconds"].items()}
+    work = {form: flops for _, facts in found if facts for form, flops in facts["flops"].items()}
+    memory = {form: alone(peak_memory, name, method, batch_size, form) for form in seconds}
+    for kinds, facts in found:
+        if facts is None:
+            yield f"| {name} | {method} | {'plain' if 'plain' in kinds else 'ours'} | does not fit" + " |" * (
+                6 if rate else 4
+            )
+        for form in facts["seconds"] if facts else ():
+            title = form if form == "plain" else "ours" if "later epochs" not in memory else f"ours, {form}"
+            cells = [f"{name}, {facts['size'] / 1e6:.0f} M", method, title, f"{seconds[form] / facts['items']:.3f}",
+                     ratio(memory[form], 1, 0), ratio(seconds[form], seconds.get("plain")),
+                     ratio(memory[form], memory.get("plain"))]  # fmt: skip
+            if rate:
+                flops = work.get(form, work.get("first epoch"))  # what else plain does is waste
+                cells += [f"{facts['tokens'] / seconds[form]:.0f}"]
+                cells += [f"{100 * flops / seconds[form] / rate:.0f} %" if flops else ""]
+            yield "| " + " | ".join(cells) + " |"
+
+
+def ratio(value: float | None, base: float | None, digits: int = 2) -> str:
+    return "does not fit" if value is None else "" if base is None else f"{value / base:.{digits}f}"
 
 
 def main() -> None:
@@ -234,9 +211,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     gpu = torch.cuda.is_available()
-    parser.add_argument("--batch-size", type=int, default=8 if gpu else 2)
+    parser.add_argument("--batch-size", type=int, default=4 if gpu else 2)
     parser.add_argument("--repeats", type=int, default=5 if gpu else 3)
+    parser.add_argument("--tiny", action="store_true", help="two decoder blocks")
     options = parser.parse_args()
+    Forms.layers = 2 if options.tiny else None
     preload()
     rate = matrix_rate() if gpu else None
     where = f"{torch.cuda.get_device_name()}, {rate / 1e12:.0f} TFLOP/s in bf16" if rate else "CPU, 1 thread"

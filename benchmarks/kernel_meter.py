@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 from unlearn import divergences, scoring
 
 NO_KERNEL = {"detach", "alias", "_unsafe_view", "_reshape_alias", "lift_fresh", "set_", "resize_", "is_same_size"}
-PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
+PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "convolution", "convolution_backward"}
 FOREACH = 64  # pairs of tensors that torch's multi_tensor_apply gives to one launch
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "unique_dim", "equal"}
 
@@ -84,7 +84,8 @@ class Meter(TorchDispatchMode):
             backward = "backward" in name
             self.counts.flops += sdpa_backward_flop_count(*shapes[:4]) if backward else sdpa_flop_count(*shapes[:3])
         elif name in PRODUCTS:
-            self.counts.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+            packet = torch.ops.aten.addmm if name == "addmm_" else func.overloadpacket
+            self.counts.flops += flop_registry[packet](*args, **kwargs, out_val=out)
         elif name == "index_copy_":  # in place: the source and what it replaces, not all there is
             self.counts.moved += 2 * args[3].numel() * args[3].element_size()
         else:

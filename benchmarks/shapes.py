@@ -79,7 +79,7 @@ def qwen2vl(gpu: bool, layers: int | None = None, side: int = 48) -> tuple[Any, 
 MODELS = {"llava": llava, "qwen2vl": qwen2vl}
 
 
-def build(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
+def build(name: str, layers: int | None = None) -> tuple[Any, dict[str, torch.Tensor]]:
     """The model in eval mode (bf16 on a GPU, fp32 on a CPU, where one thread is used) and its picture, on the CPU."""
     gpu = torch.cuda.is_available()
     torch.manual_seed(0)
@@ -89,7 +89,7 @@ def build(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
     torch.set_default_dtype(torch.bfloat16 if gpu else torch.float32)
     try:
         with torch.device("cuda" if gpu else "cpu"):
-            model, picture = MODELS[name](gpu)
+            model, picture = MODELS[name](gpu, layers)
     finally:
         torch.set_default_dtype(kind)
     return model.eval(), {key: value.cpu() for key, value in picture.items()}
