@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from meters import clock, peak, reset_peak
-from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
+from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build, token_kinds
 
 from unlearn.data.collator import Prompt
 from unlearn.evaluation.generation import generate_greedy
@@ -48,7 +48,7 @@ def items(
     def length() -> int:
         return int(torch.randint(*ANSWER_LENGTHS, (1,), generator=generator))
 
-    kinds = {"mm_token_type_ids": [1] * IMAGE_TOKENS + [0] * question} if "image_grid_thw" in picture else {}
+    kinds = token_kinds(picture, question)
     prompts = [Prompt([IMAGE_ID] * IMAGE_TOKENS + words(question), picture, b"", kinds) for _ in range(count)]
     return prompts, [[words(length()) for _ in range(ANSWERS)] for _ in prompts]
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from meters import alone, clock, exact_memory, matrix_rate, peak, reset_peak
 from plain_step import plain_loss
-from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build
+from shapes import IMAGE_ID, IMAGE_TOKENS, MODELS, Padder, build, token_kinds
 
 from unlearn.config.settings import LoraSettings
 from unlearn.data.collator import Prompt
@@ -44,11 +44,10 @@ def pairs(count: int, picture: dict[str, torch.Tensor]) -> list[Pair]:
         return torch.randint(100, 30000, (length,), generator=generator).tolist()
 
     def row(image: bool) -> Row:
-        prompt = (
-            Prompt([IMAGE_ID] * IMAGE_TOKENS + words(QUESTION), picture, b"a picture")
-            if image
-            else Prompt(words(QUESTION))
-        )
+        prompt = Prompt(words(QUESTION))
+        if image:
+            kinds = token_kinds(picture, QUESTION)
+            prompt = Prompt([IMAGE_ID] * IMAGE_TOKENS + prompt.ids, picture, b"a picture", kinds)
         return prompt, words(int(torch.randint(*ANSWER_LENGTHS, (1,), generator=generator)))
 
     return [{"forget": row(i < count // 2), "retain": row(i % 2 == 0)} for i in range(count)]

@@ -76,6 +76,11 @@ def qwen2vl(gpu: bool, layers: int | None = None, side: int = 48) -> tuple[Any, 
     return Qwen2VLForConditionalGeneration(config), picture
 
 
+def token_kinds(picture: dict[str, torch.Tensor], question: int) -> dict[str, list[int]]:
+    """The per-token inputs of a picture and `question` tokens behind it: which are the picture's, for Qwen2-VL."""
+    return {"mm_token_type_ids": [1] * IMAGE_TOKENS + [0] * question} if "image_grid_thw" in picture else {}
+
+
 MODELS = {"llava": llava, "qwen2vl": qwen2vl}
 
 

@@ -90,6 +90,7 @@ SETTINGS = [
     ("mm/finetune", "precision=fp16", "precision='fp16' is not one of auto, bf16, fp32"),
     ("mm/finetune", "attn_implementation=flash_attention_2", "attn_implementation=flash_attention_2", "take auto"),
     ("mm/finetune", "report_to=wandbb", "report_to='wandbb' is not one of"),
+    ("mm/finetune", "vision_features=100000", "only", "GiB of memory are free here; lower it"),
     ("mm/finetune", "gradient_checkpointing=maybe", "gradient_checkpointing='maybe' is not one of false, mlp, true"),
     ("mm/finetune", "model_family=lava", "Unknown model_family 'lava'. Did you mean 'llava'"),
     ("mm/finetune", "+experiment=lava", "lava", "mm/experiment"),

@@ -63,6 +63,7 @@ class TrainSettings:
     fused_lora: bool | str = choice("auto", True, False)  # adapters as part of their base's products; auto: on a GPU
     liger: bool | str = choice("auto", True, False)  # Liger's kernels for rotary embeddings, RMSNorm and SwiGLU
     compile: bool | str = choice("auto", True, False)  # torch.compile of each decoder block; auto: long runs on a GPU
+    vision_features: float = at_least(0.0, 0, 1e6)  # GiB of memory for features of a frozen tower; 0: made each time
     quantization: str | None = choice(None, "4bit", "8bit")  # of the frozen base under LoRA (QLoRA), by bitsandbytes
     num_workers: int | None = at_least(None, 0, 256)  # null: 4 on a GPU, 0 on a CPU
     seed: int = at_least(42, 0, 2**32 - 1)

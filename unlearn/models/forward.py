@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from unlearn.method import HiddenSpec
 from unlearn.models.compat import unsplit_blocks
 from unlearn.models.families import decoder_layers, inner_model
+from unlearn.models.features import Features
 from unlearn.models.layout import Chunk, Layout, Typesetter, tree_mask
 from unlearn.models.trees import trees, why_apart
 from unlearn.scoring import Scored
@@ -31,6 +32,7 @@ class StudentForward(nn.Module):
         self.model = model
         self.layer = None if hidden is None else _state_index(hidden, default_layer, decoder_layers(model))
         self.hidden = hidden
+        self.features: Features | None = None  # of pictures, where they are kept
         why = why_apart(model)
         if why is not None and why not in _said:
             _said.add(why)
@@ -88,11 +90,16 @@ class StudentForward(nn.Module):
     def lay_out(self, views: Mapping[Any, Mapping[str, Any]]) -> Layout:
         """The layout of these views, on the device of the model's embeddings."""
         layout = self.typesetter.lay_out({name: view["rows"] for name, view in views.items()})
+        if self.features is not None:
+            for chunk in layout.chunks:
+                self.features.take_out(chunk)
         return layout.to(inner_model(self.model).get_input_embeddings().weight.device)
 
     def _read(self, chunk: Chunk) -> tuple[Tensor, Tensor | None]:
         """Logits [N, V] at the places of a chunk, and its states [S, D] if a layer is asked for."""
-        inputs = dict(chunk.inputs)
+        inputs: dict[str, Any] = dict(chunk.inputs)
+        if self.features is not None:
+            inputs |= self.features.inputs(self.model, chunk)
         if chunk.tree is not None and chunk.branch is not None:
             inputs["attention_mask"] = tree_mask(chunk.tree, chunk.branch, self._compute_dtype(chunk.tree.device))
         with _head_reads(inner_model(self.model).get_output_embeddings(), chunk.places):

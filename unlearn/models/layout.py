@@ -49,6 +49,8 @@ class Chunk:
         states: [S] likewise, where hidden states are asked for.
         tree, branch: [B, L], the tree of its row that a token belongs to (-1: padding) and its answer in that (0: the
             prompt); None where no mask is needed.
+        features, pictures: where features are kept (models/features.py), those of the pictures, None for those that
+            are still to be made, and what these are made from.
     """
 
     inputs: dict[str, Tensor]
@@ -57,6 +59,8 @@ class Chunk:
     tree: Tensor | None = None
     branch: Tensor | None = None
     image_keys: list[bytes] = field(default_factory=list)
+    features: list[Tensor | None] = field(default_factory=list)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass

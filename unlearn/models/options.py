@@ -15,6 +15,7 @@ from torch import nn
 from unlearn.config.settings import TrainSettings
 from unlearn.models import compat
 from unlearn.models.families import decoder_blocks
+from unlearn.models.features import check_budget
 from unlearn.models.loading import installed
 from unlearn.models.start import Start, first_line
 
@@ -50,6 +51,7 @@ def check_options(settings: TrainSettings, start: Start) -> None:
         start: the model that training starts from.
     """
     gpu = torch.cuda.is_available()
+    check_budget(settings.vision_features)
     if settings.attn_implementation == "flash_attention_2":
         _need(gpu, "attn_implementation=flash_attention_2 needs a GPU", "take auto or sdpa")
         _need(installed("flash_attn"), "attn_implementation=flash_attention_2 needs the package flash-attn",

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unlearn.models import compat
@@ -17,6 +18,11 @@ logger = logging.getLogger(__name__)
 # Model types with a test of their own (tests/vision_models.py); docs/models.md says how each was tried.
 TESTED = ("llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3",
           "idefics3", "smolvlm", "paligemma", "llama4", "mistral3")  # fmt: skip
+COUNTED = (
+    "llava",
+    "qwen2_vl",
+    "qwen2_5_vl",
+)  # one token of a prompt for each feature of its picture, and by which rule
 NEEDED = ("input_ids", "pixel_values", "logits_to_keep")
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 PER_PICTURE = ("image_sizes", "image_grid_thw", "pixel_attention_mask", "spatial_shapes")
@@ -96,6 +102,17 @@ def complete_processor(processor: Any, config: Any) -> None:
             )
     if not told:
         logger.info("the processor says no patch size: %s, taken from config.json", processor.patch_size)
+
+
+def pictures_at(inputs: Mapping[str, Tensor], places: list[int]) -> dict[str, Tensor]:
+    """The per-picture inputs of the pictures at `places` alone (of the families in COUNTED)."""
+    pixels, grid = inputs["pixel_values"], inputs.get("image_grid_thw")
+    if not places:
+        return {}
+    if grid is None:
+        return {"pixel_values": pixels[places]}
+    parts = pixels.split(grid.prod(-1).tolist())
+    return {"pixel_values": torch.cat([parts[place] for place in places]), "image_grid_thw": grid[places]}
 
 
 def feature_count(config: Any, inputs: Mapping[str, Tensor]) -> int | None:

@@ -27,6 +27,7 @@ NOT_IDENTITY = {
     "tokens_per_forward",  # the same mean of the same losses, added up in another order
     "cudnn_attention",
     "fused_lora",
+    "vision_features",
     "log_grad_norms",
     "eval_while_train",
     "eval_while_train_items",

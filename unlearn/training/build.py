@@ -21,18 +21,12 @@ from unlearn.distributed.engines import CUT, check_launch, loads_in_parts, wante
 from unlearn.distributed.processes import world_size
 from unlearn.distributed.signals import Stop
 from unlearn.method import Method
+from unlearn.models import options
 from unlearn.models.families import Family
+from unlearn.models.features import keep_features
 from unlearn.models.forward import StudentForward
 from unlearn.models.loading import load_model
 from unlearn.models.lora import prepare_trainable, trained_layers
-from unlearn.models.options import (
-    checkpoint_mlps,
-    compile_blocks,
-    use_fused_lora,
-    use_liger,
-    wants_compile,
-    wants_liger,
-)
 from unlearn.models.start import Start
 from unlearn.runs.checkpoints import drop_later, fault, newest_usable
 from unlearn.runs.record import Run
@@ -67,15 +61,16 @@ def build_trainer(
         "dtype": dtype, "attn_implementation": settings.attn_implementation, "quantization": settings.quantization,
     }  # fmt: skip
     model = load_model(start, **how)
-    compiled = wants_compile(settings.compile, steps)
-    if wants_liger(settings.liger, model.config.model_type, compiled=compiled):
-        use_liger(model)
+    compiled = options.wants_compile(settings.compile, steps)
+    if options.wants_liger(settings.liger, model.config.model_type, compiled=compiled):
+        options.use_liger(model)
     model = prepare_trainable(
         model, settings.LoRA, freeze_vision=settings.freeze_vision_module, seed=settings.seed,
         mlps_only=method.mlps_only,
     )  # fmt: skip
-    use_fused_lora(model, settings.fused_lora)
+    options.use_fused_lora(model, settings.fused_lora)
     student = StudentForward(model, method.hidden, default_layer=family.rmu_layer)
+    student.features = keep_features(model, settings.vision_features, in_parts=wanted_engine() in CUT)
     reference: str | Start | None = method.reference_path
     teacher = None
     if method.teacher_views:
@@ -85,9 +80,9 @@ def build_trainer(
         teacher = Teacher.of(student, other, sums_only=method.teacher_sums_only)
     # a frozen copy, made above, runs as it is
     if settings.gradient_checkpointing == "mlp":
-        checkpoint_mlps(model)
+        options.checkpoint_mlps(model)
     if compiled:
-        compile_blocks(model)
+        options.compile_blocks(model)
     return UnlearnTrainer(
         student,
         args,
