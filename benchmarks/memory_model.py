@@ -94,7 +94,7 @@ def kept_bytes(shape: Shape, *, checkpointing: str = "false", liger: bool = Fals
     if checkpointing == "true":
         return 2 * shape.width  # the block's input
     norms = 2 * (2 if liger else 4) * shape.width  # their inputs: Liger's as they are, else in fp32
-    attention = 2 * (3 * shape.width + 2 * shape.keys)  # its input, queries, keys, values, its output
+    attention = 2 * 5 * shape.width  # its input, queries, keys and values (repeated for each query's head), its output
     mlp = 2 * shape.width  # its input
     if checkpointing == "false":
         mlp += (

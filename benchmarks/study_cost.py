@@ -5,16 +5,21 @@
 
 A forward takes 2 FLOPs a parameter and token, the backward through frozen weights under LoRA 2 more. Attention, the
 vision tower's own passes, loading and data are not counted. The share of a GPU's peak (`--utilisation`) is an
-assumption; rows that come one at a time, as in the paper's forget step, may well reach less.
+assumption; rows that come one at a time, as in the paper's forget step, reach less: there a GPU waits for the host. The
+last two columns say what a step then takes, before and after the work of docs/performance.md, from its counts: the
+longer of 36 microseconds a kernel on the host, and of products at 84 % of a measured 797 TFLOP/s with elementwise bytes
+at 2.2 TB/s on the GPU (fitted to one profiled step on an H100; *predicted* for everything else).
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
 from memory_model import SHAPES
 
 from unlearn import ROOT
+from unlearn.method import View
 from unlearn.registry import build_method
 
 # Rows of therem/CLEAR (data/README.md); of the evaluation: real faces, real world, forget and retain asked twice each.
@@ -29,6 +34,35 @@ EPOCHS_FINETUNE, EPOCHS_FORGET, BATCH_FINETUNE, BATCH_FORGET, BATCH_EVAL = 3, 5,
 
 
 @dataclass(frozen=True)
+class Form:
+    """What benchmarks/dispatch.py counts at the 7B shape.
+
+    Args:
+        student, teacher: kernels that a decoder block dispatches in one inner forward, the student's with its backward.
+        gigabytes: that elementwise kernels move for each of the student's tokens; of the teacher's a third.
+        joined: the views and micro-batches of a step are one inner forward, else one for each modality in each.
+        rows, token: an evaluation's batch, and milliseconds a decoded token of it.
+    """
+
+    student: int
+    teacher: int
+    gigabytes: float
+    joined: bool
+    rows: int
+    token: float
+
+    def seconds(self, floats: float, tokens: tuple[float, float], forwards: tuple[float, float]) -> float:
+        """Of a step: FLOPs; tokens and inner forwards of (the student, the teacher)."""
+        kernels = SHAPE.layers * (forwards[0] * self.student + forwards[1] * self.teacher) + FIXED
+        moved = 1e9 * self.gigabytes * (tokens[0] + tokens[1] / 3)
+        return max(36e-6 * kernels, floats / (0.84 * 797e12) + moved / 2.2e12)
+
+
+FIXED = 900  # kernels of a step outside the decoder blocks: the vision tower, the head, the loss
+FORMS = (Form(217, 45, 0.112, False, 8, 38.0), Form(96, 14, 0.017, True, 32, 12.0))
+
+
+@dataclass(frozen=True)
 class Work:
     """`floats` FLOPs, and `read` bytes of weights that a generation reads one token after another."""
 
@@ -37,6 +71,7 @@ class Work:
     tokens: float
     floats: float
     read: float = 0
+    counted: tuple[float, float] = (0.0, 0.0)  # hours on an H100 from the counts, before and after
 
     def hours(self, gpu: str, utilisation: float) -> float:
         peak, bandwidth = PEAKS[gpu]
@@ -49,8 +84,10 @@ def tokens_of(rows: tuple[int, int]) -> int:
 
 
 def finetuning(name: str, rows: tuple[int, int]) -> Work:
-    tokens = EPOCHS_FINETUNE * tokens_of(rows)
-    return Work(name, EPOCHS_FINETUNE * -(-sum(rows) // BATCH_FINETUNE), tokens, 4 * SHAPE.parameters * tokens)
+    tokens, steps = EPOCHS_FINETUNE * tokens_of(rows), EPOCHS_FINETUNE * -(-sum(rows) // BATCH_FINETUNE)
+    floats = 4 * SHAPE.parameters * tokens
+    before, after = (steps * form.seconds(floats / steps, (tokens / steps, 0), (1, 0)) / 3600 for form in FORMS)
+    return Work(name, steps, tokens, floats, counted=(before, after))
 
 
 def forgetting(method: str) -> Work:
@@ -61,16 +98,32 @@ def forgetting(method: str) -> Work:
     teacher = sum(view.k for view in built.teacher_views)
     passes = EPOCHS_FORGET * tokens_of(FORGET)
     floats = SHAPE.parameters * passes * (4 * student + 2 * teacher)
-    return Work(method, EPOCHS_FORGET * -(-sum(FORGET) // BATCH_FORGET), passes * (student + teacher), floats)
+    steps = EPOCHS_FORGET * -(-sum(FORGET) // BATCH_FORGET)
+    tokens = passes * student / steps, passes * teacher / steps
+    views = (built.student_views, built.teacher_views)
+    hours = []
+    for form in FORMS:  # the paper's steps are two micro-batches of one row
+        forwards = [bool(some) if form.joined else BATCH_FORGET * modalities(some) for some in views]
+        hours.append(steps * form.seconds(floats / steps, tokens, (forwards[0], forwards[1])) / 3600)
+    return Work(method, steps, passes * (student + teacher), floats, counted=(hours[0], hours[1]))
+
+
+def modalities(views: Sequence[View]) -> float:
+    """How many kinds of rows, with a picture or without, a micro-batch of one item has on average: every second retain
+    partner is of the other kind."""
+    kinds = {view.name == "retain" for view in views}
+    return (0, 1, 1.5)[len(kinds)]
 
 
 def evaluation() -> Work:
     """The prompt once, all answers after it (docs/performance.md), a generation a batch at a time."""
     tokens = EVALUATED * (PICTURE + ANSWERS * ANSWER + GENERATED)
-    batches = -(-EVALUATED // BATCH_EVAL)
-    return Work(
-        "an evaluation", batches, tokens, 2 * SHAPE.parameters * tokens, batches * GENERATED * 2 * SHAPE.parameters
+    batches, floats = -(-EVALUATED // BATCH_EVAL), 2 * SHAPE.parameters * tokens
+    before, after = (
+        (EVALUATED / form.rows * GENERATED * form.token / 1e3 + floats / (0.84 * 797e12)) / 3600 for form in FORMS
     )
+    read = batches * GENERATED * 2 * SHAPE.parameters
+    return Work("an evaluation", batches, tokens, floats, read, counted=(before, after))
 
 
 def main() -> None:
@@ -80,16 +133,21 @@ def main() -> None:
     options = parser.parse_args()
     once = [finetuning("base", FULL), finetuning("gold", GOLD)]
     methods, asked = [forgetting(name) for name in METHODS], evaluation()
-    print("| worked out | steps | million tokens | PFLOP | hours on an A100 | on an H100 |\n|---|---|---|---|---|---|")
+    print("| worked out | steps | million tokens | PFLOP | hours on an A100 | on an H100 | counted, before | after |")
+    print("|---|---|---|---|---|---|---|---|")
     for work in [*once, *methods, asked]:
-        show(work.name, f"{work.steps:,}", work, [work.hours(gpu, options.utilisation) for gpu in PEAKS])
+        hours = [work.hours(gpu, options.utilisation) for gpu in PEAKS]
+        show(work.name, f"{work.steps:,}", work, [*hours, *work.counted])
     jobs = options.seeds * len(methods)
     totals = []
     for gpu in PEAKS:
         trained = sum(work.hours(gpu, options.utilisation) for work in [*once, *options.seeds * methods])
         totals.append(trained + (jobs + len(once)) * asked.hours(gpu, options.utilisation))
+    for form in (0, 1):
+        trained = sum(work.counted[form] for work in [*once, *options.seeds * methods])
+        totals.append(trained + (jobs + len(once)) * asked.counted[form])
     everything = f"{jobs} jobs, base, gold, {jobs + len(once)} evaluations"
-    print(f"| **{everything}** | | | | **{totals[0]:.0f}** | **{totals[1]:.0f}** |\n")
+    print(f"| **{everything}** | | | | {' | '.join(f'**{total:.0f}**' for total in totals)} |\n")
     whole, adapter = 2 * SHAPE.parameters / 1e9, 4 * SHAPE.adapter(8) / 1e9
     kept, passing = jobs * adapter, 3 * adapter
     print(f"GB of disk: {3 * whole:.0f} for the hub's weights, base and gold (bf16; the adapter is folded in),")

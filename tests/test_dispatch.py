@@ -109,5 +109,5 @@ def test_fewer_kernels_with_each_option(dispatch: Any) -> None:
     )]  # fmt: skip
     plain, fused, both, anew = (count.kernels.total() for count in counts)
     assert plain - fused > 50 and fused - both > 100 and both < anew < fused
-    assert counts[3].saved < 0.6 * counts[2].saved and counts[3].flops > counts[2].flops
+    assert counts[3].saved < 0.7 * counts[2].saved and counts[3].flops > counts[2].flops
     assert counts[1].flops == counts[2].flops == pytest.approx(counts[0].flops, rel=0.01)
