@@ -16,6 +16,7 @@ import functools
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Seen:
 
     last: int  # micro-steps
     seconds: list[float] = field(default_factory=list)
-    shapes: list[str] = field(default_factory=list)
+    shapes: list[list[str]] = field(default_factory=list)  # of the inner forwards, student and teacher
     kernels: int = 0
     busy: float = 0.0
     retries: int = 0
@@ -108,12 +109,18 @@ def without_weights() -> Iterator[None]:
 @contextlib.contextmanager
 def watched(seen: Seen) -> Iterator[None]:
     """Within it every micro-step of the trainer is timed, and one is profiled."""
+    from unlearn.models.forward import StudentForward
     from unlearn.training.trainer import UnlearnTrainer
 
-    real = UnlearnTrainer.training_step
+    real, lay_out = UnlearnTrainer.training_step, StudentForward.lay_out
+
+    def laid_out(self: Any, views: Any) -> Any:
+        layout = lay_out(self, views)
+        seen.shapes[-1] += [" x ".join(map(str, chunk.inputs["input_ids"].shape)) for chunk in layout.chunks]
+        return layout
 
     def training_step(self: Any, model: Any, inputs: Any, *more: Any) -> Any:
-        seen.shapes.append(", ".join(sorted(shapes(inputs))))
+        seen.shapes.append([])
         profiled = len(seen.shapes) == seen.last - 1
         profiler: Any = torch.profiler.profile() if profiled else contextlib.nullcontext()
         began = clock()
@@ -129,19 +136,12 @@ def watched(seen: Seen) -> Iterator[None]:
         return loss
 
     UnlearnTrainer.training_step = training_step  # type: ignore[method-assign, assignment]
+    StudentForward.lay_out = laid_out  # type: ignore[method-assign]
     try:
         yield
     finally:
         UnlearnTrainer.training_step = real  # type: ignore[method-assign]
-
-
-def shapes(tree: Any) -> Iterator[str]:
-    """`rows x tokens` of every input_ids in nested inputs."""
-    for name, value in tree.items() if isinstance(tree, dict) else ():
-        if name == "input_ids" and isinstance(value, torch.Tensor):
-            yield " x ".join(map(str, value.shape))
-        else:
-            yield from shapes(value)
+        StudentForward.lay_out = lay_out  # type: ignore[method-assign]
 
 
 def run(overrides: list[str], last: int) -> Seen:
@@ -159,7 +159,7 @@ def run(overrides: list[str], last: int) -> Seen:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_stats().get("num_alloc_retries", 0) if torch.cuda.is_available() else 0
-    with watched(seen):
+    with watched(seen), contextlib.redirect_stdout(sys.stderr):  # the trainer prints too
         track.forget(track.settings("forget", values))
     if torch.cuda.is_available():
         seen.peak = torch.cuda.max_memory_allocated() / 2**30
@@ -169,12 +169,12 @@ def run(overrides: list[str], last: int) -> Seen:
 
 def line(title: str, cudnn: str, seen: Seen | None) -> str:
     if seen is None:
-        return f"| {title} | {cudnn} | does not fit" + " |" * 7
+        return f"| {title} | {cudnn} | does not fit" + " |" * 8
     later = seen.seconds[10:] or seen.seconds[1:] or seen.seconds
     middle = statistics.median(later)
     cells = [title, cudnn, f"{middle:.3f}", f"{seen.seconds[0]:.2f}", f"{max(later) / middle:.1f} x",
              f"{seen.kernels:,}", f"{seen.busy:.0f}", f"{seen.peak:.1f}",
-             str(seen.retries), seen.shapes[-1]]  # fmt: skip
+             str(seen.retries), ", ".join(seen.shapes[-1])]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
