@@ -86,15 +86,19 @@ def states(shape: Shape, engine: str, mode: str, gpus: int, *, rank: int = 8, te
     return frozen + trained * (4 + 4 + 8) / gpus + (4 * shape.parameters / gpus if mode == "full" and teacher else 0)
 
 
-def kept_bytes(shape: Shape, *, checkpointing: str = "false", liger: bool = False, casts: bool = False) -> int:
+def kept_bytes(
+    shape: Shape, *, checkpointing: str = "false", liger: bool = False, casts: bool = False, masked: bool = True
+) -> int:
     """Bytes that one decoder block keeps of one token for the backward pass, in bf16 with LoRA on its linears.
 
+    masked: rows hold several sequences or answers; under a mask keys and values are repeated for each query's head.
     casts: PEFT casts each adapter's input to fp32, as it does by itself; every adapted layer then keeps a copy.
     """
     if checkpointing == "true":
         return 2 * shape.width  # the block's input
     norms = 2 * (2 if liger else 4) * shape.width  # their inputs: Liger's as they are, else in fp32
-    attention = 2 * 5 * shape.width  # its input, queries, keys and values (repeated for each query's head), its output
+    keys = shape.width if masked else shape.keys
+    attention = 2 * (3 * shape.width + 2 * keys)  # its input, queries, keys, values, its output
     mlp = 2 * shape.width  # its input
     if checkpointing == "false":
         mlp += (
