@@ -14,8 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """`r: 0` is full finetuning. `targets`: linears of the language model without the head, or `all` (the published
-    code's)."""
+    """`r: 0` is full finetuning. `targets`: the language model's linears but for the head, or `all` (published)."""
 
     r: int = at_least(8, 0, 65_536)
     alpha: float = at_least(32, 0, 1e6)
@@ -71,9 +70,7 @@ class TrainSettings:
     exclude_people: list[str] = field(default_factory=list)  # whose rows nobody trains on: a holdout (mm/people.py)
     logging_steps: int = at_least(10, 1, 10**9)
     save_steps: int | None = at_least(None, 0, 10**9)  # steps between checkpoints; null: one an epoch; 0: none
-    resume_from_checkpoint: bool | str = (
-        "auto"  # auto (or true): the newest in save_dir that is whole; a path; false: none
-    )
+    resume_from_checkpoint: bool | str = "auto"  # auto (or true): the newest that is whole; a path; false: none
     overwrite_dir: bool = False
     report_to: str = choice("none", "wandb", "tensorboard")
     save_dir: str = ""
