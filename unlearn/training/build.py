@@ -78,8 +78,7 @@ def build_trainer(
             reference = start
         other = load_model(reference, **how) if reference else None
         teacher = Teacher.of(student, other, sums_only=method.teacher_sums_only)
-    # a frozen copy, made above, runs as it is
-    if settings.gradient_checkpointing == "mlp":
+    if settings.gradient_checkpointing == "mlp":  # a frozen copy, made above, runs as it is
         options.checkpoint_mlps(model)
     if compiled:
         options.compile_blocks(model)
