@@ -155,8 +155,7 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """`mm/eval.py`, `nlp/eval.py`. `tasks` is a list of mappings; the published parallel lists are read by
-    mm/tasks.py."""
+    """`mm/eval.py`, `nlp/eval.py`. `tasks` is a list of mappings; mm/tasks.py reads the published parallel lists."""
 
     model_path: str = ""
     model_family: str = "llava-mini"
