@@ -16,7 +16,7 @@ import torch
 # Methods of transformers.Trainer that unlearn/training/trainer.py overrides or calls.
 TRAINER = ("_get_output_dir", "_save_checkpoint", "_save", "_save_optimizer_and_scheduler",
            "_load_optimizer_and_scheduler", "_load_from_checkpoint", "_prepare_input", "_prepare_inputs",
-           "compute_loss", "log", "get_train_dataloader", "save_model")  # fmt: skip
+           "compute_loss", "training_step", "log", "get_train_dataloader", "save_model")  # fmt: skip
 # Class attributes of transformers.PreTrainedModel that are read (a class without one is taken to lack the feature).
 MODEL = ("_no_split_modules", "_supports_sdpa", "_supports_flash_attn", "_is_stateful")
 # Attributes of a transformers.PreTrainedConfig that are read, and one that is set.

@@ -18,11 +18,7 @@ logger = logging.getLogger(__name__)
 # Model types with a test of their own (tests/vision_models.py); docs/models.md says how each was tried.
 TESTED = ("llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3",
           "idefics3", "smolvlm", "paligemma", "llama4", "mistral3")  # fmt: skip
-COUNTED = (
-    "llava",
-    "qwen2_vl",
-    "qwen2_5_vl",
-)  # one token of a prompt for each feature of its picture, and by which rule
+COUNTED = ("llava", "qwen2_vl", "qwen2_5_vl")  # a prompt has a token for each feature of its picture, by a known rule
 NEEDED = ("input_ids", "pixel_values", "logits_to_keep")
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 PER_PICTURE = ("image_sizes", "image_grid_thw", "pixel_attention_mask", "spatial_shapes")

@@ -45,7 +45,6 @@ class UnlearnTrainer(Trainer):
         stop_when: stop once the mean forget NLL (nats per token) is above this; None never.
         log_grad_norms: at logging steps, the gradient norm of the forget and of the retain parts.
         tokens_per_forward: how many tokens the micro-batches of a step may have that share a forward.
-
     Raises:
         FloatingPointError: a loss that is NaN or infinite, naming the step, the parts and the last checkpoint.
     """
@@ -75,11 +74,10 @@ class UnlearnTrainer(Trainer):
             quantized=getattr(inner_model(student.model), "is_quantized", False),
         )  # fmt: skip
         engines.keep_fp32_sums(self.accelerator)
-        self.dataset, self.folder = dataset, Path(str(args.output_dir))
+        self.dataset, self.folder, self.student = dataset, Path(str(args.output_dir)), student
         self.method, self.sampler, self.teacher, self.processor = method, sampler, teacher, processor
         self.stop_when, self.log_grad_norms, self.tokens_per_forward = stop_when, log_grad_norms, tokens_per_forward
         self.model_accepts_loss_kwargs = False  # a loss is a mean over micro-batches: nothing is left to divide
-        self.student = student
         self.sided = SidedStep(self, method) if runs_sided(method) else None
         self.measured = Measured(self, method)
         if defines(method, "prepare"):
@@ -88,7 +86,7 @@ class UnlearnTrainer(Trainer):
         self.stopped: str | None = None  # why `stop_when` ended training
         self.means = Means()  # of the next log line
         self._last: tuple[int, Arrival, list[dict[str, Tensor]]] | None = None  # step, finite?, losses and parts
-        if teacher is not None:
+        if teacher:
             teacher.prepare(self.accelerator, bf16=args.bf16)
 
     # ---- one step ---------------------------------------------------------------------------------------------------
@@ -195,7 +193,7 @@ class UnlearnTrainer(Trainer):
         )  # fmt: skip
 
     def _prepare_input(self, data: Any) -> Any:
-        """As it is: rows stay on the CPU, and what the forward lays out of them it moves itself."""
+        """As it is: rows stay on the CPU; the forward moves what it lays out of them."""
         return data
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -260,7 +260,7 @@ def test_presets_serve_evaluation_too(preset: str) -> None:
     from mm.tasks import eval_settings
 
     settings = eval_settings(compose("eval", f"+experiment={preset}"))
-    assert settings.generation.max_new_tokens == 300 and settings.batch_size == 8 and settings.max_length == 4096
+    assert (settings.generation.max_new_tokens, settings.batch_size, settings.max_length) == (300, "auto", 4096)
     assert settings.model_path.endswith("ft_full+tofu")
 
 
