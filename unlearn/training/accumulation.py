@@ -55,7 +55,7 @@ class Steps:
         batches = iter(self.batches)
         for _ in range(len(self)):
             step = islice(batches, self.accumulation)
-            yield [draw._replace(micro_batch=place) for place, batch in enumerate(step) for draw in batch]
+            yield [Draw(*draw[:3], place) for place, batch in enumerate(step) for draw in batch]
 
 
 class StepItems:
