@@ -24,12 +24,13 @@ WRAPPERS = {"ddp": ("DDP", "DistributedDataParallel"), "fsdp2": ("FSDP2", "FSDPS
             "zero2": ("ZeRO-2", "DeepSpeedEngine"), "zero3": ("ZeRO-3", "DeepSpeedEngine")}  # fmt: skip
 
 
-def test_two_ranks_equal_one_process_over_the_same_micro_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_ranks_equal_one_process_over_the_same_micro_batches(tmp_path: Path, slow: bool) -> None:
     """One test for all cases: the launch costs more than they do, and workers of a parallel test run share no
     fixture."""
-    launch(tmp_path, "ddp")
+    launch(tmp_path, "slow" if slow else "ddp")
     for case, this in CASES.items():
-        if this.engine in ("ddp", "fsdp2"):
+        if this.engine in ("ddp", "fsdp2") and this.slow == slow:
             compare(tmp_path / case, case, tmp_path / "alone" / case)
             check_checkpoint(tmp_path / case)
 

@@ -42,7 +42,7 @@ def mean_squares(probe: Probe, rows: Iterable[Any]) -> Gradients:
         for name, gradient in probe.gradients(row).items():
             square = gradient.square()
             sums[name] = sums[name] + square if name in sums else square
-            count = sums.get(f"rows/{name}", gradient.new_zeros(()))
+            count = sums.get(f"rows/{name}", torch.zeros((), device=gradient.device))
             sums[f"rows/{name}"] = count + 1
     sums = probe.sum(sums)
     return {name: total / sums[f"rows/{name}"] for name, total in sums.items() if not name.startswith("rows/")}

@@ -60,7 +60,7 @@ class Measured(TrainerCallback):
             for name, parameter in self.trainer.student.model.named_parameters():
                 if name in self._still:
                     entries, values = self._still[name]
-                    piece(parameter.detach())[entries] = values
+                    piece(parameter.detach()).masked_scatter_(entries, values)  # no wait for a GPU
 
     def _measure(self, file: Path) -> None:
         trainer = self.trainer
