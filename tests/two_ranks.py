@@ -1,7 +1,7 @@
 """What tests/test_processes.py runs on two ranks: `torchrun --nproc_per_node 2 tests/two_ranks.py OUT [ENGINE]`.
 
-ENGINE is ddp (which also does the FSDP2 cases), slow (those of both that are), zero2 or zero3. Each rank writes the weights it ends with and what it
-saw to OUT, for the test to compare.
+ENGINE is ddp (which also does the FSDP2 cases), slow (those of both that are), zero2 or zero3. Each rank writes the
+weights it ends with and what it saw to OUT, for the test to compare.
 """
 
 import importlib
