@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from unlearn.atomic import replacing
 from unlearn.distributed.pieces import cut, piece
 from unlearn.distributed.processes import from_main
-from unlearn.method import Method
+from unlearn.method import Method, defines
 from unlearn.training.probe import ModelProbe, probing
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ class Measured(TrainerCallback):
         self.trainer, self.method = trainer, method
         self.tensors: dict[str, Tensor] = {}
         self._still: dict[str, tuple[Tensor, Tensor]] = {}  # parameter -> (entries that stay, their values)
+        if defines(method, "prepare"):
+            trainer.add_callback(self)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Raises ValueError where a run goes on from a checkpoint and its measurements are gone."""

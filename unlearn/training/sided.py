@@ -153,9 +153,10 @@ class SidedStep:
         self.memory = cut(load_file(checkpoint / MEMORY), self._trained())
 
 
-def take_updates(args: TrainingArguments) -> None:
-    """The arguments of a run whose method is its own optimiser (`Method.is_update`): plain SGD, no clipping."""
-    args.optim, args.max_grad_norm = OptimizerNames.SGD, 0.0
+def take_updates(args: TrainingArguments, method: Method) -> None:
+    """Plain SGD without clipping, where the method is its own optimiser (`Method.is_update`)."""
+    if method.is_update:
+        args.optim, args.max_grad_norm = OptimizerNames.SGD, 0.0
 
 
 def _norms(sides: Sides) -> dict[str, Tensor]:

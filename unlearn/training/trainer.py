@@ -64,8 +64,7 @@ class UnlearnTrainer(Trainer):
         log_grad_norms: bool = False,
         tokens_per_forward: int = 8192,
     ) -> None:
-        if method.is_update:
-            take_updates(args)
+        take_updates(args, method)
         super().__init__(model=student, args=args, train_dataset=dataset, data_collator=collator)
         engines.check_needs(
             engines.check_engine(self.accelerator), penalty=defines(method, "penalty"),
@@ -80,8 +79,6 @@ class UnlearnTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # a loss is a mean over micro-batches: nothing is left to divide
         self.sided = SidedStep(self, method) if runs_sided(method) else None
         self.measured = Measured(self, method)
-        if defines(method, "prepare"):
-            self.add_callback(self.measured)
         self.initial = snapshot(student.model) if method.needs_initial else None
         self.stopped: str | None = None  # why `stop_when` ended training
         self.means = Means()  # of the next log line
