@@ -38,7 +38,9 @@ demo: $(READY)
 	    "mm/forget.py model_family=$(FAMILY) forget_loss=$(method) save_dir=$(BASE)/$(method)" \
 	    "mm/eval.py model_family=$(FAMILY) model_path=$(BASE)/$(method) $(ASK)") \
 	  "aggregate_eval_stat.py retain_result=$(GOLD)/$(LOG) base_result=$(BASE)/$(LOG) \
-	    \"ckpt_result='$(BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=leaderboard.json"
+	    \"ckpt_result='$(BASE)/**/eval_log_aggregated.json'\" method_name=null save_file=leaderboard.json" \
+	  "mm/stress.py model_family=$(FAMILY) batch_size=24 text_data_path=null tests=[leak,relearning] relearn.data=[retain] \
+	    \"model_path=[$(call STRESSED,$(DEMO_METHODS))]\" save_dir=$(MODELS)/stress_demo"
 
 comma := ,
 empty :=
