@@ -55,7 +55,11 @@ class Steps:
         batches = iter(self.batches)
         for _ in range(len(self)):
             step = islice(batches, self.accumulation)
-            yield [Draw(*draw[:3], place) for place, batch in enumerate(step) for draw in batch]
+            yield [
+                Draw(draw.epoch, draw.index, draw.pass_name, place)
+                for place, batch in enumerate(step)
+                for draw in batch
+            ]
 
 
 class StepItems:
