@@ -2,17 +2,22 @@
 it."""
 
 import glob
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unlearn.atomic import finite, write_json, write_text
+from unlearn.leaderboard.certificate import certificate, worst_examples
 from unlearn.leaderboard.comparison import MARGIN, compare_logs
 from unlearn.leaderboard.file import board_lock, merge_rows, read_rows, role_of
+from unlearn.leaderboard.findings import Logs
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.section import Section
+from unlearn.leaderboard.stress_findings import stress_findings
 from unlearn.leaderboard.table import latex_table, markdown_table
+from unlearn.report.certificate import write_certificate
 from unlearn.report.html import write_report
 from unlearn.report.scatter import trade_off_picture
 from unlearn.results import EvalLog, read_log
@@ -25,7 +30,7 @@ class AggregateSettings:
     """The keys of config/aggregate_eval_stat.yaml. Outputs: a path, true for a file named after `save_file`, or
     false."""
 
-    retain_result: str = ""  # the gold model's eval_log_aggregated.json
+    retain_result: str | None = ""  # the gold model's eval_log_aggregated.json
     ckpt_result: str | list[str] = ""  # the models': a path, a list of paths, or a glob
     base_result: str | None = None  # the model before unlearning
     method_name: str | None = None
@@ -40,6 +45,9 @@ class AggregateSettings:
     gold_again: str | None = None  # with compare: the log of a second gold, of another seed
     plugins: list[str] = field(default_factory=list)  # with columns or tracks of their own; the script loads them
     margin: float = MARGIN  # within which two models are called equal
+    certificate: str | None = None  # a page for one model's forget request: write it and do nothing else
+    stress: str | None = None  # of the certificate: the folder of a stress run
+    examples: bool = False  # of the certificate: show six answers, with the names that are in them
 
 
 def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] = ()) -> list[dict[str, Any]]:
@@ -95,13 +103,52 @@ def compare_models(settings: AggregateSettings) -> tuple[dict[str, Any], Path]:
         raise ValueError(f"compare={named} takes two different models: [A,B], logs or names of rows of {board}.")
     a, b = (_seeds_of(side) for side in paths)
     base, again = (read_log(path) if path else None for path in (settings.base_result, settings.gold_again))
-    gold = read_log(settings.retain_result) if base or again else None
+    gold = read_log(settings.retain_result or "") if base or again else None
     found = compare_logs(
         a, b, gold=gold, base=base, gold_again=again, margin=settings.margin, relative_to=str(board.parent)
     )
     path = board.with_suffix(".comparison.json")
     write_json(path, finite(found))
     return found, path
+
+
+def certify(settings: AggregateSettings, command: str = "", rule: str = "") -> tuple[dict[str, Any], Path]:
+    """The certificate of one model (leaderboard/certificate.py) and the page that says it, with its JSON beside it.
+
+    `base_result` is needed; without `retain_result` people held out are the reference. The salt of the people's hashes
+    lies in `<certificate>.salt`, made once. `rule`: when training stopped. ValueError: no base, several models, or logs
+    that cannot be compared.
+    """
+    if not 0 < settings.margin <= 1:
+        raise ValueError(f"margin={settings.margin:g} must lie above 0 and be at most 1.")
+    if not settings.base_result:
+        raise ValueError("certificate: base_result is empty: give the log of the model before unlearning.")
+    models = find_logs(settings.ckpt_result)
+    if len(models) != 1:
+        raise ValueError(f"certificate: ckpt_result names {len(models)} logs, and a certificate is of one model.")
+    path = Path(str(settings.certificate))
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"certificate={path}: give a name that ends in .html.")
+    gold = read_log(settings.retain_result) if settings.retain_result else None
+    logs = Logs(read_log(models[0]), read_log(settings.base_result), gold)
+    stress = stress_findings(Path(settings.stress), logs.model) if settings.stress else None
+    salt = _salt(path.with_suffix(".salt"))
+    facts = certificate(
+        logs, salt=salt, margin=settings.margin, stress=stress, command=command, rule=rule,
+        refusals=read_refusals(settings.refusals) if settings.refusals else None,
+    )  # fmt: skip
+    write_text(path.with_suffix(".salt"), salt)
+    path.with_suffix(".salt").chmod(0o600)
+    return facts, write_certificate(facts, path, worst_examples(logs.model) if settings.examples else ())
+
+
+def _salt(file: Path) -> str:
+    """What the hashes of names are made with, in a file that its owner alone may read and gives to nobody."""
+    if not file.is_file():
+        return secrets.token_hex(16)
+    if not (salt := file.read_text(encoding="utf-8").strip()):
+        raise ValueError(f"{file} is empty: remove it, and another salt is made (the hashes will be others).")
+    return salt
 
 
 def _log_paths(name: str, board: Path) -> list[Path]:
