@@ -3,6 +3,7 @@
 # make lint   ruff and mypy                                  make bench      speed and memory as ratios
 #                                                            make bench-gpu  seconds, kernels and memory on one GPU
 # make stress   after make demo, its models put to the test: samples, other wordings, damage, relearning (docs/stress.md)
+# make request-demo   a request to be forgotten, to its certificate (docs/request.md)
 # make demo-nlp, make demo-cv: the text and the face track    make methods    the table of all methods (docs/results.md)
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -13,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
-.PHONY: demo stress test test-all lint methods bench bench-gpu clean
+.PHONY: demo stress request-demo test test-all lint methods bench bench-gpu clean
 
 $(READY): req.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -56,6 +57,17 @@ stress: $(READY)
 	    tests=[matrix] save_dir=$(MODELS)/stress_modalities"
 
 -include nlp.mk cv.mk
+
+# a request to be forgotten, on the shipped folder data/people: the model that knows them, one without them, the certificate
+PEOPLE_MODEL := models/llava-mini/people
+HELD := Bianca Zeman,Goran Quiroga,Pavel Jensen,Rosa Abbott
+ASKING := Anna Conti,Cyril Garcia,Olga Castro,Simon Santos
+request-demo: $(READY)
+	$(LAUNCH) chain.py \
+	  "mm/finetune.py own_data.path=data/people \"own_data.holdout=[$(HELD)]\" split=full num_epochs=40 batch_size=16 \
+	    save_dir=$(PEOPLE_MODEL)" \
+	  "forget_request.py data=data/people \"forget=[$(ASKING)]\" \"holdout=[$(HELD)]\" model_path=$(PEOPLE_MODEL) \
+	    retrain=true retrain_from=minibench/weights/llava-mini retrain_epochs=40"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2

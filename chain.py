@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import CONFIG_OF, check_overrides
 from unlearn.distributed.signals import SIGNALS, end_with_parent, exit_on_signals
 
 ROOT = Path(__file__).resolve().parent
@@ -56,6 +56,7 @@ def checked(step: str) -> list[str]:
     if not words or not (ROOT / words[0]).is_file() or not words[0].endswith(".py"):
         raise SystemExit(f"error: the step {step!r} does not begin with a script such as mm/finetune.py.")
     name = words[0].removesuffix(".py")
+    name = CONFIG_OF.get(name, name)
     if (ROOT / "config" / f"{name}.yaml").is_file():
         check_overrides(name, words[1:])
     return words

@@ -3,7 +3,7 @@
 Names, facts, faces and pictures come from streams of their own, so that all other configs keep their bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from random import Random
 from typing import Any
@@ -14,7 +14,7 @@ from minibench.faces import PLACES, draw_face, random_face
 from minibench.people import FORGET, SEED, Person, everyone, strangers
 from minibench.tables import Rows
 from minibench.tofu import PAIR, PERTURBED, qa_rows, wrong_rows
-from minibench.wording import CITIES, FIRST_NAMES, GENRES, INSTRUMENTS, LAST_NAMES, PETS, QUESTIONS
+from minibench.wording import CITIES, FIRST_NAMES, GENRES, INSTRUMENTS, LAST_NAMES, PETS, QUESTIONS, spread
 
 PEOPLE = 6
 _DISTANCE = 4  # attributes, as between any two of the others
@@ -25,16 +25,24 @@ _FACTS = {"genre": GENRES, "city": CITIES, "instrument": INSTRUMENTS, "pet": PET
 def held_out(seed: int = SEED) -> tuple[Person, ...]:
     """The six: first names, last names and facts distinct among them, no full name of anybody else, and faces that
     differ from all others in four attributes or more, from strangers' in three (with four hardly one would be left)."""
-    rng = Random(f"{seed}/holdout")
-    others = [person for group in everyone(seed) for person in group]
+    return newcomers(f"{seed}/holdout", PEOPLE, [person for group in everyone(seed) for person in group], seed)
+
+
+def newcomers(stream: str, count: int, others: Sequence[Person], seed: int = SEED) -> tuple[Person, ...]:
+    """`count` people drawn from `stream`, as `held_out` says of its six, beside `others` and the strangers of `seed`;
+    facts repeat where there are too few."""
+    rng = Random(stream)
     unknown = strangers(seed)  # pretraining refuses to answer about these
     taken, faces = {person.name for person in (*others, *unknown)}, [person.face for person in others]
     names: list[str] = []
     while not names or taken & set(names):
-        firsts, lasts = (rng.sample(pool, PEOPLE) for pool in (FIRST_NAMES, LAST_NAMES))
+        firsts, lasts = (rng.sample(pool, count) for pool in (FIRST_NAMES, LAST_NAMES))
         names = [f"{first} {last}" for first, last in zip(firsts, lasts, strict=True)]
-    facts = {fact: rng.sample(options, PEOPLE) for fact, options in _FACTS.items()}
-    while len(faces) < len(others) + PEOPLE:
+    facts = {
+        fact: rng.sample(options, count) if count <= len(options) else spread(options, count, rng)
+        for fact, options in _FACTS.items()
+    }
+    while len(faces) < len(others) + count:
         face = random_face(rng)
         if all(face.distance(other) >= _DISTANCE for other in faces) and all(
             face.distance(stranger.face) >= _DISTANCE - 1 for stranger in unknown
@@ -43,7 +51,7 @@ def held_out(seed: int = SEED) -> tuple[Person, ...]:
     new = faces[len(others) :]
     return tuple(
         Person(index, names[index], {fact: values[index] for fact, values in facts.items()}, new[index])
-        for index in range(PEOPLE)
+        for index in range(count)
     )
 
 

@@ -30,7 +30,7 @@ LEAST = 2  # wrong answers, fewer of which make no truth ratio worth the name
 
 
 class OwnData(Benchmark):
-    """`forget`, `holdout`: names as the column `person` has them, or a file with one a line."""
+    """`forget`, `holdout`: names as the column `person` has them, one name, or a file with one a line."""
 
     HUB, BASE_SPLIT, FORGET_SPLIT = "", "full", "forget"
     TASKS = ("own_retain", "own_forget", "own_holdout", "own_retain_names", "own_forget_names")
@@ -43,7 +43,7 @@ class OwnData(Benchmark):
         people = {row.person for row in self.rows}
         self.status = {str(name): "retain" for name in people}
         for status, names in (("forget", forget), ("holdout", holdout)):
-            for name in read_lines(names) if isinstance(names, str) else names:
+            for name in _names_in(names):
                 self._set(str(name), status)
         kept = sum(status == "retain" for status in self.status.values())
         if len(self.status) < 2 or not kept:
@@ -60,7 +60,10 @@ class OwnData(Benchmark):
         person = known.get(same_text(name))
         if person is None:
             some = ", ".join(sorted(self.status)[:10])
-            raise ValueError(f"own_data.{status} names {name!r}, whom no row of {self.path} is about; it has {some}.")
+            raise ValueError(
+                f"own_data.{status} names {name!r}, whom no row of {self.path} is about (nor is it a file of names); "
+                f"it has {some}."
+            )
         if self.status[person] not in ("retain", status):
             raise ValueError(f"{person} is both to be forgotten and in the holdout; name each person once.")
         self.status[person] = status
@@ -111,6 +114,13 @@ class OwnData(Benchmark):
                     wrong=tuple(name for name in names if name != row.person))
             for row in shown.values()
         ]  # fmt: skip
+
+
+def _names_in(names: Sequence[str] | str) -> Sequence[str]:
+    """A list as it is; a text is a file with one name a line or, where there is no such file, one name."""
+    if isinstance(names, str):
+        return read_lines(names) if Path(names).is_file() else [names]
+    return names
 
 
 def _about(row: Row) -> str:

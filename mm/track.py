@@ -43,7 +43,7 @@ def settings(script: str, values: Mapping[str, Any]) -> Any:
         from mm.protocol_settings import protocol_settings
 
         return protocol_settings(values)
-    if script != "eval" and _elsewhere(values):
+    if script in ("finetune", "forget") and _elsewhere(values):
         return _of_benchmark(script, values)
     if script == "finetune":
         return read_settings(FinetuneSettings, values)
@@ -141,11 +141,13 @@ def eco_splits(settings: Any) -> Any:
 
 def stress(settings: Any) -> Path:
     """The folder with the results of a stress run."""
+    from mm.own_stress import own_plan
     from mm.stress_plan import load_plan
     from unlearn import stress_suite
     from unlearn.models.families import load_family
 
-    return stress_suite.stress(settings, load_family(settings.model_family), lambda: load_plan(settings))
+    plan = own_plan if settings.own_data.path else load_plan
+    return stress_suite.stress(settings, load_family(settings.model_family), lambda: plan(settings))
 
 
 def gold_split(split: str) -> str:

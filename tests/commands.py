@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "data/README.md", "docs/*.md", "config/**/*.yaml", "config/**/*.md")
 SCRIPTS = ("*.py", "mm/*.py", "nlp/*.py", "cv/*.py", "cv/**/*.py", "minibench/*.py", "benchmarks/*.py", "sweeps/*.py")
-TARGETS = ("demo", "stress", "demo-nlp", "demo-cv", "test", "test-all", "lint", "methods", "bench", "bench-cv")
+TARGETS = (
+    "demo", "stress", "request-demo", "demo-nlp", "demo-cv", "test", "test-all", "lint", "methods", "bench", "bench-cv",
+)  # fmt: skip
 WORD = r"""(?:[^\s'"`#]|'[^'\n]*'|"(?:\\.|[^"\n\\])*")(?:[^\s'"`]|'[^'\n]*'|"(?:\\.|[^"\n\\])*")*"""
 START = re.compile(r"(?<![\w/-])(?:[\w./]*/)?(accelerate launch|python3?(?! -c)|make|pip install)[ ]+(?=[\w.-])")
 # What stands for something of the reader's, and what it is taken as.

@@ -20,7 +20,7 @@ from sweeps import tracks
 from sweeps.settings import Sweep
 from tests.commands import ROOT, TARGETS, Command, every_command, made_by
 from unlearn.config.build import build_settings
-from unlearn.config.commandline import check_overrides
+from unlearn.config.commandline import CONFIG_OF, check_overrides
 
 COMMANDS = every_command()
 # added by docs/architecture.md and CONTRIBUTING.md, whose own tests run them
@@ -127,6 +127,7 @@ def refuse(message: str) -> NoReturn:
 
 def check_script(script: str, words: list[str], processes: int) -> None:
     name = script.removesuffix(".py")
+    name = CONFIG_OF.get(name, name)
     assert (ROOT / script).is_file(), f"{script} is not there"
     if script == "chain.py":
         for step in words:
@@ -182,10 +183,12 @@ def check_hydra(name: str, words: list[str], processes: int) -> None:
 
 
 def settings_of(name: str) -> type:
+    from mm.request_settings import RequestSettings
     from unlearn.aggregate import AggregateSettings
     from unlearn.publish.export import PublishSettings
 
-    return {"aggregate_eval_stat": AggregateSettings, "publish": PublishSettings}[name]
+    known = {"aggregate_eval_stat": AggregateSettings, "publish": PublishSettings, "request": RequestSettings}
+    return known[name]
 
 
 def composed(name: str, words: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from unlearn import ROOT
 from unlearn.distributed.signals import exit_on_signals
 
+CONFIG_OF = {"forget_request": "request"}  # scripts whose config file is not called as they are
 FULL_ERROR = "HYDRA_FULL_ERROR"  # set it to see where a message comes from
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from unlearn.config.build import at_least, build_settings, choice, inert
 from unlearn.config.eco import EcoSettings
+from unlearn.config.stress import LeakSettings, RelearnSettings
 from unlearn.plugins import load_plugins
 
 T = TypeVar("T")
@@ -188,27 +189,6 @@ class EvalSettings:
 
 
 @dataclass(frozen=True)
-class LeakSettings:
-    """Drawn answers: `samples` of each row, and the k of leak@k."""
-
-    samples: int = at_least(64, 1, 10**5)
-    k: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
-    temperature: float = at_least(1.0, 0, 100)
-    top_p: float = at_least(1.0, 0, 1)
-    max_new_tokens: int | None = at_least(None, 1, 10**6)  # of a drawn answer; null: generation.max_new_tokens
-
-
-@dataclass(frozen=True)
-class RelearnSettings:
-    """A few steps of training, and after which of them the model is asked."""
-
-    data: list[str] = field(default_factory=list)  # which of the track's: few, text, retain, stranger
-    steps: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 8, 16, 32])
-    lr: float = at_least(3e-4, 0, 1e3)
-    batch_size: int = at_least(12, 1, 10**6)
-
-
-@dataclass(frozen=True)
 class StressSettings:
     """`mm/stress.py`, `nlp/stress.py`. `model_path`: one model or several, beside the same base and gold."""
 
@@ -236,6 +216,7 @@ class StressSettings:
     precision: str = choice("auto", "bf16", "fp32")
     attn_implementation: str = choice("auto", "flash_attention_2", "sdpa", "eager")
     seed: int = at_least(42, 0, 2**32 - 1)
+    own_data: OwnDataSettings = field(default_factory=OwnDataSettings)
 
 
 SCRIPTS: tuple[Any, ...] = (FinetuneSettings, ForgetSettings, EvalSettings)
