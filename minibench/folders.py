@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASETS = ("clear-mini", "tofu-mini")
+_LAST = "retain_tuning_perturbed"  # a folder without this config is of an earlier version
 
 _CARD = """# {name}
 
@@ -27,13 +29,12 @@ def build(name: str, folder: str | Path, seed: int | None = None) -> Path:
         raise ValueError(f"No embedded dataset {name!r}; there are {' and '.join(DATASETS)}.")
     check_own(Path(folder))
     from minibench.clear import clear_configs
-    from minibench.holdout import holdout_configs
     from minibench.people import SEED
     from minibench.tables import write_dataset
     from minibench.tofu import tofu_configs
 
     seed = SEED if seed is None else seed
-    configs = (clear_configs(seed) if name == "clear-mini" else tofu_configs(seed)) | holdout_configs(name, seed)
+    configs = (clear_configs(seed) if name == "clear-mini" else tofu_configs(seed)) | _later(name, seed)
     write_dataset(Path(folder), configs, _card(name, seed))
     return Path(folder)
 
@@ -43,13 +44,20 @@ def complete(name: str, folder: Path) -> Path:
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     made = re.search(r"Made by `python -m minibench\.build --seed (\d+)`", text)
-    if made and 'config_name: "holdout10_perturbed"' not in text:
-        from minibench.holdout import holdout_configs
+    if made and f'config_name: "{_LAST}"' not in text:
         from minibench.tables import add_configs
 
         seed = int(made[1])
-        add_configs(folder, holdout_configs(name, seed), _card(name, seed))
+        add_configs(folder, _later(name, seed), _card(name, seed))
     return folder
+
+
+def _later(name: str, seed: int) -> dict[str, Any]:
+    """The configs that CLEAR and TOFU do not have: a holdout, and people to choose settings on."""
+    from minibench.holdout import holdout_configs
+    from minibench.tuning import tuning_configs
+
+    return holdout_configs(name, seed) | tuning_configs(name, seed)
 
 
 def _card(name: str, seed: int) -> str:

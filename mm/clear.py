@@ -129,7 +129,7 @@ def with_modality(settings: ForgetSettings) -> ForgetSettings:
         return dataclasses.replace(
             settings, modality="text" if text else "both" if split.endswith("+tofu") else "visual"
         )
-    size = re.match(r"(forget\d+)", split)
+    size = re.match(r"(forget\d+(?:_tuning)?)", split)
     if size is None:
         raise ValueError(f"modality={settings.modality} needs a forget_split such as forget10, not {split!r}.")
     for images, texts in SISTERS:

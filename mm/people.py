@@ -20,8 +20,10 @@ from unlearn.results import read_record
 SISTERS = (("therem/CLEAR", "locuslab/TOFU"), ("clear-mini", "tofu-mini"))
 # How many rows in a row are about one author: the sister says it by place alone.
 _FULL = {"TOFU": 20, "tofu-mini": 8}
-_SHORTER = {("tofu-mini", "retain_perturbed"): 4}
-_OWN = re.compile(r"full|forget\d\d(_perturbed)?|retain(\d\d|_perturbed)|holdout\d\d(_perturbed)?")
+_SHORTER = {("tofu-mini", "retain_perturbed"): 4, ("tofu-mini", "retain_tuning_perturbed"): 4}
+_OWN = re.compile(
+    r"full|forget\d\d(_tuning)?(_perturbed)?|retain(\d\d(_tuning)?|(_tuning)?_perturbed)|holdout\d\d(_perturbed)?"
+)
 
 Names = Sequence[str]
 

@@ -32,7 +32,9 @@ ONLY_CLEAR = ("split", "text_data_path", "images", "holdout")  # of the config, 
 
 
 def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
-    """The six tasks of the paper, in the published order. `split` is the forget split, e.g. forget10_perturbed."""
+    """The six tasks of the paper, in the published order. `split` is the forget split, e.g. forget10_perturbed; one of
+    tuning (forget10_tuning_perturbed) has retained people of its own."""
+    retain = "retain_tuning_perturbed" if split.endswith("_tuning_perturbed") else "retain_perturbed"
 
     def task(name: str, rows: str, *columns: str) -> dict[str, Any]:
         return dict(zip(KEYS, (name, data_path, rows, *columns), strict=True))
@@ -43,9 +45,9 @@ def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
         task("eval_real_faces_wo_options", "real_faces", "face", "answer", "answer", "options"),
         task("eval_real_world_wo_options", "real_world", "question", "answer", "answer", "options"),
         task("eval_log_forget", split, *captions),
-        task("eval_log", "retain_perturbed", *captions),
+        task("eval_log", retain, *captions),
         task("eval_forget_facerec", split, *names),
-        task("eval_retain_facerec", "retain_perturbed", *names),
+        task("eval_retain_facerec", retain, *names),
     ]
 
 

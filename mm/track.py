@@ -15,6 +15,7 @@ MODALITIES = ("both", "text", "visual")  # what can be forgotten; the first wher
 SPLIT = "forget10"
 BASE_SPLIT = "full+tofu"
 FORGET_TASK = 2  # place of the forget task among the evaluation's tasks
+TUNING_TASKS = (2, 3, 4, 5)  # of those that a choice of settings needs
 # what a config of one's own may leave out
 DEFAULTS: dict[str, dict[str, Any]] = {
     "finetune": {"data_path": "data/clear-mini", "split": BASE_SPLIT},
@@ -165,7 +166,14 @@ def eval_overrides(split: str) -> tuple[str, ...]:
     return (f"split={split}_perturbed",)
 
 
+def tuning_split(split: str) -> str:
+    """The forget split of other people, on which settings for `split` are chosen; the embedded benchmark has them."""
+    return f"{split}_tuning"
+
+
 def _retain(split: str) -> str:
+    if split.endswith("_tuning"):
+        return f"{_retain(split.removesuffix('_tuning'))}_tuning"
     size = split.removeprefix("forget")
     if not split.startswith("forget") or len(size) != 2 or not size.isdigit():
         raise ValueError(f"splits has {split!r}; a forget split is called forget01, forget05, forget10.")

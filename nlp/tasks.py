@@ -25,13 +25,15 @@ INERT = {
 
 
 def default_tasks(data_path: str, split: str) -> list[dict[str, Any]]:
-    """The four tasks of TOFU in the published order. `split` is the forget split, e.g. forget10_perturbed."""
+    """The four tasks of TOFU in the published order. `split` is the forget split, e.g. forget10_perturbed; one of
+    tuning (forget10_tuning_perturbed) has retained authors of its own."""
+    retain = "retain_tuning_perturbed" if split.endswith("_tuning_perturbed") else "retain_perturbed"
 
     def task(name: str, rows: str, base: str) -> dict[str, Any]:
         return dict(zip(KEYS, (name, data_path, rows, "question", "answer", base, "perturbed_answer"), strict=True))
 
     return [
-        task("eval_log", "retain_perturbed", "paraphrased_answer"),
+        task("eval_log", retain, "paraphrased_answer"),
         task("eval_real_author_wo_options", "real_authors_perturbed", "answer"),
         task("eval_real_world_wo_options", "world_facts_perturbed", "answer"),
         task("eval_log_forget", split, "paraphrased_answer"),

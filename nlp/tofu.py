@@ -79,7 +79,7 @@ def forget_sources(settings: ForgetSettings) -> tuple[TofuSource, TofuSource | N
 
 def rows_per_author(path: str, split: str) -> int | None:
     """For the perturbed splits of TOFU and of the embedded benchmark, and the holdout; None where it is not known."""
-    kind = re.fullmatch(r"(retain|forget\d\d)_perturbed|(holdout)\d\d(_perturbed)?", split)
+    kind = re.fullmatch(r"(retain|forget\d\d)(?:_tuning)?_perturbed|(holdout)\d\d(_perturbed)?", split)
     name = path.rstrip("/").rsplit("/", 1)[-1]
     return ROWS_PER_AUTHOR.get(name, {}).get((kind[1] or kind[2])[:7].rstrip("0123456789")) if kind else None
 
@@ -102,9 +102,9 @@ def forget_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def retain_split(split: str) -> str:
     """`retain90` for `forget10`. ValueError for a name that says no size."""
-    size = re.fullmatch(r"forget(\d\d)", str(split))
+    size = re.fullmatch(r"forget(\d\d)(_tuning)?", str(split))
     if size is None:
         raise ValueError(
             f"split={split!r} is not a forget split such as forget10; set retain_split to what goes with it."
         )
-    return f"retain{100 - int(size[1]):02d}"
+    return f"retain{100 - int(size[1]):02d}{size[2] or ''}"

@@ -14,6 +14,7 @@ MODALITIES = ("text",)
 SPLIT = "forget10"
 BASE_SPLIT = "full"
 FORGET_TASK = 3  # place of the forget task among the evaluation's tasks
+TUNING_TASKS = (0, 3)  # of those that a choice of settings needs
 # what a config of one's own may leave out
 DEFAULTS: dict[str, dict[str, Any]] = {
     "finetune": {"data_path": "data/tofu-mini", "split": BASE_SPLIT},
@@ -117,3 +118,8 @@ def forget_overrides(split: str, modality: str) -> tuple[str, ...]:
 def eval_overrides(split: str) -> tuple[str, ...]:
     """What makes `nlp/eval.py` ask about a forget split."""
     return (f"split={split}_perturbed",)
+
+
+def tuning_split(split: str) -> str:
+    """The forget split of other authors, on which settings for `split` are chosen; the embedded benchmark has them."""
+    return f"{split}_tuning"

@@ -87,7 +87,7 @@ def start(works: Sequence[Work], sweep: Sweep, folder: Path, body: Body = carry_
         handle.result()
         return [handle]
     gpus = visible_gpus()
-    count = min(sweep.jobs or len(gpus) or len(os.sched_getaffinity(0)), len(works))
+    count = min(at_a_time(sweep), len(works))
     local = submitit.LocalExecutor(folder)
     handles = []
     for number in range(count):
@@ -96,6 +96,13 @@ def start(works: Sequence[Work], sweep: Sweep, folder: Path, body: Body = carry_
         with _interruptible():
             handles.append(local.submit(Worker(tuple(works), _threads(count), device, os.getpid(), body)))
     return handles
+
+
+def at_a_time(sweep: Sweep) -> int:
+    """How many jobs run beside one another."""
+    if sweep.executor == "debug":
+        return 1
+    return sweep.jobs or len(visible_gpus()) or len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager

@@ -50,8 +50,9 @@ def results_of(folder: Path, split: str, track: str) -> Path:
 
 
 def base_job(sweep: Sweep) -> Job:
-    """The model before unlearning, evaluated on every forget split of the sweep."""
-    return finetune_job(sweep, find(sweep.track).BASE_SPLIT, "base", sweep.splits)
+    """The model before unlearning, evaluated on every forget split of the sweep, that of tuning too."""
+    asked = [*sweep.splits, *([sweep.tuning] if sweep.tune else [])]
+    return finetune_job(sweep, find(sweep.track).BASE_SPLIT, "base", asked)
 
 
 def gold_jobs(sweep: Sweep) -> dict[str, Job]:
@@ -138,10 +139,11 @@ def study_job(sweep: Sweep) -> Job:
 
 def variants(sweep: Sweep) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name, its own overrides) of every method of the sweep. ValueError for an unknown name."""
-    from unlearn.registry import build_method
+    from unlearn.registry import build_method, class_of
 
-    for name in (*sweep.settings, *sweep.grid_more):
-        build_method(name)
+    for key in ("settings", "grid_more"):
+        for name in getattr(sweep, key):
+            class_of(name, f"method in {key}")
     settings = {name.lower(): as_overrides(overrides) for name, overrides in sweep.settings.items()}
     for name in _names(sweep):
         build_method(name)

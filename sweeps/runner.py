@@ -1,13 +1,14 @@
 """Carries out the jobs of a sweep: skips what is done, waits for the rest, and says how each ended."""
 
 import logging
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.executors import Body, start
+from sweeps.executors import Body, at_a_time, start
 from sweeps.jobs import Job
 from sweeps.settings import Sweep
 from sweeps.work import Work, carry_out, plan
@@ -43,6 +44,20 @@ def plans(jobs: Sequence[Job], sweep: Sweep) -> list[Work]:
             f"Two jobs of this sweep are called {max(names, key=names.count)}; give each entry of an axis once."
         )
     return [plan(job, records, sweep.overwrite) for job in jobs]
+
+
+def estimate(works: Sequence[Work], later: int, sweep: Sweep) -> str:
+    """What is to be done, and about how long it takes: jobs times the seconds of a middling one in this folder, or
+    `job_seconds` where none is finished. `later`: jobs that are planned when these are done."""
+    done = sum(work.finished() for work in works)
+    left = len(works) - done + later
+    records = [work.record() for work in works]
+    known = [one["seconds"] for one in records if one.get("status") == "finished" and one.get("seconds")]
+    seconds, of = (statistics.median(known), "measured here") if known else (sweep.job_seconds, "job_seconds")
+    said = f"at most {left} jobs to do ({done} finished before), {seconds:.0f} s each ({of})"
+    if sweep.executor == "slurm" and not sweep.jobs:
+        return f"{said}, as many at a time as the cluster takes"
+    return f"{said}, {at_a_time(sweep)} at a time: about {left * seconds / at_a_time(sweep) / 60:.0f} min"
 
 
 def run_jobs(works: Sequence[Work], sweep: Sweep, body: Body = carry_out) -> list[Outcome]:

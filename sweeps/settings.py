@@ -63,6 +63,9 @@ class Sweep:
     settings: dict[str, Any] = field(default_factory=dict)
     tune: bool = False
     tune_seed: int = 0
+    tuning_split: str = ""
+    trials: int = at_least(9, 1)
+    job_seconds: float = at_least(20, 0)
     grid: list[Any] = field(default_factory=list)
     grid_more: dict[str, Any] = field(default_factory=dict)
     keep_retain: float = 0.95
@@ -84,6 +87,11 @@ class Sweep:
             object.__setattr__(self, name, getattr(self, name) or value)  # frozen: this is its construction
 
     @property
+    def tuning(self) -> str:
+        """The forget split that settings are chosen on."""
+        return self.tuning_split or str(find(self.track).tuning_split(self.splits[0]))
+
+    @property
     def option_lists(self) -> list[tuple[str, ...]]:
         """The axis `options`, each entry as a tuple of overrides."""
         return [as_overrides(entry) for entry in self.options]
@@ -101,6 +109,16 @@ class Sweep:
                 "tune=true chooses a setting for one modality and one split; give modalities, splits and options "
                 "one entry each."
             )
+        if self.tune and self.tune_seed in self.seeds:
+            raise ValueError(f"tune_seed={self.tune_seed} is one of seeds: settings are chosen on a seed not reported.")
+        if self.tune and not self.tuning_split and self.experiment is not None:
+            raise ValueError(
+                f"tune=true +experiment={self.experiment} needs a forget split of people who are not reported, which "
+                f"its data on the hub lacks. Give a folder that has it (docs/results.md says which configs) and its "
+                f"name: tuning_split={find(self.track).tuning_split(self.splits[0])}."
+            )
+        if self.tune and self.tuning in self.splits:
+            raise ValueError(f"tuning_split={self.tuning} is reported (splits); choose on other people.")
         if self.slurm.gpus > 1:
             raise ValueError(
                 f"slurm.gpus={self.slurm.gpus}: a job is one process on one GPU; raise jobs to use more of them."

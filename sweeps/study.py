@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.jobs import Job, Variant, base_job, forget_job, forget_jobs, gold_jobs, study_job, variants
-from sweeps.runner import Outcome, plans, run_jobs, times_table
-from sweeps.settings import Sweep, as_overrides
+from sweeps.jobs import Job, base_job, forget_jobs, gold_jobs, study_job
+from sweeps.runner import Outcome, estimate, plans, run_jobs, times_table
+from sweeps.settings import Sweep
+from sweeps.summary import write_results
 from sweeps.tables import write_table
 from sweeps.tracks import find, is_study
+from sweeps.tuning import run_tuning, tuning_of
 from unlearn.atomic import write_json
 from unlearn.data.samples import REFUSALS
 
@@ -44,17 +46,24 @@ def run_sweep(sweep: Sweep) -> str:
 def _models(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     base, golds = base_job(sweep), gold_jobs(sweep)
     jobs = forget_jobs(sweep, base)
-    anchors, works = plans([base, *golds.values()], sweep), plans(jobs, sweep)  # all are checked before one runs
+    tuning = tuning_of(sweep) if sweep.tune else None
+    anchors = plans([base, *golds.values(), *([tuning.gold] if tuning else [])], sweep)
+    works = plans(jobs, sweep)  # all are checked before one runs
+    later = len(tuning.methods) * len(sweep.seeds) if tuning else 0
+    logger.info("%s", estimate([*anchors, *works, *(tuning.works if tuning else ())], later, sweep))
     outcomes = run_anchors(anchors, sweep)
     outcomes += run_jobs(works, sweep)
-    if sweep.tune:
-        more = _tune(sweep, base, golds[sweep.splits[0]])
+    if tuning:
+        more = run_tuning(sweep, tuning)
         jobs += more[0]
         outcomes += more[1]
     usable = {one.name for one in outcomes if one.usable}
-    rows, text = leaderboards(sweep, base, golds, [job for job in jobs if job.name in usable])
+    jobs = [job for job in jobs if job.name in usable]
+    rows, text = leaderboards(sweep, base, golds, jobs)
     if sweep.table is not None and rows:
         text = write_table(sweep, rows, time.time() - started)
+    if tuning and jobs:
+        text += "\n\n" + write_results(sweep, base, golds[sweep.splits[0]], jobs, rows)
     return text, outcomes
 
 
@@ -127,61 +136,3 @@ def rows_of(logs: Sequence[Path], rows: Sequence[Mapping[str, Any]], folder: Pat
         if log in runs and row.get("contents") in (None, contents(runs[log], track_named(row["track"]))):
             found.append(dict(row))
     return found
-
-
-def _tune(sweep: Sweep, base: Job, gold: Job) -> tuple[list[Job], list[Outcome]]:
-    """Each method's setting of the grid that comes closest to gold's Forget metric while keeping base's Retain metric,
-    judged on `tune_seed`; returns the jobs that report it on `seeds`, and how they and the tries ended. Choices:
-    tuned.json."""
-    modality, split = sweep.modalities[0], sweep.splits[0]
-    more = {name.lower(): list(settings) for name, settings in sweep.grid_more.items()}
-    grids = {
-        method: {",".join(words): words for words in map(as_overrides, [*sweep.grid, *more.get(method.lower(), [])])}
-        for method, _ in variants(sweep)
-    }
-    tries = {
-        (method, setting): forget_job(
-            sweep, base, Variant(f"{method} [{setting}]", method, (*own, *words)), modality, split, sweep.tune_seed
-        )
-        for method, own in variants(sweep) for setting, words in grids[method].items()
-    }  # fmt: skip
-    outcomes = run_jobs(plans(list(tries.values()), sweep), sweep)
-    usable = {one.name for one in outcomes if one.usable}
-    rows = {key: _row(job, gold, split) for key, job in tries.items() if job.name in usable}
-    chosen = choose(rows, _row(base, gold, split), _row(gold, gold, split), sweep.keep_retain)
-    write_json(Path(sweep.save_dir) / "tuned.json", chosen)
-    jobs = [
-        forget_job(
-            sweep,
-            base,
-            Variant(f"{method} (tuned)", method, (*own, *grids[method][chosen[method]])),
-            modality,
-            split,
-            seed,
-        )
-        for method, own in variants(sweep)
-        if method in chosen
-        for seed in sweep.seeds
-    ]
-    return jobs, outcomes + run_jobs(plans(jobs, sweep), sweep)
-
-
-def choose(
-    rows: dict[tuple[str, str], dict[str, Any]], base: dict[str, Any], gold: dict[str, Any], keep_retain: float
-) -> dict[str, str]:
-    """{method: setting}: nearest to gold's Forget metric among those that keep their share of base's Retain metric,
-    else the one that keeps most. `rows` by (method, setting)."""
-    best: dict[str, tuple[tuple[bool, float], str]] = {}
-    for (method, setting), row in rows.items():
-        lost = row["Retain metric"] < keep_retain * base["Retain metric"]
-        rank = (lost, -row["Retain metric"] if lost else abs(row["Forget metric"] - gold["Forget metric"]))
-        if method not in best or rank < best[method][0]:
-            best[method] = (rank, setting)
-    return {method: setting for method, (_, setting) in best.items()}
-
-
-def _row(job: Job, gold: Job, split: str) -> dict[str, Any]:
-    from unlearn.leaderboard.row import leaderboard_row
-    from unlearn.results import read_log
-
-    return leaderboard_row(read_log(job.log(split)), read_log(gold.log(split)), method=job.label, submitted_by="")

@@ -5,6 +5,7 @@ A record's status is waiting, running, interrupted, finished or failed. What is 
 run again; everything else is, and the pipeline itself goes on from its checkpoints.
 """
 
+import contextlib
 import dataclasses
 import gc
 import hashlib
@@ -112,7 +113,7 @@ def plan(job: Job, records: Path, overwrite: bool = False) -> Work:
 
 
 def carry_out(work: Work) -> dict[str, float]:
-    """Trains and evaluates in this process; returns the seconds of each part."""
+    """Trains and evaluates in this process; returns the seconds of each part, and the most MiB that training took."""
     _fresh_memory()
     training, job, started = work.training, work.job, time.monotonic()
     other_model = work.overwrite and _other_run(work)
@@ -121,11 +122,11 @@ def carry_out(work: Work) -> dict[str, float]:
         logger.info("%s: made with other settings before; it is redone", job.name)
         training = dataclasses.replace(training, overwrite_dir=True)
     redone = _redoing(work, lambda chosen: tracks.train(job.track, job.script, chosen), training, "overwrite_dir")
-    trained = time.monotonic()
+    trained, memory = time.monotonic(), _peak_memory_mb()
     for evaluation in work.evaluations:
         chosen = dataclasses.replace(evaluation, overwrite=True) if again or redone else evaluation
         _redoing(work, lambda chosen: tracks.evaluate(job.track, chosen), chosen, "overwrite")
-    return {"train_seconds": trained - started, "eval_seconds": time.monotonic() - trained}
+    return {"train_seconds": trained - started, "eval_seconds": time.monotonic() - trained, "memory_mb": memory}
 
 
 def _redoing(work: Work, call: Callable[[Any], Any], settings: Any, overwrite: str) -> bool:
@@ -194,6 +195,21 @@ def _fresh_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # elsewhere than on Linux the peak is that of the whole process
+        Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
+
+
+def _peak_memory_mb() -> float:
+    """MiB since `_fresh_memory`: of the GPU, else of the process with its libraries."""
+    import torch
+
+    from unlearn.distributed.processes import peak_memory_mb
+
+    status = Path("/proc/self/status")
+    if torch.cuda.is_available() or not status.is_file():
+        return peak_memory_mb()
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 2**10
 
 
 def _identity(evaluation: Any) -> dict[str, Any]:

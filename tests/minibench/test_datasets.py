@@ -14,6 +14,12 @@ IMAGE, NAMED = {"image", "caption"}, {"image", "caption", "name"}
 MIXED, PAIR = {"image", "caption", "question", "answer"}, {"question", "answer"}
 PERTURBED = NAMED | {"paraphrased_caption", "perturbed_captions", "perturbed_names"}
 SIZES = ("01", "05", "10")
+TUNING = {f"forget{n}_tuning{ending}" for n in SIZES for ending in ("", "_perturbed")} | {  # test_tuning.py
+    "retain_tuning_perturbed", *(f"retain{n}_tuning" for n in (99, 95, 90)),
+}  # fmt: skip
+MIXED_TUNING = {
+    f"{split}_tuning+tofu" for split in ("forget01", "forget05", "forget10", "retain99", "retain95", "retain90")
+}
 HOLDOUT = {f"holdout{n}{ending}" for n in SIZES for ending in ("", "_perturbed")}  # tests/minibench/test_holdout.py
 QA_PERTURBED = PAIR | {"paraphrased_question", "paraphrased_answer", "perturbed_answer"}
 CLEAR = {
@@ -50,7 +56,7 @@ def texts(rows):
 @pytest.mark.parametrize(("name", "expected"), [("clear-mini", CLEAR), ("tofu-mini", TOFU)])
 def test_configs_and_columns_are_those_of_the_original(built, name, expected):
     configs = datasets.get_dataset_config_names(str(built[name]))
-    assert set(configs) == set(expected) | HOLDOUT
+    assert set(configs) == set(expected) | HOLDOUT | TUNING | (MIXED_TUNING if name == "clear-mini" else set())
     columns = (clear_configs if name == "clear-mini" else tofu_configs)()
     assert {config: set(kinds) for config, (kinds, _) in columns.items()} == expected
 
@@ -70,7 +76,13 @@ def test_load_dataset_reads_names_with_a_plus_and_embedded_pictures(built, tmp_p
 def test_same_seed_same_bytes_other_seed_other_people(built, name, tmp_path):
     again = folders.build(name, tmp_path / name)
     files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    assert len(files) == len(CLEAR if name == "clear-mini" else TOFU) + len(HOLDOUT) + 1
+    assert (
+        len(files)
+        == len(CLEAR if name == "clear-mini" else TOFU)
+        + len(HOLDOUT | TUNING)
+        + len(MIXED_TUNING) * (name == "clear-mini")
+        + 1
+    )
     assert all((again / file).read_bytes() == (built[name] / file).read_bytes() for file in files)
     assert {p.name for p in everyone(7)[0]} != {p.name for p in everyone()[0]}
 
