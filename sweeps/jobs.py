@@ -139,15 +139,23 @@ def study_job(sweep: Sweep) -> Job:
 
 def variants(sweep: Sweep) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name, its own overrides) of every method of the sweep. ValueError for an unknown name."""
-    from unlearn.registry import build_method, class_of
+    from unlearn.registry import class_of
 
     for key in ("settings", "grid_more"):
         for name in getattr(sweep, key):
             class_of(name, f"method in {key}")
     settings = {name.lower(): as_overrides(overrides) for name, overrides in sweep.settings.items()}
     for name in _names(sweep):
-        build_method(name)
-        yield name, settings.get(name.lower(), ())
+        yield name, (*(("LoRA.r=0",) if edits(name) else ()), *settings.get(name.lower(), ()))
+
+
+def edits(method: str) -> bool:
+    """Whether it changes the model's own weights without training: no adapter, no rate. ValueError for an unknown
+    name."""
+    from unlearn.method import defines
+    from unlearn.registry import build_method
+
+    return defines(build_method(method), "edit")
 
 
 def _names(sweep: Sweep) -> list[str]:

@@ -104,21 +104,6 @@ class Sweep:
         if unknown := [name for name in self.modalities if name not in find(self.track).MODALITIES]:
             known = ", ".join(find(self.track).MODALITIES)
             raise ValueError(f"modalities has {unknown[0]!r}; of the {self.track} track it may name {known}.")
-        if self.tune and len(self.modalities) * len(self.splits) * len(self.options) > 1:
-            raise ValueError(
-                "tune=true chooses a setting for one modality and one split; give modalities, splits and options "
-                "one entry each."
-            )
-        if self.tune and self.tune_seed in self.seeds:
-            raise ValueError(f"tune_seed={self.tune_seed} is one of seeds: settings are chosen on a seed not reported.")
-        if self.tune and not self.tuning_split and self.experiment is not None:
-            raise ValueError(
-                f"tune=true +experiment={self.experiment} needs a forget split of people who are not reported, which "
-                f"its data on the hub lacks. Give a folder that has it (docs/results.md says which configs) and its "
-                f"name: tuning_split={find(self.track).tuning_split(self.splits[0])}."
-            )
-        if self.tune and self.tuning in self.splits:
-            raise ValueError(f"tuning_split={self.tuning} is reported (splits); choose on other people.")
         if self.slurm.gpus > 1:
             raise ValueError(
                 f"slurm.gpus={self.slurm.gpus}: a job is one process on one GPU; raise jobs to use more of them."
@@ -144,6 +129,30 @@ class Sweep:
                 f"The {self.track} track is one study and takes overrides of its run.py under forget; finetune, eval, "
                 "settings and tune are of the other tracks."
             )
+        if self.tune:
+            self._check_tuning()
+
+    def _check_tuning(self) -> None:
+        """ValueError where settings would be chosen on what is reported, or on people who are not there."""
+        if lacking := [name for name in ("tuning_split", "TUNING_TASKS") if not hasattr(find(self.track), name)]:
+            raise ValueError(
+                f"tune=true: the track {self.track} has no {lacking[0]}; sweeps/tracks.py says what it is."
+            )
+        if len(self.modalities) * len(self.splits) * len(self.options) > 1:
+            raise ValueError(
+                "tune=true chooses a setting for one modality and one split; give modalities, splits and options "
+                "one entry each."
+            )
+        if self.tune_seed in self.seeds:
+            raise ValueError(f"tune_seed={self.tune_seed} is one of seeds: settings are chosen on a seed not reported.")
+        if not self.tuning_split and self.experiment is not None:
+            raise ValueError(
+                f"tune=true +experiment={self.experiment} needs a forget split of people who are not reported, which "
+                f"its data on the hub lacks. Give a folder that has it (docs/results.md says which configs) and its "
+                f"name: tuning_split={find(self.track).tuning_split(self.splits[0])}."
+            )
+        if self.tuning in self.splits:
+            raise ValueError(f"tuning_split={self.tuning} is reported (splits); choose on other people.")
 
 
 def as_overrides(entry: Any) -> tuple[str, ...]:

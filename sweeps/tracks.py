@@ -19,6 +19,7 @@ class Track(Protocol):
     SPLIT: str  # forget split of a sweep that names none
     BASE_SPLIT: str  # what the base model is finetuned on
     FORGET_TASK: int  # place of the forget task among the evaluation's tasks
+    TUNING_TASKS: tuple[int, ...]  # of those that the Retain and the Forget metric are made of (tune=true alone)
 
     def config(self, script: str) -> tuple[Path, str]:
         """(Hydra's folder, the name in it) of the config of finetune, forget or eval."""
@@ -31,6 +32,9 @@ class Track(Protocol):
     def forget(self, settings: Any) -> Path: ...
 
     def evaluate(self, settings: Any) -> Any: ...
+
+    def tuning_split(self, split: str) -> str:
+        """The forget split of other people, on which settings for `split` are chosen (tune=true alone)."""
 
     def gold_split(self, split: str) -> str:
         """The finetuning split of the model that never saw a forget split."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.jobs import Job, Variant, base_job, finetune_job, forget_job, variants
+from sweeps.jobs import Job, Variant, base_job, edits, finetune_job, forget_job, variants
 from sweeps.runner import Outcome, plans, run_jobs
 from sweeps.settings import Sweep, as_overrides
 from sweeps.tracks import find
@@ -47,7 +47,7 @@ def trial_settings(sweep: Sweep, method: str) -> list[tuple[str, ...]]:
     steps has no rates. ValueError where rates and own settings do not make as many."""
     more = {name.lower(): list(settings or ()) for name, settings in sweep.grid_more.items()}.get(method.lower(), [])
     own = [(), *map(as_overrides, more)]
-    rates = [()] if _edits(method) else [as_overrides(entry) for entry in sweep.grid]
+    rates = [()] if edits(method) else [as_overrides(entry) for entry in sweep.grid]
     found = list(dict.fromkeys((*rate, *setting) for rate in rates for setting in own))
     if len(found) < sweep.trials:
         raise ValueError(
@@ -55,13 +55,6 @@ def trial_settings(sweep: Sweep, method: str) -> list[tuple[str, ...]]:
             f"of grid_more.{method} (its defaults among them). Add entries, or lower trials."
         )
     return found[: sweep.trials]
-
-
-def _edits(method: str) -> bool:
-    from unlearn.method import defines
-    from unlearn.registry import build_method
-
-    return defines(build_method(method), "edit")
 
 
 def tuning_of(sweep: Sweep) -> Tuning:

@@ -9,8 +9,8 @@ import pytest
 
 from sweeps.paper import FORGET, forget_by_method, paper_table, rank_correlation, table_track, transfer
 from sweeps.settings import Sweep
-from sweeps.study import choose
 from sweeps.tables import correlate, table_lines, write_table
+from sweeps.tuning import choose
 
 NUMBERS = ("Real metric", "Retain metric", "Forget metric", "Forget Quality")
 
