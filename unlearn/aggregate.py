@@ -13,6 +13,7 @@ from unlearn.leaderboard.certificate import certificate, worst_examples
 from unlearn.leaderboard.comparison import MARGIN, compare_logs
 from unlearn.leaderboard.file import board_lock, merge_rows, read_rows, role_of
 from unlearn.leaderboard.findings import Logs
+from unlearn.leaderboard.redact import alike, redacted
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.section import Section
 from unlearn.leaderboard.stress_findings import stress_findings
@@ -47,6 +48,7 @@ class AggregateSettings:
     margin: float = MARGIN  # within which two models are called equal
     certificate: str | None = None  # a page for one model's forget request: write it and do nothing else
     stress: str | None = None  # of the certificate: the folder of a stress run
+    redact: bool = False  # numbers and ids only: no text, no name, no picture on the page
     examples: bool = False  # of the certificate: show six answers, with the names that are in them
 
 
@@ -61,12 +63,13 @@ def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] 
     if not settings.retain_result:
         raise ValueError("retain_result is empty: give the gold model's eval_log_aggregated.json.")
     outputs = _outputs(settings)
-    gold = read_log(settings.retain_result)
-    base = read_log(settings.base_result) if settings.base_result else None
+    gold = _read(settings.retain_result, settings)
+    base = _read(settings.base_result, settings) if settings.base_result else None
     refusals = read_refusals(settings.refusals) if settings.refusals else None
     board = Path(settings.save_file)
     anchors = [log for log in (gold, base) if log]
-    logs = [*anchors, *(log for path in find_logs(settings.ckpt_result) if (log := _unless_read(path, anchors)))]
+    others = (_unless_read(path, anchors, settings) for path in find_logs(settings.ckpt_result))
+    logs = [*anchors, *filter(None, others)]
     rows = [
         leaderboard_row(
             log, gold, base_log=base, method=None if log in anchors else settings.method_name,
@@ -79,7 +82,7 @@ def update_leaderboard(settings: AggregateSettings, sections: Sequence[Section] 
         if picture := outputs.get("picture"):
             trade_off_picture(rows, picture)
         if report := outputs.get("report"):
-            write_report(report, rows, root=board.parent, sections=sections)
+            write_report(report, rows, root=board.parent, sections=sections, redact=settings.redact)
         if markdown := outputs.get("markdown"):
             write_text(markdown, markdown_table(rows, sections))
         if latex := outputs.get("latex"):
@@ -129,8 +132,12 @@ def certify(settings: AggregateSettings, command: str = "", rule: str = "") -> t
     path = Path(str(settings.certificate))
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"certificate={path}: give a name that ends in .html.")
-    gold = read_log(settings.retain_result) if settings.retain_result else None
-    logs = Logs(read_log(models[0]), read_log(settings.base_result), gold)
+    if settings.redact and settings.examples:
+        raise ValueError("examples=true shows texts and redact=true removes them: leave one out.")
+    paths = (models[0], settings.base_result, settings.retain_result)
+    model, base, gold = alike(*(_read(path, settings) if path else None for path in paths))
+    assert model is not None and base is not None
+    logs = Logs(model, base, gold)
     stress = stress_findings(Path(settings.stress), logs.model) if settings.stress else None
     salt = _salt(path.with_suffix(".salt"))
     facts = certificate(
@@ -214,10 +221,16 @@ def read_refusals(path: str | Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _unless_read(path: Path, known: Sequence[EvalLog]) -> EvalLog | None:
+def _read(path: str | Path, settings: AggregateSettings) -> EvalLog:
+    log = read_log(path)
+    bank = read_refusals(settings.refusals) if settings.refusals else None
+    return redacted(log, bank) if settings.redact else log
+
+
+def _unless_read(path: Path, known: Sequence[EvalLog], settings: AggregateSettings) -> EvalLog | None:
     """The log of `path`; None where it is gold's or base's own."""
     same = any(log.path and log.path.resolve() == path.resolve() for log in known)
-    return None if same else read_log(path)
+    return None if same else _read(path, settings)
 
 
 def _outputs(settings: AggregateSettings) -> dict[str, Path]:

@@ -24,6 +24,7 @@ from unlearn.evaluation.described import describe_run
 from unlearn.evaluation.eco import eco_splits
 from unlearn.evaluation.finished import is_finished, seen
 from unlearn.evaluation.suite import EvalTask, evaluate_suite
+from unlearn.leaderboard.redact import redact_folder
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import text_table
 from unlearn.method import defines
@@ -185,12 +186,15 @@ def evaluate(
 
 def compare(settings: EvalSettings, log: Path, refusals: Sequence[str]) -> str | None:
     """The leaderboard row of a log against `retain_result`, saved beside the log and returned as a table; None
-    without one."""
-    if settings.retain_result is None:
-        return None
-    row = leaderboard_row(log, settings.retain_result, refusals=refusals, relative_to=log.parent)
-    write_json(log.parent / "leaderboard_row.json", [row])
-    return text_table([row])
+    without one. Last, `redact` takes the texts out of the log."""
+    table = None
+    if settings.retain_result is not None:
+        row = leaderboard_row(log, settings.retain_result, refusals=refusals, relative_to=log.parent)
+        write_json(log.parent / "leaderboard_row.json", [row])
+        table = text_table([row])
+    if settings.redact:
+        redact_folder(log, refusals)
+    return table
 
 
 # ---- the steps of the story ---------------------------------------------------------------------------------------

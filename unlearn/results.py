@@ -58,6 +58,7 @@ class TaskMeta(TypedDict):
     seconds: float
     peak_memory_mb: float | None
     generation_tokens: dict[str, int]
+    kept: NotRequired[dict[str, dict[str, float]]]  # of a redacted task: column -> row -> what its texts gave
 
 
 class EvalMeta(TypedDict):
@@ -89,8 +90,7 @@ COMPARED = (*_LISTS, "truth_ratio")  # what a task without wrong answers has non
 _ROW_FIELDS = {"question": str, "answer": str, "base_answer": str, "wrong_answers": list, "wrong_equals_right": list,
                "author": str | None, "thumbnail": str | None}  # fmt: skip
 _TASK_FIELDS = {"rows": dict, "seconds": float | int, "peak_memory_mb": float | int | None, "generation_tokens": dict}
-HUGE = 1e300
-ROUNDING = 1e-4  # a loss of half precision may lie that far below 0
+HUGE, ROUNDING = 1e300, 1e-4  # a loss of half precision may lie the second far below 0
 _RERUN = "evaluate this task again (overwrite=true)"
 
 

@@ -171,6 +171,7 @@ class EvalSettings:
     selection: str = choice("first", "random")
     overwrite: bool = True
     token_scores: bool = False
+    redact: bool = False
     batch_size: int | Literal["auto"] = at_least(8, 1, 10**6)
     retain_result: str | None = None
     eco: EcoSettings | None = None

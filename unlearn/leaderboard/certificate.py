@@ -131,7 +131,7 @@ def _holdout(log: EvalLog, numbers: Numbers) -> dict[str, Any] | None:
             for person, row in zip(numbers.people[name], rows_of(log.tasks[name]), strict=True):
                 texts.setdefault(person, []).append(log.tasks[name]["generated_text"][row][2])
             sides.append([" ".join(own) for own in texts.values()])
-        blind = blind_auc(*sides) if min(map(len, sides)) > 1 else None
+        blind = blind_auc(*sides) if min(map(len, sides)) > 1 and any(map(str.strip, sides[0])) else None
         return {"people": len(sides[1]), "rows": len(log.tasks[twin]["avg_gt_loss"]), "blind AUC": blind}
     return None
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from unlearn.leaderboard.scores import Scores, Units, rows_of
+from unlearn.leaderboard.scores import Scores, Units, kept_of, rows_of
 from unlearn.metrics.aggregates import Task, Track
 from unlearn.metrics.holes import knowledge_hole, nearest, nearness, tfidf
 from unlearn.metrics.intervals import interval, means_without
 from unlearn.results import EvalLog
 
+REDACTED = "the log is redacted, and nearness is one of texts"
 HOLE, OVER_REFUSAL = "Knowledge hole", "Over-refusal"
 
 
@@ -37,6 +38,8 @@ def _hole(log: EvalLog, scores: Scores, base: Scores, track: Track, units: Units
     texts = [
         [log.tasks[one.name]["generated_text"][row][2] for row in rows_of(log.tasks[one.name])] for one in (task, twin)
     ]
+    if kept_of(log, task.name) is not None:  # nearness is one of texts
+        return {"near": None, "rest": None, "hole": None, "interval": None, "unmeasured": REDACTED}
     table = tfidf([*texts[0], *texts[1]])
     near = nearness(table[: len(texts[0])], table[len(texts[0]) :])
     drop = base.items[f"Prob. {task.label}"] - scores.items[f"Prob. {task.label}"]

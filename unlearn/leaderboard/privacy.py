@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearn.leaderboard.comparable import check_asked_alike
-from unlearn.leaderboard.scores import rows_of
+from unlearn.leaderboard.scores import kept_of, rows_of
 from unlearn.metrics.aggregates import Task, Track
 from unlearn.metrics.intervals import interval, unit_numbers
 from unlearn.metrics.membership import (
@@ -133,11 +133,15 @@ def _task(log: EvalLog, gold: EvalLog | None, base: EvalLog | None, sets: Sets) 
         if own["model"] is None:
             numbers[attack] = None
             files = " and ".join(tokens_path(".", task).name for task in sets.tasks)
-            needs = "gold's losses" if attack == "Reference" else f"{files} beside the log (token_scores=true)"
+            needs = {"Reference": "gold's losses", "ZLib": "the texts, and the log is redacted"}.get(
+                attack, f"{files} beside the log (token_scores=true)"
+            )
             reasons.append(f"{attack}: needs {needs}")
             continue
         numbers[attack] = _attack(own, sets.people)
-    blind = blind_auc(*sets.text_of_people()) if sets.known else None
+    blind = blind_auc(*sets.text_of_people()) if sets.known and any(sets.texts[0]) else None
+    if blind is None and sets.known:
+        reasons.append("blind AUC: needs the texts, and the log is redacted")
     people = dict(zip(("forget", "holdout"), (len(set(people)) for people in sets.people), strict=True))
     ends = (numbers["LOSS"] or {}).get("interval gold")
     differs = [f"blind AUC {blind:.2f}: words alone tell the sets apart"] if blind is not None and blind > BLIND else []
@@ -197,7 +201,9 @@ def _scores(log: EvalLog, gold: EvalLog | None, tasks: tuple[str, str]) -> dict[
 def _scores_of(log: EvalLog, gold: EvalLog | None, task: str) -> dict[str, Array]:
     loss, rows = _losses(log, task), rows_of(log.tasks[task])
     texts = [log.tasks[task]["generated_text"][row][2] for row in rows]
-    found = {"LOSS": loss, "ZLib": zlib_score(loss, texts)}
+    found = {"LOSS": loss}
+    if kept_of(log, task) is None:
+        found["ZLib"] = zlib_score(loss, texts)
     if gold is not None:
         found["Reference"] = reference_score(loss, _losses(gold, task))
     if tokens := read_tokens(log, task):

@@ -15,6 +15,7 @@ from unlearn.leaderboard.identity import identity, relative
 from unlearn.leaderboard.inference import inference_time
 from unlearn.leaderboard.memorisation import memorisation, memorisation_score
 from unlearn.leaderboard.privacy import AUC, SCORE, privacy
+from unlearn.leaderboard.redact import alike
 from unlearn.leaderboard.scores import (
     Scores,
     Units,
@@ -225,8 +226,8 @@ def _numbers_beside(log: EvalLog, track: Track) -> dict[str, float]:
 
 def _read_logs(log: Log, gold_log: Log, base_log: Log | None) -> tuple[EvalLog, EvalLog, EvalLog | None, str]:
     """The three logs, and whether the first is the file of gold or base."""
-    ours, gold = _as_eval_log(log), _as_eval_log(gold_log)
-    base = None if base_log is None else _as_eval_log(base_log)
+    ours, gold, base = alike(*(None if one is None else _as_eval_log(one) for one in (log, gold_log, base_log)))
+    assert ours is not None and gold is not None
     for role, other in (("gold", gold), ("base", base)):
         if other is not None and ours.path and other.path and ours.path.resolve() == other.path.resolve():
             return ours, gold, base, role

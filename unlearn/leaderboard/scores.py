@@ -91,12 +91,22 @@ def score_log(log: EvalLog, track: Track, facts: Facts, refusals: Sequence[str] 
     for task in track.tasks:
         answers = answers_of(log, task, facts[task.name], refusals)
         ratios[task.label] = answers.ratios
+        kept = kept_of(log, task.name)
         for column in per_item():
-            if column.per_item and (column.needs is None or getattr(answers, column.needs) is not None):
+            if kept is not None and column.texts:
+                if column.name in kept:
+                    own = kept[column.name]
+                    items[f"{column.name} {task.label}"] = np.array([own[row] for row in rows_of(log.tasks[task.name])])
+            elif column.per_item and (column.needs is None or getattr(answers, column.needs) is not None):
                 items[f"{column.name} {task.label}"] = column.per_item(answers)
     means = {name: float(values.mean()) for name, values in items.items()}
     means |= {name: float(value) for name, value in composites(means, track).items()}
     return Scores(items, means, ratios)
+
+
+def kept_of(log: EvalLog, task: str) -> Mapping[str, Mapping[str, float]] | None:
+    """By column and row what was computed before a task lost its texts; None for one that has them."""
+    return log.meta["tasks"][task].get("kept") if log.meta and task in log.meta["tasks"] else None
 
 
 def answers_of(

@@ -61,6 +61,7 @@ class Column:
         digits: behind the point, or significant ones.
         bounded: it lies in [0, 1], so that it has a meter and a heat map.
         interval: shown with its ends. page_only: not in the text tables, which are narrow.
+        texts: made of what was said, so that it is computed before a log is redacted (leaderboard/redact.py).
         keys: by `Track.quality`, where the key is not the name.
     """
 
@@ -75,6 +76,7 @@ class Column:
     bounded: bool = True
     interval: bool = True
     page_only: bool = False
+    texts: bool = True
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def key(self, track: Track) -> str:
@@ -132,10 +134,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("Over-refusal", direction="gold", heading="Over-refusal", page_only=True, interval=False, bounded=False,
            meaning="refusal rate outside the forget tasks, minus base's"),
     # numbers per item, in the order of a row's keys
-    Column("Prob.", _probability, "up", heading="Prob.", meaning="probability of the right answer"),
+    Column("Prob.", _probability, "up", heading="Prob.", texts=False, meaning="probability of the right answer"),
     Column("ROUGE", lambda answers: rouge_recall(answers.generated, answers.references)["rougeL_recall"], "up",
            heading="ROUGE", meaning="ROUGE-L recall: words of the reference found in the generation"),
-    Column("Truth Ratio", lambda answers: knowledge(answers.ratios), "up", heading="TR",
+    Column("Truth Ratio", lambda answers: knowledge(answers.ratios), "up", heading="TR", texts=False,
            meaning="truth ratio score, mean of max(0, 1 − R)"),
     Column("ROUGE-L F1", lambda answers: rouge_l_f1(answers.generated, answers.references), "up",
            meaning="ROUGE-L F1: unlike recall it falls when a generation runs on"),
@@ -146,7 +148,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("Generation words", lambda answers: word_counts(answers.generated), bounded=False,
            meaning="words of a generation"),
     Column("Generation tokens", lambda answers: np.asarray(answers.tokens), needs="tokens", bounded=False,
-           meaning="tokens of a generation"),
+           texts=False, meaning="tokens of a generation"),
     Column("Refusal rate", lambda answers: are_refusals(answers.generated, answers.refusals or ()), needs="refusals",
            meaning="share of generations that begin with a line of the refusal bank"),
     Column("Degenerate rate", lambda answers: are_degenerate(answers.generated),

@@ -43,6 +43,7 @@ class PublishSettings:
     base: str | None = None
     license: str | None = None
     public_paths: list[str] = field(default_factory=list)
+    redact: bool = True
 
 
 def publish(settings: PublishSettings) -> tuple[Path, str | None]:
@@ -63,7 +64,7 @@ def publish(settings: PublishSettings) -> tuple[Path, str | None]:
     check_start(start, known_digests(start.chain))
     folder = Path(settings.export) if settings.export else source / "export"
     check_export(folder)
-    public = public_record(record, settings.public_paths)
+    public = public_record(record, settings.public_paths, redact=settings.redact)
     with whole_folder(folder) as staging:
         write_weights(start, staging, settings, base)
         load_processor(start.processor).save_pretrained(staging)

@@ -12,6 +12,7 @@ from unlearn.runs.identity import CHOOSES, NOT_IDENTITY
 
 LOCAL, LOCAL_SPLIT = "(a local folder)", "(a local split)"
 SPLITS = {"split": "data_path", "forget_split": "forget_data_path", "retain_split": "retain_data_path"}
+PEOPLE = ("forget", "holdout", "exclude_people")  # settings that name people
 # What goes along of run.json; the command line and the folders stay here.
 PUBLIC = (
     "kind",
@@ -28,8 +29,11 @@ PUBLIC = (
 )
 
 
-def public_record(record: Mapping[str, Any], public_paths: Collection[str] = ()) -> dict[str, Any]:
-    """What may be known of a run: its settings that change results, without the folders of this machine."""
+def public_record(
+    record: Mapping[str, Any], public_paths: Collection[str] = (), *, redact: bool = True
+) -> dict[str, Any]:
+    """What may be known of a run: its settings that change results, without the folders of this machine and, with
+    `redact`, with the number of people in place of their names."""
     settings = dict(record["settings"])
     chooses = CHOOSES if settings.get("keep_best") or settings.get("stop_early") else set()
     settings = {key: value for key, value in settings.items() if key not in NOT_IDENTITY - chooses}
@@ -38,11 +42,24 @@ def public_record(record: Mapping[str, Any], public_paths: Collection[str] = ())
     folders = set((record.get("seen") or {}).get("folders", ()))
     settings = {k: LOCAL if k in folders and v not in public_paths else v for k, v in settings.items()}
     settings = _without_folders(settings, public_paths)
+    settings = _without_people(settings) if redact else settings
     for key, path in SPLITS.items():
         if settings.get(path) == LOCAL and isinstance(settings.get(key), str):
             settings[key] = plain_split(settings[key])
     facts = {key: record[key] for key in PUBLIC if key in record}
     return {**facts, "settings": settings, "exported": True}
+
+
+def _without_people(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists of names as their length; a text is a name, or a file of some."""
+
+    def count(names: Any) -> Any:
+        return f"({len(names)} people)" if isinstance(names, list) and names else LOCAL if names else names
+
+    kept = {key: count(value) if key in PEOPLE else value for key, value in settings.items()}
+    if isinstance(own := kept.get("own_data"), dict):
+        kept["own_data"] = {key: count(value) if key in PEOPLE else value for key, value in own.items()}
+    return kept
 
 
 def private_splits(record: Mapping[str, Any], public_paths: Collection[str] = ()) -> set[str]:

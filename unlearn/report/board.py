@@ -15,6 +15,7 @@ from unlearn.leaderboard.entries import by_gold, gold_of, keys_of
 from unlearn.leaderboard.file import role_of
 from unlearn.leaderboard.identity import contents
 from unlearn.leaderboard.privacy import curve, twins
+from unlearn.leaderboard.redact import redacted
 from unlearn.leaderboard.scores import Facts, Scores, Units, known_rows, reference_losses, score_log, units_of
 from unlearn.leaderboard.tracks import track_named
 from unlearn.metrics.aggregates import Track
@@ -92,13 +93,14 @@ def _only(numbers: Row, track: Track) -> dict[str, Any]:
     }
 
 
-def load_boards(rows: Iterable[Row], root: str | Path) -> list[Board]:
-    """One board per gold model, in the order of the rows. Log paths in the rows start from `root`."""
+def load_boards(rows: Iterable[Row], root: str | Path, *, redact: bool = False) -> list[Board]:
+    """One board per gold model, in the order of the rows. Log paths in the rows start from `root`. `redact`: without
+    texts and pictures."""
     groups = by_gold(rows)
     titles = [_title(group) for group in groups]
     again = Counter(titles)
     return [
-        _load_board(title if again[title] == 1 else f"{title}, gold: {gold_of(group[0])}", group, Path(root))
+        _load_board(title if again[title] == 1 else f"{title}, gold: {gold_of(group[0])}", group, Path(root), redact)
         for title, group in zip(titles, groups, strict=True)
     ]
 
@@ -128,8 +130,8 @@ def _title(rows: Sequence[Row]) -> str:
     return " · ".join(parts)
 
 
-def _load_board(title: str, rows: list[Row], root: Path) -> Board:
-    reader = _Reader(root, track_named(rows[0]["track"]))
+def _load_board(title: str, rows: list[Row], root: Path, redact: bool) -> Board:
+    reader = _Reader(root, track_named(rows[0]["track"]), redact)
     paths = {
         role: next((path for row in rows if (path := (row.get("logs") or {}).get(role))), None)
         for role in ("gold", "base")
@@ -150,8 +152,8 @@ def _load_board(title: str, rows: list[Row], root: Path) -> Board:
 class _Reader:
     """Reads the logs of one board one by one, gold first, and keeps what all of them share."""
 
-    def __init__(self, root: Path, track: Track) -> None:
-        self.root, self.track = root, track
+    def __init__(self, root: Path, track: Track, redact: bool) -> None:
+        self.root, self.track, self.redact = root, track, redact
         self.first: EvalLog | None = None
         self.facts: dict[str, Mapping[str, RowMeta]] = {name: {} for name in track.task_names}
         self.references: dict[str, dict[str, str]] = {}
@@ -172,6 +174,7 @@ class _Reader:
         if not path:
             raise ValueError("its row names no log")
         log = read_log(self.root / path)
+        log = redacted(log) if self.redact else log
         require_tasks(log, self.track.task_names)
         now = contents(log.meta["run"], self.track) if log.meta else None
         if role == "model" and now is not None and row.get("contents") not in (None, now):

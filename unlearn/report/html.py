@@ -52,6 +52,7 @@ def write_report(
     text_budget: int = TEXT_BUDGET,
     picture_budget: int = PICTURE_BUDGET,
     sections: Sequence[Section] = (),
+    redact: bool = False,
 ) -> Path:
     """Writes the page of a leaderboard atomically and returns its path.
 
@@ -61,6 +62,7 @@ def write_report(
         root: the folder from which the paths in the rows' `logs` start (the leaderboard file's own).
         text_budget, picture_budget: characters of answers and of pictures; what is left out is said on the page.
         sections: what shows rows of other kinds than those from eval logs.
+        redact: numbers only, no text and no picture of a person.
     Raises:
         ValueError: there are no rows that the page can show.
     """
@@ -74,7 +76,7 @@ def write_report(
     if not rows:
         write_text(path, render_plain(own))
         return Path(path)
-    boards = load_boards(rows, root)
+    boards = load_boards(rows, root, redact=redact)
     pictures = Thumbnails(picture_budget)
     views = [_views(board, Path(root), pictures, text_budget // len(boards)) for board in boards]
     data = {
