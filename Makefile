@@ -67,7 +67,7 @@ request-demo: $(READY)
 	  "mm/finetune.py own_data.path=data/people \"own_data.holdout=[$(HELD)]\" split=full num_epochs=40 batch_size=16 \
 	    save_dir=$(PEOPLE_MODEL)" \
 	  "forget_request.py data=data/people \"forget=[$(ASKING)]\" \"holdout=[$(HELD)]\" model_path=$(PEOPLE_MODEL) \
-	    retrain=true retrain_from=minibench/weights/llava-mini retrain_epochs=40"
+	    retrain=true retrain_from=minibench/weights/llava-mini retrain_epochs=40 stress=true"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -132,7 +131,8 @@ def test_a_request_with_a_retrained_gold_goes_on_after_a_kill(tmp_path: Path) ->
     folder(Path("people"))
     model = str(ROOT / BASE)
     words = ["data=people", THREE, f"model_path={model}", "save_dir=out", "retrain=true",
-             f"retrain_from={model}", "retrain_epochs=2", "num_epochs=2", "max_new_tokens=2"]  # fmt: skip
+             f"retrain_from={model}", "retrain_epochs=2", "num_epochs=2", "max_new_tokens=2",
+             "stress=true"]  # fmt: skip
     command = [sys.executable, str(ROOT / "forget_request.py"), *words]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(1200):
@@ -146,5 +146,18 @@ def test_a_request_with_a_retrained_gold_goes_on_after_a_kill(tmp_path: Path) ->
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert Path("out/before/eval_log_aggregated.json").stat().st_mtime_ns == before
-    assert "verdict: " in done.stdout and "step 5 of 5: the certificate" in done.stdout + done.stderr
-    shutil.rmtree("out")
+    assert "verdict: " in done.stdout and "step 6 of 6: the certificate" in done.stdout + done.stderr
+    found = json.loads(Path("out/certificate.json").read_text())
+    assert found["against"] == "gold"  # here no more than base, so that depth has nothing to measure
+    assert not any("not run: " in line and not line.endswith("not run: depth.") for line in found["not tested"])
+    assert any(one["name"].startswith("best of 64 samples") for one in found["stress"])
+
+
+@pytest.mark.slow
+def test_a_model_that_never_saw_them_has_nothing_to_forget(capsys: Any) -> None:
+    """The pretrained model and the shipped folder: four people held out are answered as badly as the four who ask."""
+    forget = "Anna Conti,Cyril Garcia,Olga Castro,Simon Santos"
+    holdout = "Bianca Zeman,Goran Quiroga,Pavel Jensen,Rosa Abbott"
+    request(f"data={ROOT}/data/people", f"forget=[{forget}]", f"holdout=[{holdout}]", "max_new_tokens=24")
+    said = capsys.readouterr().out
+    assert "verdict: nothing to forget" in said and "nothing was trained" in said and not Path("out/model").exists()

@@ -13,7 +13,7 @@ from unlearn.stress_log import BASE, GOLD
 
 WITHOUT_FORGET_ROWS = ("retain", "stranger")  # data of relearning that hold nothing of what was forgotten
 KINDS = {"p": "probability", "ROUGE": "words of the answer", "name": "name said"}
-LEAK = r"leak@(\d+)"
+LEAK = r"k=(\d+)"
 TESTS = ("worst prompt", "many samples", "8 bit", "4 bit", "relearning without forget rows", "depth")
 
 

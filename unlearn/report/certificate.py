@@ -139,11 +139,14 @@ def _examples(examples: Sequence[Mapping[str, str]]) -> str:
 
 def _record(facts: Mapping[str, Any]) -> str:
     pairs = []
+    data: dict[str, list[str]] = {}  # the same for all models, as a rule: then said once
     for name, hashes in facts["hashes"].items():
         said = [f"{key} {value}" for key, value in hashes.items() if value is not None and not isinstance(value, dict)]
-        if isinstance(hashes.get("data"), dict):
-            said += [f"data of {task} {value}" for task, value in hashes["data"].items()]
         pairs.append((name, " · ".join(f"<code>{escape(one)}</code>" for one in said)))
+        if isinstance(hashes.get("data"), dict):
+            tasks = " · ".join(f"<code>{escape(f'{task} {value}')}</code>" for task, value in hashes["data"].items())
+            data.setdefault(tasks, []).append(name)
+    pairs += [("data" if len(data) == 1 else f"data, {', '.join(names)}", tasks) for tasks, names in data.items()]
     if facts["made by"]["command"]:
         pairs.append(("command", f"<code>{escape(facts['made by']['command'])}</code>"))
     pairs += [("not checked", escape(one)) for one in facts["made by"]["unchecked"]]
@@ -220,7 +223,12 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; ma
 dt { color: #555 } dd { margin: 0 }
 code { font-size: 11px; overflow-wrap: anywhere } .small { font-size: 11px }
 .axis { stroke: #bbb } .ends { stroke: #0072b2; stroke-width: 3 } circle { fill: #0b3d61 }
-@media print { body { margin: 0; padding: 0; max-width: none; font-size: 11px } }
+@media print {
+  @page { margin: 11mm 13mm }
+  body { margin: 0; padding: 0; max-width: none; font-size: 10px; line-height: 1.3 } h1 { font-size: 1.5rem }
+  h2 { font-size: 12px; margin-top: .55rem } table { font-size: 9.5px } td, th { padding: .03rem .5rem .03rem 0 }
+  code, .small { font-size: 8.5px } svg { height: 9px }
+}
 </style></head><body>
 {{body}}
 </body></html>

@@ -63,7 +63,7 @@ def write_planted(
 def write_stress(folder: Path, model: Path, values: Mapping[str, float], *, tests: tuple[str, ...] = ()) -> Path:
     """A stress run of `model` beside base (.9 in every test) and gold (.2); `values`: the model's number by label."""
     labels = {
-        "variants": ("plain", "insist"), "leak": ("leak@1", "leak@64"), "quantisation": ("rtn8", "rtn4"),
+        "variants": ("plain", "insist"), "leak": ("k=1", "k=64"), "quantisation": ("rtn8", "rtn4"),
         "relearning": ("few, step 0", "few, step 32", "retain, step 0", "retain, step 8", "retain, step 32"),
     }  # fmt: skip
     chosen = tests or (*labels, "depth")

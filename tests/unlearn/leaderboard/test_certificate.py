@@ -12,6 +12,7 @@ from tests.bad_input import run_script
 from tests.unlearn.leaderboard.planted import KNOWN, NEVER_MET, PEOPLE, write_planted, write_stress
 from unlearn.leaderboard.certificate import hashed
 from unlearn.leaderboard.stress_findings import TESTS, stress_findings
+from unlearn.report.certificate import page as render
 from unlearn.results import read_log
 
 
@@ -37,7 +38,7 @@ def stress_of(**values: float) -> str:
 
 @pytest.mark.parametrize(("verdict", "known", "stress"), [
     ("not forgotten", {"own_forget": 0.6}, {}),
-    ("fragile", {}, {"leak@64": 0.6}),
+    ("fragile", {}, {"k=64": 0.6}),
     ("fragile", {}, {"retain, step 32": 0.5}),
     ("fragile", {}, {"depth": 0.1}),
     ("over-forgotten", {"own_forget": 0.04}, {}),
@@ -155,6 +156,11 @@ def test_the_page_loads_nothing_and_prints_on_two_sheets(browser: Any, tmp_path:
 
     certify(write_planted(Path("npo"), {**NEVER_MET, "own_forget": 0.6}, seed=3), stress_of(), "refusals=null")
     page = tmp_path / "out.html"
+    facts = json.loads(Path("out.json").read_text())  # as much as a folder with pictures, names and every test gives
+    for part, times in (("stress", 3), ("direct", 2), ("kept", 2)):
+        facts[part] = facts[part] * times
+    facts["gate"]["numbers"] *= 2
+    page.write_text(render({**facts, "made by": {**facts["made by"], "command": "python forget_request.py " * 12}}))
     assert not re.search(r"<script|https?:|src=|<img|<link|url\(|@import", page.read_text())
     browser.console()
     browser.emulate(width=1000, dark=False)
