@@ -2,7 +2,7 @@
 paper.
 
     python run_exps.py                                  # all methods, 3 seeds, the embedded benchmark
-    python run_exps.py tune=true                        # also each method's best setting, chosen on a seed not reported
+    python run_exps.py tune=true                        # also the best of 9 settings of each, chosen on other people
     python run_exps.py methods='[npo]' modalities='[text,visual,both]' splits='[forget05,forget10]'
     python run_exps.py +table=1                         # in the form of the paper's Table 1 (also 3, 4, 5, 6, fig5)
     python run_exps.py +table=1 +experiment=llava executor=slurm slurm.partition=gpu

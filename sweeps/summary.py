@@ -14,6 +14,7 @@ from sweeps.settings import Sweep
 from unlearn.atomic import finite, write_json, write_text
 from unlearn.data.samples import REFUSALS, read_lines
 from unlearn.leaderboard.escape import markdown_cell
+from unlearn.leaderboard.row import LOW_RETAIN
 from unlearn.leaderboard.seeds import Number, SameRows
 from unlearn.metrics.columns import FORGET, QUALITY, RETAIN
 from unlearn.report.pareto import pareto_front
@@ -87,7 +88,8 @@ def _table(lines: Sequence[Line], keys: Sequence[str]) -> str:
     cells = [head, ["---"] * len(head)]
     for line in lines:
         numbers = [line["numbers"][key] for key in keys]
-        name = markdown_cell(line["label"]) + " ‡" * line["front"]
+        low = line["numbers"][RETAIN.name]["value"] < LOW_RETAIN
+        name = markdown_cell(line["label"] + "*" * low) + " ‡" * line["front"]
         cost = ["" if line[key] is None else f"{line[key]:.0f}" for key in ("train_seconds", "memory_mb")]
         cells.append([name, str(line["seeds"]), *(_cell(one["value"], one["ends"]) for one in numbers), *cost])
     return "\n".join("| " + " | ".join(row) + " |" for row in cells)
@@ -106,6 +108,7 @@ def _notes(sweep: Sweep, lines: Sequence[Line]) -> str:
         "Forget: gold's value is the goal. Retain, Real, Forget Quality (1 − JSD): higher is better.",
         "[low, high]: 95 % interval over people, from three seeds on over seeds too; numbers are means over seeds.",
         "‡: on the Pareto front: no other row keeps more and ends nearer to gold in Forget.",
+        f"\\*: Retain under {LOW_RETAIN}: the model lost what it should keep; its forgetting says little.",
         "Seconds: of training with loading; MiB: the most that training took (GPU memory, else the process with its "
         "libraries).",
     ]
