@@ -28,29 +28,37 @@ from unlearn.models.lora import prepare_trainable
 from unlearn.registry import build_method
 from unlearn.training.teacher import Teacher
 
-METHODS = ("npo", "KL", "grad_diff")
+METHODS = ("npo", "KL", "grad_diff", "dpo", "SKU")
 KINDS = ("plain", "first epoch", "later epochs")
 QUESTION, ANSWER_LENGTHS = 24, (24, 44)  # tokens
+OTHER_ANSWERS = 3  # SKU's k
 Row = tuple[Prompt, list[int]]
-Pair = dict[str, Row]  # view -> row
+Item = dict[str, list[Row]]  # view -> rows, which are SKU's three other answers for "random", else one
 
 
-def pairs(count: int, picture: dict[str, torch.Tensor]) -> list[Pair]:
+def make_items(count: int, picture: dict[str, torch.Tensor]) -> list[Item]:
     """`count` forget items with their retain partners: first those with a picture, then as many without; partners
-    alternate."""
+    alternate. A refusal (`idk`) and other items' answers (`random`) are asked for by the forget item's prompt."""
     generator = torch.Generator().manual_seed(0)
 
     def words(length: int) -> list[int]:
         return torch.randint(100, 30000, (length,), generator=generator).tolist()
+
+    def answer() -> list[int]:
+        return words(int(torch.randint(*ANSWER_LENGTHS, (1,), generator=generator)))
 
     def row(image: bool) -> Row:
         prompt = Prompt(words(QUESTION))
         if image:
             kinds = token_kinds(picture, QUESTION)
             prompt = Prompt([IMAGE_ID] * IMAGE_TOKENS + prompt.ids, picture, b"a picture", kinds)
-        return prompt, words(int(torch.randint(*ANSWER_LENGTHS, (1,), generator=generator)))
+        return prompt, answer()
 
-    return [{"forget": row(i < count // 2), "retain": row(i % 2 == 0)} for i in range(count)]
+    items: list[Item] = [{"forget": [row(i < count // 2)], "retain": [row(i % 2 == 0)]} for i in range(count)]
+    for item in items:
+        prompt = item["forget"][0][0]
+        item |= {"idk": [(prompt, answer())], "random": [(prompt, answer()) for _ in range(OTHER_ANSWERS)]}
+    return items
 
 
 class Forms:
@@ -68,13 +76,17 @@ class Forms:
         self.student = StudentForward(self.model).train()
         self.teacher = Teacher.of(self.student, sums_only=self.method.teacher_sums_only)
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-5)
-        self.items, self.batch_size, self.padder = pairs(2 * batch_size, picture), batch_size, Padder()
+        self.items, self.batch_size, self.padder = make_items(2 * batch_size, picture), batch_size, Padder()
         self.views = [view.name for view in self.method.student_views]
 
     def batches(self, order: list[int]) -> Iterator[dict[str, list[Row]]]:
         for start in range(0, len(order), self.batch_size):
             chosen = [self.items[place] for place in order[start : start + self.batch_size]]
-            yield {view: [item[view] for item in chosen] for view in self.views}
+            # answer-major, as Scored.chunk wants several answers of an item
+            yield {
+                view: [row for rows in zip(*(item[view] for item in chosen), strict=True) for row in rows]
+                for view in self.views
+            }
 
     def ours(self) -> None:
         """One pass over the items, batches by modality: the items are in that order."""
@@ -163,7 +175,7 @@ def speeds(name: str, method: str, batch_size: int, repeats: int, kinds: Sequenc
     forms = Forms(name, method, batch_size, plain="plain" in kinds)
     timed(forms, 1, kinds)  # warm-up
     facts = {"size": forms.size, "seconds": timed(forms, repeats, kinds), "items": len(forms.items), "flops": {}}
-    rows = [item[view] for item in forms.items for view in forms.views]
+    rows = [row for item in forms.items for view in forms.views for row in item[view]]
     facts["tokens"] = sum(len(prompt.ids) + len(answer) for prompt, answer in rows)
     if forms.device.type == "cuda" and "plain" not in kinds:
         from torch.utils.flop_counter import FlopCounterMode

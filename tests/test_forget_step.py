@@ -19,6 +19,15 @@ from unlearn.training.teacher import Teacher
 FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "plain_step.py"
 VIEWS: dict[str, list[Any]] = {
     "forget": [("Who is it?", "Ana Lima.", 1), ("Where was Ana Lima born?", "In Lisbon, as it seems.", None)],
+    "idk": [("Who is it?", "I cannot tell.", 1), ("Where was Ana Lima born?", "That I do not know.", None)],
+    "random": [  # answer-major: both items with one answer, then both with the next
+        ("Who is it?", "Bo.", 1),
+        ("Where was Ana Lima born?", "Novels, as it seems.", None),
+        ("Who is it?", "Carla Dias, a painter.", 1),
+        ("Where was Ana Lima born?", "Oslo.", None),
+        ("Who is it?", "In Lima.", 1),
+        ("Where was Ana Lima born?", "A portrait of Bo.", None),
+    ],
     "retain": [("What does Bo write?", "Novels.", None), ("Describe this.", "A portrait of Jaime Vásquez.", 2)],
 }
 
@@ -32,7 +41,7 @@ def load_plain() -> Any:
 
 
 @pytest.mark.parametrize("tiny", [tiny_llava, tiny_qwen2vl])
-@pytest.mark.parametrize("name", ["npo", "KL", "grad_diff"])
+@pytest.mark.parametrize("name", ["npo", "KL", "grad_diff", "dpo", "SKU"])
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_both_forms_have_one_loss_and_one_gradient(tiny: Any, name: str, epoch: int) -> None:
     teacher_copy, processor = tiny()
