@@ -11,7 +11,7 @@ from unlearn.models import compat
 from unlearn.models.families import inner_model
 
 MULTIPLE = 32  # tokens: a row's length is a multiple of it, so that kernels meet few shapes
-LENGTHS = 4  # row lengths that are tried, from the shortest possible one upwards
+LENGTHS = 8  # row lengths that are tried, from the shortest possible one upwards
 # Model types, of wrappers and of decoders, whose layers all attend causally and that take a mask [B, 1, L, L] as it is;
 # each has a test of the layout (tests/unlearn/models/test_layout.py).
 PLAIN = frozenset((

@@ -53,7 +53,8 @@ def test_text_fits_behind_pictures() -> None:
         ([20], 1, 32),
         ([33], 1, 64),
         ([33] * 3, 1, 128),  # in 64: 192 tokens, in 96: 192
-        ([20] * 8, 3, 64),  # in 32: 256 tokens, in 64 and 96: 192, in 128: 256
+        ([20] * 8, 1, 160),  # in 32: 256 tokens, in 64 and 96: 192, in 128: 256
+        ([30] * 40, 40, 32),  # in 32, 64, 128, 160: 1,280 each; the shortest of equals
         ([50, 14], 1, 64),
     ],
 )
