@@ -1,7 +1,5 @@
 """What a stress run asks of the embedded benchmark (mm/stress_plan.py)."""
 
-import logging
-
 import pytest
 
 from minibench.people import forget_authors
@@ -12,7 +10,6 @@ from unlearn.metrics.choice import contains_name
 
 @pytest.fixture(scope="module")
 def plan():
-    logging.disable(logging.INFO)
     return load_plan(track.settings("stress", {"relearn": {"data": ["few", "text", "retain", "stranger"]}}))
 
 

@@ -249,7 +249,7 @@ def test_compiled_blocks_change_no_number_and_no_name() -> None:
         results.append((before, scored.token_logps().detach(), grads))
     assert calls, "nothing was compiled"
     for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one, other, atol=5e-5, rtol=1e-4)  # fused kernels round otherwise
     assert (results[0][0] - results[0][1]).abs().max() > 0.1  # teacher and student differ
     assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
 
