@@ -2,7 +2,7 @@
 that did not, and does it hold when an unlearned model is trained a little further, or rounded?
 
     python benchmarks/metric_meta.py                              # 4 seeds x 2 wordings x (with, without): 16 models
-    python benchmarks/metric_meta.py --seeds 1 2 --wordings 1     # 4 models, about 10 minutes on 2 cores
+    python benchmarks/metric_meta.py --seeds 1 2 --wordings 1     # 4 models, 6 minutes on 2 shared cores
 
 Writes docs/which_metric_table.md, which docs/which_metric.md explains. An interrupted run goes on.
 """
