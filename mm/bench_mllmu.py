@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mm.benchmarks import Benchmark
+from mm.benchmarks import Benchmark, retain_by_percent
 from mm.published import base_of, nested, picture, rows
 from mm.rows import Row, other_answers
 
@@ -29,10 +29,7 @@ class MLLMU(Benchmark):
     TASKS = tuple(f"mllmu_{group}_{kind}_{mode}" for group in GROUPS for kind in KINDS for mode in MODES)
 
     def retain_of(self, split: str) -> str:
-        size = split.removeprefix("forget_")
-        if size not in ("5", "10", "15") or not split.startswith("forget_"):
-            raise ValueError(f"{split!r} is no forget split of MLLMU-Bench; it has forget_5, forget_10, forget_15.")
-        return f"retain_{100 - int(size)}"
+        return retain_by_percent(split, "MLLMU-Bench")
 
     def training(self, path: str, split: str, revision: str | None) -> list[Row]:
         found = []

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from mm.bench_mllmu import choice_row, with_wrong
-from mm.benchmarks import Benchmark
+from mm.benchmarks import Benchmark, retain_by_percent
 from mm.published import base_of, nested, picture, rows
 from mm.rows import Row
 
@@ -29,10 +29,7 @@ class UMU(Benchmark):
     TASKS = tuple(f"umu_{group}_{kind}_{mode}" for group in GROUPS for kind in KINDS for mode in MODES)
 
     def retain_of(self, split: str) -> str:
-        size = split.removeprefix("forget_")
-        if size not in ("5", "10", "15") or not split.startswith("forget_"):
-            raise ValueError(f"{split!r} is no forget split of UMU-Bench; it has forget_5, forget_10, forget_15.")
-        return f"retain_{100 - int(size)}"
+        return retain_by_percent(split, "UMU-Bench")
 
     def training(self, path: str, split: str, revision: str | None) -> list[Row]:
         found = []

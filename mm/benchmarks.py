@@ -55,6 +55,14 @@ class Benchmark(ABC):
         return [eval_task(name, asked[name], f"{path}/{split}") for name in self.TASKS if asked.get(name)]
 
 
+def retain_by_percent(split: str, benchmark: str) -> str:
+    """retain_95 of forget_5, and so on. ValueError for another name."""
+    found = {f"forget_{size}": f"retain_{100 - size}" for size in (5, 10, 15)}
+    if split not in found:
+        raise ValueError(f"{split!r} is no forget split of {benchmark}; it has {', '.join(found)}.")
+    return found[split]
+
+
 def find(name: str) -> Benchmark:
     """The benchmark of mm/bench_<name>.py, or of a module `name` of one's own, under the name BENCHMARK.
 

@@ -248,8 +248,10 @@ def test_compiled_blocks_change_no_number_and_no_name() -> None:
         grads = torch.cat([p.grad.flatten() for p in student.model.parameters() if p.grad is not None])
         results.append((before, scored.token_logps().detach(), grads))
     assert calls, "nothing was compiled"
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=5e-5, rtol=1e-4)  # fused kernels round otherwise
+    (*scores, plain_grads), (*other_scores, fast_grads) = results
+    assert all(torch.equal(one, other) for one, other in zip(scores, other_scores, strict=True))
+    # up to 12 in size, so that fp32 itself is 1e-6 coarse: fused adapters add in another order
+    assert (plain_grads - fast_grads).norm() < 5e-6 * plain_grads.norm()
     assert (results[0][0] - results[0][1]).abs().max() > 0.1  # teacher and student differ
     assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
 
