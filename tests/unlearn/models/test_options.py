@@ -250,7 +250,7 @@ def test_compiled_blocks_change_no_number_and_no_name() -> None:
     assert calls, "nothing was compiled"
     (*scores, plain_grads), (*other_scores, fast_grads) = results
     assert all(torch.equal(one, other) for one, other in zip(scores, other_scores, strict=True))
-    # up to 12 in size, so that fp32 itself is 1e-6 coarse: fused adapters add in another order
+    # fused adapters add in another order; both are 1e-5 of the norm from gradients in fp64
     assert (plain_grads - fast_grads).norm() < 5e-6 * plain_grads.norm()
     assert (results[0][0] - results[0][1]).abs().max() > 0.1  # teacher and student differ
     assert fast.model.state_dict().keys() == plain.model.state_dict().keys()
