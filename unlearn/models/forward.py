@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlearn.method import HiddenSpec
 from unlearn.models.compat import unsplit_blocks
-from unlearn.models.families import decoder_layers, inner_model
+from unlearn.models.families import decoder_blocks, decoder_layers, inner_model
 from unlearn.models.features import Features
 from unlearn.models.layout import Chunk, Layout, Typesetter, tree_mask
 from unlearn.models.trees import trees, why_apart
@@ -102,10 +102,10 @@ class StudentForward(nn.Module):
             inputs |= self.features.inputs(self.model, chunk)
         if chunk.tree is not None and chunk.branch is not None:
             inputs["attention_mask"] = tree_mask(chunk.tree, chunk.branch, self._compute_dtype(chunk.tree.device))
-        with _head_reads(inner_model(self.model).get_output_embeddings(), chunk.places):
-            output = self.model(**inputs, use_cache=False, output_hidden_states=self.layer is not None)
+        with _states_of(self.model, self.layer) as seen, _head_reads(self.model, chunk.places):
+            output = self.model(**inputs, use_cache=False)
         assert output.logits.shape[:2] == (1, len(chunk.places)), "the model does not call its head as a module"
-        states = None if self.layer is None else output.hidden_states[self.layer].flatten(0, 1)[chunk.states]
+        states = None if self.layer is None else seen[0].flatten(0, 1)[chunk.states]
         return output.logits[0], states
 
     def _compute_dtype(self, device: torch.device) -> torch.dtype:
@@ -119,14 +119,38 @@ _said: set[str] = set()  # reasons for rows of their own, each said once
 
 
 @contextmanager
-def _head_reads(head: nn.Module, places: Tensor) -> Iterator[None]:
+def _states_of(model: nn.Module, entry: int | None) -> Iterator[list[Tensor]]:
+    """Meanwhile entry `entry` of the model's `hidden_states` [rows, S, D] lands in the list; no other one is kept.
+
+    `output_hidden_states=True` would leave hooks inside every block that torch.compile cannot read, for good.
+    """
+    seen: list[Tensor] = []
+    if entry is None:
+        yield seen
+        return
+    blocks = decoder_blocks(model)
+    if entry < len(blocks):
+        hook = blocks[entry - 1].register_forward_hook(
+            lambda block, inputs, output: seen.append(output[0] if isinstance(output, tuple) else output)
+        )
+    else:  # the last entry has the final norm on top: what the head is given
+        head = inner_model(model).get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _head_reads(model: nn.Module, places: Tensor) -> Iterator[None]:
     """Meanwhile the head gets the states at `places` of the flattened rows and no others, as one row. The rest of the
     model's own forward (scaled or capped logits) stays as it is."""
 
     def only(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         return inputs[0].flatten(0, 1)[places][None]
 
-    hook = head.register_forward_pre_hook(only)
+    hook = inner_model(model).get_output_embeddings().register_forward_pre_hook(only)
     try:
         yield
     finally:
@@ -149,7 +173,7 @@ def check_layer(hidden: HiddenSpec | None, default_layer: int, layers: int) -> N
 def _state_index(hidden: HiddenSpec, default_layer: int, layers: int) -> int:
     """Index into `hidden_states`: block l's output is entry l + 1, the last entry has the final norm on top."""
     if hidden.layer == "last":
-        return -1
+        return layers
     layer = default_layer if hidden.layer is None else int(hidden.layer)
     if not 0 <= layer < layers:
         raise ValueError(f"layer={layer} is out of range: this model has decoder blocks 0 to {layers - 1}.")
