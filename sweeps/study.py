@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeps.curves import run_curves
 from sweeps.jobs import Job, base_job, forget_jobs, gold_jobs, study_job
 from sweeps.runner import Outcome, estimate, plans, run_jobs, times_table
 from sweeps.settings import Sweep
@@ -49,14 +50,14 @@ def _models(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     tuning = tuning_of(sweep) if sweep.tune else None
     anchors = plans([base, *golds.values(), *([tuning.gold] if tuning else [])], sweep)
     works = plans(jobs, sweep)  # all are checked before one runs
-    later = len(tuning.methods) * len(sweep.seeds) if tuning else 0
+    later = len(tuning.methods) * (len(sweep.seeds) + 1) if tuning else 0  # the choices, and the curves of each
     logger.info("%s", estimate([*anchors, *works, *(tuning.works if tuning else ())], later, sweep))
     outcomes = run_anchors(anchors, sweep)
     outcomes += run_jobs(works, sweep)
     if tuning:
         more = run_tuning(sweep, tuning)
         jobs += more[0]
-        outcomes += more[1]
+        outcomes += more[1] + run_curves(sweep, tuning)
     usable = {one.name for one in outcomes if one.usable}
     jobs = [job for job in jobs if job.name in usable]
     rows, text = leaderboards(sweep, base, golds, jobs)

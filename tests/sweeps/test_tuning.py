@@ -9,7 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sweeps.jobs import base_job, variants
+from sweeps.curves import curve_jobs
+from sweeps.jobs import Variant, base_job, forget_job, variants
 from sweeps.runner import estimate, plans
 from sweeps.settings import Sweep
 from sweeps.study import run_sweep
@@ -19,6 +20,7 @@ from sweeps.tuning import choose, trial_settings, tuning_of
 from unlearn import ROOT
 from unlearn.config.build import build_settings
 from unlearn.leaderboard.seeds import Number
+from unlearn.runs.record import settings_hash
 
 QUICK = {"finetune": ["max_steps=2", "save_steps=0"], "forget": ["max_steps=1", "save_steps=0"],
          "eval": ["ds_size=3", "generation.max_new_tokens=3"], "executor": "debug", "jobs": 1}  # fmt: skip
@@ -71,6 +73,21 @@ def test_trials_meet_nobody_who_is_reported(tmp_path: Path, track: str, tasks: l
         asked = {evaluation.tasks[place]["split"] for place in evaluation.eval_task_ids}
         assert evaluation.eval_task_ids == tasks and asked == {"forget10_tuning_perturbed", "retain_tuning_perturbed"}
     assert [work.training.method_args["npo"]["retain_weight"] for work in tuning.works] == [0, 1]
+
+
+def test_the_curve_is_that_of_the_reported_run(tmp_path: Path) -> None:
+    """Watched beside it, with its settings; nothing is evaluated, and what takes no steps has no curve."""
+    sweep = sweep_of("methods=[npo,kvw]", f"save_dir={tmp_path}", "trials=2", "seeds=[4,5]")
+    tuning = tuning_of(sweep)
+    chosen = dict(list(tuning.words)[1::2])  # of each method the second
+    (tmp_path / "tuned.json").write_text(json.dumps(chosen))
+    (job,) = curve_jobs(sweep, tuning)
+    reported = forget_job(
+        sweep, tuning.base, Variant("npo (tuned)", "npo", tuning.words["npo", chosen["npo"]]), "both", "forget10", 4
+    )
+    curve, run = (work.training for work in plans([job, reported], sweep))
+    assert curve.eval_while_train and not run.eval_while_train and job.evaluations == ()
+    assert settings_hash(curve) == settings_hash(run) and curve.save_dir != run.save_dir
 
 
 def test_the_modality_of_the_tuning_split(tmp_path: Path) -> None:
@@ -150,4 +167,7 @@ def test_two_methods_from_the_trials_to_the_table(tmp_path: Path, track: str) ->
         row["method"]: row["setting"] for row in trials["rows"] if row["chosen"]
     }
     assert (tmp_path / "results.png").is_file() and (tmp_path / "results.md").read_text().startswith("| Method")
-    assert f"{3 + 4 + 4} kept, 0 failed" in run_sweep(sweep)
+    assert (tmp_path / "curves.png").is_file()
+    watched, reported = (tmp_path / f"npo_({kind})_seed1" / "adapter_model.safetensors" for kind in ("curve", "tuned"))
+    assert watched.read_bytes() == reported.read_bytes() and (watched.parent / "watch.jsonl").is_file()
+    assert f"{3 + 4 + 4 + 2} kept, 0 failed" in run_sweep(sweep)

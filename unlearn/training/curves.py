@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_STYLES = {"forget": ("#D55E00", "s"), "retain": ("#0072B2", "o")}
+STYLES = {"forget": ("#D55E00", "s"), "retain": ("#0072B2", "o")}
 
 
 def watch_picture(history: Sequence[Mapping[str, Any]], path: str | Path, *, rule: Any = None) -> Path:
@@ -20,7 +20,7 @@ def watch_picture(history: Sequence[Mapping[str, Any]], path: str | Path, *, rul
     quantities = [name for name in ("probability", "rouge") if f"eval_forget_{name}" in history[0]]
     figure = Figure(figsize=(5.2 * len(quantities), 3.8), layout="constrained", dpi=150)
     for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
-        for split, (colour, marker) in _STYLES.items():
+        for split, (colour, marker) in STYLES.items():
             if (key := f"eval_{split}_{quantity}") in history[0]:
                 points = [(record["epoch"], record[key]) for record in history]
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ms=5, lw=1.6, label=split)
@@ -41,8 +41,8 @@ def watch_picture(history: Sequence[Mapping[str, Any]], path: str | Path, *, rul
 
 def _draw_rule(axes: Any, history: Sequence[Mapping[str, Any]], rule: Any) -> None:
     bound = rule.keep_retain * history[0]["eval_retain_probability"]
-    axes.axhline(bound, color=_STYLES["retain"][0], lw=1, ls=":", label=f"{rule.keep_retain:g} of retain's start")
+    axes.axhline(bound, color=STYLES["retain"][0], lw=1, ls=":", label=f"{rule.keep_retain:g} of retain's start")
     if rule.target is not None:
-        axes.axhline(rule.target, color=_STYLES["forget"][0], lw=1, ls=":", label="forget_target")
+        axes.axhline(rule.target, color=STYLES["forget"][0], lw=1, ls=":", label="forget_target")
     best = rule.best(history)
     axes.axvline(best["epoch"], color="#666666", lw=1, ls="--", label=f"best (step {best['step']})")
