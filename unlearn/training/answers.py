@@ -98,19 +98,25 @@ class Writer:
         self.stop = stop_token_ids(model, collator)
 
     def write(self) -> Answers:
-        """The answers of all rows, on every process. ValueError names a row whose answers will not do."""
+        """The answers of all rows, on every process; of several questions about a row those whose answers will do.
+        ValueError names a row that has none."""
         found = self._shared([task for batch in self._mine() for task in batch])
         answers: Answers = [[] for _ in range(len(self._source()))]
+        wanted = [task for task in self._tasks() if len(found[task]) == self.recipe.answers]
+        for task in wanted:
+            answers[task.row] += [Answer(task.question, text) for text in found[task]]
         for task in self._tasks():
-            if len(found[task]) < self.recipe.answers:
+            if not answers[task.row]:
                 sample = self.dataset.sample("forget", task.row)
                 raise ValueError(
                     f"The start model's answer for the view {self.view} of forget row {sample['id']} is the true one "
                     f"({str(sample['answer'])[:80]!r}) or empty, {AGAIN} times again as well: it cannot write the "
                     "answers that this method trains on. Take another method, or leave the row out."
                 )
-            answers[task.row] += [Answer(task.question, text) for text in found[task]]
         if self.recipe.questions:
+            if left := len(self._tasks()) - len(wanted):
+                logger.info("%d of %d questions are answered by the true answer or nothing, and are left out",
+                            left, len(self._tasks()))  # fmt: skip
             self._warn_of_names(answers)
         return answers
 

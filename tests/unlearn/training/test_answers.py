@@ -66,6 +66,25 @@ def test_anchors_are_asked_about_pictures_only() -> None:
     assert len({answer.question for own in found for answer in own}) == 2
 
 
+def test_a_question_that_brings_the_true_answer_only_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row has its others; a row that has none is an error."""
+    made = writer(View("anchor"))
+    question = made.recipe.questions[0]
+    truth = str(made.dataset.sample("forget", 1)["answer"])
+
+    def drawn(tasks: Any, again: int) -> list[list[str]]:
+        return [[truth if task.row == 1 and task.question in spoilt else "Red."] for task in tasks]
+
+    monkeypatch.setattr(made, "_drawn", drawn)
+    spoilt = [question]
+    assert [[answer.question for answer in own] for own in made.write()[:3]] == [
+        [*made.recipe.questions], [*made.recipe.questions[1:]], [*made.recipe.questions],
+    ]  # fmt: skip
+    spoilt = [*made.recipe.questions]
+    with pytest.raises(ValueError, match="anchor of forget row f/1 is the true one"):
+        made.write()
+
+
 def test_the_true_answer_is_drawn_again_five_times_and_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     made = writer(View("alternate", written=2))
     truths = [str(made.dataset.sample("forget", row)["answer"]) for row in range(6)]
