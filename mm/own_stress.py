@@ -29,6 +29,7 @@ def own_plan(settings: StressSettings) -> Plan:
         known=[*asked, (evenly(tasks["own_retain"], len(facts.items)), SAID)],
         relearning={name: _data(name, data, own.path, facts) for name in settings.relearn.data},
         inside=facts,
+        membership=[(facts, tasks["own_holdout"])] if "own_holdout" in tasks else [],
     )
 
 

@@ -25,6 +25,8 @@ from unlearn.metrics.choice import contains_name
 logger = logging.getLogger(__name__)
 OTHER_CUE = "This is a photo of"  # another cue that asks for a name
 HIDDEN = "this person"
+TWINS = {"eval_log_forget": "eval_holdout", "eval_forget_facerec": "eval_holdout_facerec",
+         "eval_text_forget": "eval_text_holdout"}  # fmt: skip
 CAPTIONED, NAMED, TEXT = ("p", "ROUGE"), ("p", "name"), ("p", "ROUGE")
 
 
@@ -66,6 +68,7 @@ def load_plan(settings: StressSettings) -> Plan:
         forget=matrix["forget"],
         retain=matrix["retain"],
         faces=names,
+        membership=[(tasks[name], tasks[twin]) for name, twin in TWINS.items() if twin in tasks and name in tasks],
     )
 
 
@@ -114,9 +117,14 @@ def _strangers(settings: StressSettings, split: str) -> SampleSource:
 
 def _eval_settings(settings: StressSettings) -> EvalSettings:
     keys = ("data_path", "split", "text_data_path")
-    specs, _ = task_specs({**{key: getattr(settings, key) for key in keys}, "model_path": settings.base_path})
-    wanted = ("eval_log", "eval_log_forget", "eval_forget_facerec", "eval_retain_facerec", "eval_text_forget",
-              "eval_text_retain")  # fmt: skip
+    asked: dict[str, Any] = {key: getattr(settings, key) for key in keys} | {"model_path": settings.base_path}
+    wanted = ["eval_log", "eval_log_forget", "eval_forget_facerec", "eval_retain_facerec", "eval_text_forget",
+              "eval_text_retain"]  # fmt: skip
+    if "gradient" in (settings.tests or ()):
+        wanted += TWINS.values()
+        if not excluded_of(settings.base_path):
+            asked["holdout"] = settings.split.replace("forget", "holdout").removesuffix("_perturbed")
+    specs, _ = task_specs(asked)
     return EvalSettings(
         tasks=[spec for spec in specs if spec["eval_task"] in wanted],
         ds_size=settings.ds_size, selection=settings.selection, seed=settings.seed,

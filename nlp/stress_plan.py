@@ -1,6 +1,7 @@
 """What a stress run asks of TOFU: the questions about the forget people, and what relearning trains on."""
 
 import re
+from typing import Any
 
 from nlp.tasks import eval_settings, load_tasks
 from nlp.tofu import TofuSource, load_rows, retain_split
@@ -20,8 +21,11 @@ def load_plan(settings: StressSettings) -> Plan:
     ValueError for whatever is wrong with a split, a column or a row.
     """
     keys = ("data_path", "split", "ds_size", "selection", "seed", "data_revision")
-    asked = eval_settings({key: getattr(settings, key) for key in keys} | {"eval_task_ids": [0, 3]})
-    retain, forget = load_tasks(asked)
+    asked: dict[str, Any] = {key: getattr(settings, key) for key in keys} | {"eval_task_ids": [0, 3]}
+    if "gradient" in (settings.tests or ()):
+        people = settings.split.replace("forget", "holdout").removesuffix("_perturbed")
+        asked |= {"holdout": people, "eval_task_ids": [0, 3, 4]}
+    retain, forget, *twins = load_tasks(eval_settings(asked))
     retain = evenly(retain, len(forget.items))
     return Plan(
         varied=[(forget, KINDS, _paraphrases(forget))],
@@ -29,6 +33,7 @@ def load_plan(settings: StressSettings) -> Plan:
         known=[(forget, KINDS), (retain, KINDS)],
         relearning=relearning(settings, forget),
         inside=forget,
+        membership=[(forget, twin) for twin in twins],
     )
 
 

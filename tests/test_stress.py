@@ -62,6 +62,11 @@ def test_every_test_through_the_script(track: str, tmp_path: Path, capsys: pytes
         assert {"eval_named_forget", "eval_twohop_forget", "eval_named_retain", "eval_twohop_retain"} < tasks
         log = json.loads((folder / "base" / "matrix" / "eval_twohop_forget.json").read_text())
         assert all("this person" in text[0].lower() for text in log["generated_text"].values())
+    else:
+        stress(track, "tests=[gradient]", "save_dir=norms")  # named only
+        (entry, _) = json.loads((tmp_path / "norms" / "stress_summary.json").read_text())["tests"]["gradient"]
+        assert entry["label"] == "AUC" and 0 <= entry["models"][name]["mean"] == entry["models"]["gold"]["mean"] <= 1
+        assert "| gradient | membership AUC of log_forget, total |" in (tmp_path / "norms" / "stress.md").read_text()
     times = {file: file.stat().st_mtime_ns for own in files.values() for file in own.values()}
     files[name]["leak"].unlink()
     stress(track)

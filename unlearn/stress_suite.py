@@ -22,7 +22,7 @@ from unlearn.config.settings import StressSettings
 from unlearn.data.collator import Collator
 from unlearn.data.content import item_contents, processor_contents, source_contents
 from unlearn.distributed.processes import from_main, process_state
-from unlearn.evaluation.stress.plan import TESTS, Plan
+from unlearn.evaluation.stress.plan import OPTIONAL, TESTS, Plan
 from unlearn.evaluation.stress.quantised import WAYS
 from unlearn.evaluation.stress.rows import people_of
 from unlearn.evaluation.stress.units import Subject, measure, tasks_of, varied
@@ -101,7 +101,7 @@ class Run:
             if state.is_main_process:
                 people = {task.name: people_of(task) for task in tasks_of(test, self.plan)}
                 write_unit(file, key, numbers, people, round(time.monotonic() - start, 3))
-                if test in ("leak", "depth", "probe", "relearning"):  # evaluations keep their logs
+                if test in ("leak", "depth", "probe", "relearning", "gradient"):  # evaluations keep their logs
                     shutil.rmtree(work, ignore_errors=True)
             state.wait_for_everyone()
             self._say(one, test, time.monotonic() - start)
@@ -164,12 +164,13 @@ def check_settings(settings: StressSettings) -> None:
 
 
 def chosen_tests(settings: StressSettings, plan: Plan) -> list[str]:
-    """The tests that are asked for, all that the track has by default, in their order."""
+    """The tests that are asked for, by default all that the track has but OPTIONAL, in their order."""
     for name in settings.tests or ():
         if name not in plan.tests:
             raise ValueError(f"tests has {name!r}: there is nothing here to ask in it. There are "
                              f"{', '.join(plan.tests)}.")  # fmt: skip
-    return [test for test in plan.tests if settings.tests is None or test in settings.tests]
+    wanted = [test for test in TESTS if test not in OPTIONAL] if settings.tests is None else settings.tests
+    return [test for test in plan.tests if test in wanted]
 
 
 def named_paths(settings: StressSettings) -> dict[str, str]:

@@ -3,17 +3,17 @@
 Every attack's AUC beside gold's and base's on the same rows: gold's is where it should land, not 1/2.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearn.leaderboard.auc import auc_interval, aucs_without
 from unlearn.leaderboard.comparable import check_asked_alike
 from unlearn.leaderboard.scores import kept_of, rows_of
 from unlearn.metrics.aggregates import Task, Track
-from unlearn.metrics.intervals import interval, unit_numbers
 from unlearn.metrics.membership import (
     attack_auc,
     blind_auc,
@@ -22,7 +22,6 @@ from unlearn.metrics.membership import (
     person_means,
     privacy_numbers,
     reference_score,
-    resampled_auc,
     tpr_at_fpr,
     zlib_score,
 )
@@ -161,7 +160,7 @@ def _attack(scores: Mapping[str, tuple[Array, Array] | None], people: tuple[list
         means = [person_means(one, own) for one, own in zip(both, people, strict=True)]
         found |= {
             f"AUC{suffix}": attack_auc(*both),
-            f"interval{suffix}": _interval(*both, *people),
+            f"interval{suffix}": auc_interval(attack_auc(*both), aucs_without(*both, *people)),
             f"person AUC{suffix}": attack_auc(*means),
             f"TPR at {FPR:.0%} FPR{suffix}": tpr_at_fpr(*both, FPR),
         }
@@ -169,26 +168,6 @@ def _attack(scores: Mapping[str, tuple[Array, Array] | None], people: tuple[list
     if "AUC gold" in found:
         beside = privacy_numbers(found["AUC"], found["AUC gold"])
     return {"AUC gold": None, "AUC base": None, **found, **beside}
-
-
-def _interval(
-    forget: Array, holdout: Array, forget_people: Sequence[str], holdout_people: Sequence[str]
-) -> list[float] | None:
-    """Over people of both sets, who are drawn apart: each person left out in turn. None below four of either.
-
-    An AUC of few people often is 1 or 0, and without one person it is not: as a logit that would be infinitely far. So
-    the logit is taken between bounds that are half a pair of people wider.
-    """
-    without = []
-    for own, other in ((forget_people, holdout_people), (holdout_people, forget_people)):
-        units = unit_numbers(own)
-        kept = (units[None] != np.arange(units.max() + 1)[:, None]).astype(np.float64)
-        every = np.ones((len(kept), len(other)))
-        weights = (kept, every) if own is forget_people else (every, kept)
-        without.append(resampled_auc(forget, holdout, *weights))
-    half = 0.5 / (len(without[0]) * len(without[1]))
-    ends = interval(attack_auc(forget, holdout), without, bounds=(-half, 1 + half))
-    return ends and [min(1.0, max(0.0, end)) for end in ends]
 
 
 def _scores(log: EvalLog, gold: EvalLog | None, tasks: tuple[str, str]) -> dict[str, tuple[Array, Array] | None]:

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearn.leaderboard.auc import auc_difference, auc_interval, aucs_without
 from unlearn.metrics.comparison import leakage, paired_interval
 from unlearn.metrics.intervals import interval, means_without, unit_numbers
+from unlearn.metrics.membership import attack_auc
 from unlearn.metrics.stress import depth_score, first_step, relearning_area
 from unlearn.results import row_order, some_rows
 from unlearn.stress_log import BASE, FORGET, GOLD, PLAIN, PROMPTS, Number, Unit, read_index, read_unit
 
 Floats = NDArray[np.float64]
 Units = Mapping[str, Unit]  # of one test, by model
-AREA, WORST, DEPTH, MEAN = "area", "worst prompt", "depth", "mean over layers"
+AREA, WORST, DEPTH, MEAN, AUC = "area", "worst prompt", "depth", "mean over layers", "AUC"
 
 
 def summarise(folder: Path) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         units = {name: read_unit(folder / name / f"{test}.json") for name in models}
         found["seconds"][test] = {name: unit.seconds for name, unit in units.items()}
         numbers = _shared(units, test)
-        entries = [_entry(key, units) for key in numbers if test != "depth"]
+        entries = [_entry(key, units) for key in numbers if test not in ("depth", "gradient")]
         if test in _DERIVED:
             entries += _DERIVED[test](units, numbers)
         if test == "relearning":
@@ -212,6 +214,30 @@ def _mean_probe(units: Units, keys: Sequence[tuple[str, str, str]]) -> list[dict
     return [_beside(numbers, _people(units, task))]
 
 
+def _attacks(units: Units, keys: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """By task and norm the AUC of forget rows against the holdout's: 1 where a model gives away whom it was trained
+    on."""
+    found = []
+    for task, kind in [(task, kind) for task, label, kind in keys if task == label]:
+        twin = next(own for own, label, own_kind in keys if (label, own_kind) == (task, kind) and own != task)
+        rows = {side: sorted(units[GOLD].numbers[side, task, kind].rows, key=row_order) for side in (task, twin)}
+        who = [[_people(units, side).get(row) or f"row {row}" for row in own] for side, own in rows.items()]
+        aucs = {}
+        for name, unit in units.items():
+            known, unseen = (np.array([unit.numbers[side, task, kind].rows[row] for row in own])
+                             for side, own in rows.items())  # fmt: skip
+            aucs[name] = attack_auc(known, unseen), aucs_without(known, unseen, *who)
+        models: dict[str, Any] = {}
+        for name, (auc, without) in aucs.items():
+            models[name] = {"mean": auc, "interval": auc_interval(auc, without), "rows": len(rows[task]),
+                            "people": len(set(who[0]))}  # fmt: skip
+            if name not in (BASE, GOLD):
+                models[name]["difference"] = auc_difference(auc, aucs[GOLD][0], without, aucs[GOLD][1])
+        found.append({"task": task, "label": AUC, "kind": kind, "models": models})
+    return found
+
+
 _DERIVED: dict[str, Callable[[Units, Sequence[tuple[str, str, str]]], list[dict[str, Any]]]] = {
     "variants": _worst, "relearning": _areas, "depth": _depths, "probe": _mean_probe,
+    "gradient": _attacks,
 }  # fmt: skip

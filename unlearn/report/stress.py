@@ -67,6 +67,8 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, An
         add("depth", "like gold inside (0 base, 1 gold)", find([entry], entry["task"], DEPTH, "score"))
     for entry in tests.get("probe", ()):
         add("probe", "person told from the states", find([entry], entry["task"], MEAN, "named"))
+    for entry in tests.get("gradient", ()):
+        add("gradient", f"membership AUC of {entry['task'].removeprefix('eval_')}, {entry['kind']}", entry)
     return found
 
 

@@ -10,7 +10,8 @@ from unlearn.data.samples import EvalItem, Sample, SampleSource
 from unlearn.evaluation.suite import EvalTask
 from unlearn.evaluation.variants import Paraphrase
 
-TESTS = ("variants", "leak", "matrix", "quantisation", "relearning", "depth", "probe")
+TESTS = ("variants", "leak", "matrix", "quantisation", "relearning", "depth", "probe", "gradient")
+OPTIONAL = ("gradient",)  # run where they are named: a backward pass for each row
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Plan:
         known: (task, kinds) that are asked of rounded models.
         relearning: name of the data -> (what is trained on, what is asked).
         inside: the task for activation patching; `faces`: that of the probe, whose rows name people, or None.
+        membership: forget tasks, each with its twin on people whom nobody was trained on.
     """
 
     varied: list[tuple[EvalTask, tuple[str, ...], Paraphrase | None]]
@@ -34,11 +36,13 @@ class Plan:
     forget: dict[str, EvalTask] = field(default_factory=dict)
     retain: dict[str, EvalTask] = field(default_factory=dict)
     faces: EvalTask | None = None
+    membership: list[tuple[EvalTask, EvalTask]] = field(default_factory=list)
 
     @property
     def tests(self) -> tuple[str, ...]:
         """The tests that this plan has tasks for."""
-        has = {"matrix": bool(self.forget), "probe": self.faces is not None, "relearning": bool(self.relearning)}
+        has = {"matrix": bool(self.forget), "probe": self.faces is not None, "relearning": bool(self.relearning),
+               "gradient": bool(self.membership)}  # fmt: skip
         return tuple(test for test in TESTS if has.get(test, True))
 
 

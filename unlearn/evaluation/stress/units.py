@@ -12,6 +12,7 @@ from unlearn.config.settings import StressSettings
 from unlearn.data.collator import Collator
 from unlearn.distributed.processes import process_state
 from unlearn.evaluation.stress.asked import Asked, ask
+from unlearn.evaluation.stress.gradients import gradient_norms
 from unlearn.evaluation.stress.inside import depth, probe
 from unlearn.evaluation.stress.plan import Plan
 from unlearn.evaluation.stress.quantised import LIBRARY, ROUNDED, WAYS, by_library, fits_library, rounded
@@ -44,6 +45,7 @@ def tasks_of(test: str, plan: Plan) -> list[EvalTask]:
         "relearning": [task for _, task in plan.relearning.values()],
         "depth": [plan.inside],
         "probe": [plan.faces] if plan.faces else [],
+        "gradient": [task for pair in plan.membership for task in pair],
     }[test]
     return list({task.identity: task for task in tasks}.values())
 
@@ -77,6 +79,8 @@ def measure(
         return relearned(model, collator, plan, settings)
     if test == "depth":
         return depth(base, model, collator, plan.inside, **how)
+    if test == "gradient":
+        return [number for pair in plan.membership for number in gradient_norms(model, collator, *pair, **how)]
     assert plan.faces is not None
     return probe(model, collator, plan.faces, **how)
 
