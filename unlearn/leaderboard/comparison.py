@@ -7,6 +7,7 @@ from typing import Any
 from unlearn.leaderboard.comparable import check_comparable
 from unlearn.leaderboard.identity import identity, relative
 from unlearn.leaderboard.pair import SEEDS, Pair, compared, numbers_of
+from unlearn.leaderboard.privacy_pair import compare_privacy, privacy_lines
 from unlearn.leaderboard.scores import known_rows, score_log, units_of
 from unlearn.leaderboard.table import plain_text
 from unlearn.leaderboard.tracks import track_of
@@ -35,7 +36,8 @@ def compare_logs(
     people meet in one number) and, for what should be forgotten, `leakage` of A and B: 0 as gold, 1 as base, null
     without both or where base and gold cannot be told apart. Several logs of a model are its seeds: numbers are means
     over them, and from three on the intervals are over seeds too. `gold floor`: how far two golds lie apart
-    (`gold_again`: one of another seed), below which no gap says anything.
+    (`gold_again`: one of another seed), below which no gap says anything. `membership`: the AUCs of both by attack,
+    where the logs have a holdout (privacy_pair.py).
 
     Raises:
         ValueError: logs of another track, of other rows, or asked otherwise.
@@ -71,6 +73,7 @@ def compare_logs(
         "resampled": units.kinds,
         "unchecked": list(dict.fromkeys(unchecked)),
         "numbers": numbers,
+        "membership": compare_privacy(sides["A"], sides["B"], track),
     }
 
 
@@ -112,7 +115,13 @@ def comparison_table(found: Mapping[str, Any]) -> str:
         for name, one in numbers.items()
     ]  # fmt: skip
     models = [f"{name}: {one['method']} ({one['log'] or one['model']})" for name, one in found["models"].items()]
-    return "\n".join([*models, "", plain_text(header, body, _notes(found, leaks))])
+    text = "\n".join([*models, "", plain_text(header, body, _notes(found, leaks))])
+    if attacks := privacy_lines(found["membership"]):
+        head = ["Membership AUC", "Attack", "A", "B", "A - B", "95 %"]
+        text += "\n\n" + plain_text(
+            head, attacks, ["Gold's AUC is the goal, not 0 or 1; under it people stand out too."]
+        )
+    return text
 
 
 def _notes(found: Mapping[str, Any], leaks: bool) -> Sequence[str]:

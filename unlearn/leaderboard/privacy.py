@@ -76,12 +76,12 @@ def privacy(
     found: dict[str, Any] = {}
     unmeasured: list[str] = []
     unchecked: list[str] = []
-    for task, twin in _pairs(log, track):
+    for task, twin in pairs_of(log, track):
         found[task.label] = None
         if twin not in log.tasks:
             unmeasured.append(f"{task.label}: no task {twin} in the log (docs/metrics.md says how to get a holdout)")
             continue
-        sets = _sets(log, (task.name, twin))
+        sets = sets_of(log, (task.name, twin))
         if (count := len(set(sets.people[1]))) < FEWEST:
             unmeasured.append(f"{task.label}: {count} person in {twin}, and it takes two to say anything")
             continue
@@ -114,7 +114,7 @@ def twins(track: Track) -> list[tuple[Task, str]]:
     return [(known[name], twin) for name, twin in track.holdout.items()]
 
 
-def _pairs(log: EvalLog, track: Track) -> Iterator[tuple[Task, str]]:
+def pairs_of(log: EvalLog, track: Track) -> Iterator[tuple[Task, str]]:
     """The twins of the tasks that the log has; of a task beside the track's own, only where it has the twin too."""
     for task, twin in twins(track):
         if task.name in log.tasks and (task in track.tasks or twin in log.tasks):
@@ -124,7 +124,7 @@ def _pairs(log: EvalLog, track: Track) -> Iterator[tuple[Task, str]]:
 def _task(log: EvalLog, gold: EvalLog | None, base: EvalLog | None, sets: Sets) -> tuple[dict[str, Any], list[str]]:
     """The numbers of one pair of tasks, and why some are missing."""
     models = {name: one for name, one in {"model": log, "gold": gold, "base": base}.items() if one is not None}
-    scores = {name: _scores(one, gold, sets.tasks) for name, one in models.items()}
+    scores = {name: scores_of(one, gold, sets.tasks) for name, one in models.items()}
     numbers: dict[str, Any] = {}
     reasons = []
     for attack in ATTACKS:
@@ -170,14 +170,14 @@ def _attack(scores: Mapping[str, tuple[Array, Array] | None], people: tuple[list
     return {"AUC gold": None, "AUC base": None, **found, **beside}
 
 
-def _scores(log: EvalLog, gold: EvalLog | None, tasks: tuple[str, str]) -> dict[str, tuple[Array, Array] | None]:
+def scores_of(log: EvalLog, gold: EvalLog | None, tasks: tuple[str, str]) -> dict[str, tuple[Array, Array] | None]:
     """Of each attack the scores (forget [F], holdout [H]), high where unseen; None where it cannot be made."""
-    ours, theirs = (_scores_of(log, gold, task) for task in tasks)
+    ours, theirs = (_task_scores(log, gold, task) for task in tasks)
     return {attack: (ours[attack], theirs[attack]) if attack in ours and attack in theirs else None
             for attack in ATTACKS}  # fmt: skip
 
 
-def _scores_of(log: EvalLog, gold: EvalLog | None, task: str) -> dict[str, Array]:
+def _task_scores(log: EvalLog, gold: EvalLog | None, task: str) -> dict[str, Array]:
     loss, rows = _losses(log, task), rows_of(log.tasks[task])
     texts = [log.tasks[task]["generated_text"][row][2] for row in rows]
     found = {"LOSS": loss}
@@ -199,7 +199,8 @@ def _losses(log: EvalLog, task: str) -> Array:
     return np.array([data["avg_gt_loss"][row] for row in rows_of(data)], dtype=np.float64)
 
 
-def _sets(log: EvalLog, tasks: tuple[str, str]) -> Sets:
+def sets_of(log: EvalLog, tasks: tuple[str, str]) -> Sets:
+    """Whose the rows of both tasks are."""
     facts = [log.meta["tasks"][task]["rows"] if log.meta and task in log.meta["tasks"] else {} for task in tasks]
     rows = [rows_of(log.tasks[task]) for task in tasks]
     authors = [

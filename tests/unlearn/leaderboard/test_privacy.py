@@ -7,10 +7,13 @@ import math
 import pytest
 
 from tests.unlearn.metrics.synthetic import make_log, make_meta, save_log
+from unlearn.leaderboard.comparison import compare_logs, comparison_table
 from unlearn.leaderboard.file import merge_rows, read_rows
 from unlearn.leaderboard.row import leaderboard_row
 from unlearn.leaderboard.table import latex_table, markdown_table, text_table
+from unlearn.metrics.membership import attack_auc
 from unlearn.metrics.model_utility import harmonic_mean
+from unlearn.results import read_log
 from unlearn.token_log import write_tokens
 
 FORGET = [0.8, 1.1, 1.1, 0.5, 1.9, 2.2]  # EVALS_BEYOND.md: AUC 11/14 of these two is .75
@@ -78,6 +81,27 @@ def test_by_hand_beside_gold_and_base(tmp_path):
     assert row["privacy"]["unmeasured"] == [
         "Forget FaceRec: no task eval_holdout_facerec in the log (docs/metrics.md says how to get a holdout)"
     ]
+
+
+def test_two_models_beside_each_other(tmp_path):
+    """The same attack against both on the same rows; seeds are averaged, a model against itself has no difference."""
+    logs = {name: read_log(model(tmp_path / name, losses, HOLDOUT, seed=1, authors=7)) for name, losses in
+            {"a": FORGET, "b": [0.1] * 6, "c": HOLDOUT[:6]}.items()}  # fmt: skip
+    found = compare_logs(logs["a"], [logs["b"], logs["c"]])["membership"]["Forget"]["LOSS"]
+    golds = attack_auc(HOLDOUT[:6], HOLDOUT)
+    assert (found["A"], found["B"]) == pytest.approx((0.75, (1 + golds) / 2))
+    assert found["difference"] == pytest.approx(found["A"] - found["B"])
+    assert found["interval"][0] < found["difference"] < found["interval"][1]
+    same = compare_logs(logs["a"], logs["a"])
+    assert same["membership"]["Forget"]["LOSS"] | {"A": 0, "B": 0} == {
+        "A": 0, "B": 0, "difference": 0.0, "interval": [0.0, 0.0],
+    }  # fmt: skip
+    assert same["membership"]["Forget"]["Min-K"] is None, "no scores of tokens"
+    assert "Membership AUC  Attack" in comparison_table(same) and "Min-K" not in comparison_table(same)
+    bare = read_log(save_log(tmp_path / "bare", make_log(seed=1, rows=12)))
+    assert compare_logs(bare, bare)["membership"] == {} and "Membership" not in comparison_table(
+        compare_logs(bare, bare)
+    )
 
 
 def test_the_memorisation_score_by_hand(tmp_path):
