@@ -20,8 +20,10 @@ def main(config: DictConfig) -> None:
     from mm.request import run
     from mm.request_settings import RequestSettings
     from unlearn.config.build import build_settings
+    from unlearn.plugins import load_plugins
 
     values: Any = OmegaConf.to_container(config, resolve=True)
+    load_plugins(values["plugins"])
     said = run(build_settings(RequestSettings, values))
     from unlearn.distributed.processes import is_main
 

@@ -20,10 +20,12 @@ from unlearn.config.commandline import run_script
 def main(config: DictConfig) -> None:
     from unlearn.config.build import build_settings
     from unlearn.pipeline import quiet
+    from unlearn.plugins import load_plugins
     from unlearn.publish.export import PublishSettings, publish
 
     quiet()
     values: Any = OmegaConf.to_container(config, resolve=True)
+    load_plugins(values["plugins"])
     folder, address = publish(build_settings(PublishSettings, values))
     print(f"exported: {folder}")
     if address is not None:

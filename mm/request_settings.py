@@ -25,6 +25,7 @@ class RequestSettings:
     retrain_from: str | None = None
     retrain_epochs: float = at_least(30, 0, 1e4)
     retrain_lr: float = at_least(5e-3, 0, 1e3)
+    plugins: list[str] = field(default_factory=list)  # the script loads them
     method: str = "npo"
     method_args: Mapping[str, Any] = field(default_factory=dict)
     lr: float = at_least(1e-3, 0, 1e3)

@@ -63,6 +63,8 @@ def test_contributings_method_runs_from_another_folder_and_is_noted(tmp_path: Pa
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "finished" and record["made_from"]["plugins"] == plugin_digests()
     assert list(plugin_digests()) == ["ascent_until.py"]
+    run_script("publish.py", "model_path=run", "export=out", "merge=true", "plugins=[ascent_until.py]")
+    assert "ascent_until" in (tmp_path / "out" / "README.md").read_text()
     file.write_text(file.read_text() + "\n# another one\n")
     with pytest.raises((SystemExit, ValueError), match=r"the plugin ascent_until.py"):
         run_script("mm/forget.py", *words, "wrap=[project]")

@@ -67,6 +67,7 @@ def request(*words: str) -> None:
     ([THREE, "gold=models/none"], "models/none"),
     ([THREE, "retrain=true"], "retrain=true needs retrain_from"),
     ([THREE, "method=npoo"], "unknown method 'npoo'; did you mean 'npo'"),
+    ([THREE, "plugins=[gone.py]"], "plugins: gone.py is no Python file"),
     ([THREE, "stress=true"], "stress=true needs gold or retrain=true"),
     ([THREE, "stress=nowhere"], "nowhere"),
     ([THREE, "num_epochs=-1"], "num_epochs=-1.0 is too small"),

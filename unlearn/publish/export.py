@@ -44,6 +44,7 @@ class PublishSettings:
     license: str | None = None
     public_paths: list[str] = field(default_factory=list)
     redact: bool = True
+    plugins: list[str] = field(default_factory=list)  # the script loads them
 
 
 def publish(settings: PublishSettings) -> tuple[Path, str | None]:
