@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from cv.network.margin import Margin
 from unlearn.config.build import at_least, build_settings, choice
+from unlearn.plugins import load_plugins
 
 T = TypeVar("T")
 
@@ -138,8 +139,10 @@ class RunSettings:
 
 
 def read(cls: type[T], config: Mapping[str, Any]) -> tuple[T, ComputeSettings]:
-    """A script's settings and its `compute` section. ValueError as `unlearn.settings.build_settings` says."""
+    """A script's settings and its `compute` section. Plugins are loaded first. ValueError as
+    `unlearn.settings.build_settings` says."""
     values = dict(config)
+    load_plugins(values.pop("plugins", None))
     compute = build_settings(ComputeSettings, values.pop("compute", None) or {}, where="compute.")
     if isinstance(values.get("forget_size"), int):
         values["forget_size"] = f"{values['forget_size']:02d}"

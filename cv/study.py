@@ -17,7 +17,7 @@ from cv.figures import logit_histograms, roc_curves
 from cv.leaderboard import face_row
 from cv.membership.run import run_attack, target_logits
 from cv.membership.scores import score_models
-from cv.methods import NAMES, face_method
+from cv.methods import NAMES, face_method, from_outside
 from cv.page import FACES
 from cv.settings import (
     AttackSettings,
@@ -67,7 +67,15 @@ def run_study(settings: RunSettings, fleet: Fleet, compose: Compose) -> list[dic
             "cv/run.py runs on one node; train there with `accelerate launch cv/finetune.py`, then run it alone."
         )
     study, root = Study(settings, fleet, compose), Path(settings.root)
-    unknown = set(settings.overrides) - {"prepare", "pretrain", "finetune_models", "score", "attack", *NAMES}
+    unknown = set(settings.overrides) - {
+        "prepare",
+        "pretrain",
+        "finetune_models",
+        "score",
+        "attack",
+        *NAMES,
+        *from_outside(),
+    }
     if unknown:
         raise ValueError(f"overrides.{min(unknown)}: there is no stage and no method of that name.")
     forgetting = {name: _forget_settings(study, name) for name in settings.methods}  # wrong options fail here

@@ -42,6 +42,11 @@ def load_plugins(plugins: Sequence[str] | None) -> None:
         _LOADED[name] = (asked, file)
 
 
+def loaded_plugins() -> list[str]:
+    """What another process has to load to have the same: paths from anywhere, names of modules."""
+    return [str(path or name) for name, (_, path) in _LOADED.items()]
+
+
 def plugin_digests() -> dict[str, str]:
     """What was asked for -> a digest of its code and tables (*.py, *.yaml), of all plugins loaded so far."""
     found = {}

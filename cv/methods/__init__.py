@@ -10,7 +10,7 @@ from cv.methods.neggrad import NegGrad
 from cv.methods.rmu import FaceRMU
 from unlearn.config.build import build_settings
 from unlearn.method import Method
-from unlearn.registry import as_method, build_method
+from unlearn.registry import as_method, build_method, class_of, method_names
 
 OWN: dict[str, Any] = {"neggrad": as_method(NegGrad), "dpo": as_method(FaceDPO), "rmu": as_method(FaceRMU)}
 CORE = {
@@ -31,7 +31,14 @@ def face_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
         return build_settings(OWN[name], options or {}, where="options.")
     if name in CORE:
         return build_method(CORE[name], options)
+    if name in from_outside():
+        return build_method(name, options)
     near = get_close_matches(name, NAMES, n=1)
     raise ValueError(
         f"method={name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(NAMES)}."
     )
+
+
+def from_outside() -> list[str]:
+    """Methods that plugins brought. The core's others have no published settings for faces."""
+    return [name for name in method_names() if class_of(name).__module__.partition(".")[0] != "unlearn"]

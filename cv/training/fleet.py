@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from cv.settings import ComputeSettings
+from unlearn.plugins import load_plugins, loaded_plugins
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -84,7 +85,9 @@ class Fleet:
                 yield function(group, self.device, *arguments)
             return
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"), initializer=_one_thread)
+            self._pool = ProcessPoolExecutor(
+                self.processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(loaded_plugins(),)
+            )
         waiting = [self._pool.submit(function, group, self.device, *arguments) for group in groups]
         try:
             for done in as_completed(waiting):
@@ -99,5 +102,7 @@ def models_that_fit(free: int, per_model: int) -> int:
     return max(1, int(MEMORY_SHARE * free / max(1, per_model)))
 
 
-def _one_thread() -> None:
+def _begin(plugins: Sequence[str]) -> None:
+    """A process of the pool: one thread, and the methods from outside."""
     torch.set_num_threads(1)
+    load_plugins(plugins)

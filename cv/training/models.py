@@ -23,6 +23,7 @@ from cv.settings import FinetuneSettings, ForgetSettings, Optimisation
 from cv.training.fleet import Fleet
 from cv.training.loop import Faces, Teacher, step_loss, train
 from unlearn.method import StepInfo
+from unlearn.plugins import plugin_digests
 from unlearn.runs.record import Run, find_run, settings_hash
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ def note_start(run: Run, job: Job, splits: Sequence[Split], *, main: bool) -> No
         "data": {"photos": digests.of([Path(job.splits) / FILE]), "splits": digests.of(prepared_files)},
         "start": {"weights": digests.of({job.start_file(split.model) for split in splits})},
     }
+    if plugins := plugin_digests():
+        made_from["plugins"] = plugins
     run.confirm(made_from, {"data": {}, "files": digests.seen}, main=main)
 
 

@@ -38,6 +38,25 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+SOFT = """
+from dataclasses import dataclass
+
+from unlearn.method import Method, View
+from unlearn.registry import register
+
+
+@register("soft")
+@dataclass(frozen=True)
+class Soft(Method):
+    share: float = 1.0
+    student_views = (View("forget"), View("retain"))
+
+    def loss(self, student, teacher, step=None):
+        forget, retain = (student[name].cross_entropy() for name in ("forget", "retain"))
+        return {"forget": -self.share * forget, "retain": retain}
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def hydra_config():
     with initialize_config_dir(str(ROOT / "config" / "cv"), version_base=None):
@@ -168,11 +187,20 @@ def test_forgetting_by_hand_does_not_meet_the_folders_of_a_study():
 
 
 def test_the_real_command_runs_a_study_to_its_table(tmp_path):
+    """With a method from outside, its settings in a folder of its own."""
+    (tmp_path / "soft.py").write_text(SOFT)
+    (tmp_path / "mine" / "method").mkdir(parents=True)
+    published = (ROOT / "config/cv/method/neggrad.yaml").read_text()
+    assert "method: neggrad" in published and "options: {}" in published
+    settings = published.replace("method: neggrad", "method: soft").replace("options: {}", "options: {share: 0.5}")
+    (tmp_path / "mine" / "method" / "soft.yaml").write_text(settings)
     study = [
+        "--config-dir=mine",
         f"root={tmp_path}/study",
         f"leaderboard={tmp_path}/board.json",
-        "methods=[retrain,neggrad]",
-        "compute.processes=1",
+        "methods=[retrain,neggrad,soft]",
+        "plugins=[soft.py]",
+        "compute.processes=2",
         "overrides.prepare=['models=8','size=16']",
         "overrides.pretrain=['size=16','num_epochs=1','batch_size=256']",
         "overrides.finetune_models=['num_epochs=1','batch_size=256']",
@@ -184,7 +212,7 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "board.json").read_text())
-    assert [row["method"] for row in rows] == ["original", "retrain", "neggrad"]
+    assert [row["method"] for row in rows] == ["original", "retrain", "neggrad", "soft"]
     for row in rows:
         assert set(SHOWN) <= set(row) and set(SHOWN) <= set(row["intervals"])
         assert row["settings_hash"] and row["models"] == 8 and row["shadows_per_side"] == 2
@@ -195,12 +223,13 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     page = (tmp_path / "board.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "neggrad" in page
     written = sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("."))
-    assert written == ["board.html", "board.json", "study"]
+    assert written == ["board.html", "board.json", "mine", "soft.py", "study"]
+    assert list(record(tmp_path / "study" / "soft")["made_from"]["plugins"]) == ["soft.py"]
     assert "Retain accuracy" in done.stdout and "neggrad" in done.stdout
     noted = {name: record(tmp_path / "study" / name)["made_from"] for name in ("splits", "pretrained", "neggrad")}
     assert {name: {group: set(parts) for group, parts in one.items()} for name, one in noted.items()} == {
         "splits": {"data": {"photos"}}, "pretrained": {"data": {"photos"}},
-        "neggrad": {"data": {"photos", "splits"}, "start": {"weights"}},
+        "neggrad": {"data": {"photos", "splits"}, "start": {"weights"}, "plugins": {"soft.py"}},
     }  # fmt: skip
 
 
