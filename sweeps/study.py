@@ -64,7 +64,7 @@ def _models(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     if sweep.table is not None and rows:
         text = write_table(sweep, rows, time.time() - started)
     if tuning and jobs:
-        text += "\n\n" + write_results(sweep, base, golds[sweep.splits[0]], jobs, rows)
+        text += "\n\n" + write_results(sweep, base, golds[sweep.splits[0]], jobs)
     return text, outcomes
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.jobs import Job
+from sweeps.pictures import front_picture, methods_picture
 from sweeps.settings import Sweep
 from unlearn.atomic import finite, write_json, write_text
 from unlearn.data.samples import REFUSALS, read_lines
@@ -18,7 +19,6 @@ from unlearn.leaderboard.row import LOW_RETAIN
 from unlearn.leaderboard.seeds import Number, SameRows
 from unlearn.metrics.columns import FORGET, QUALITY, RETAIN
 from unlearn.report.pareto import pareto_front
-from unlearn.report.scatter import trade_off_picture
 from unlearn.results import read_log
 
 REFERENCE = "grad_diff_forget_ce_retain_ce (tuned)"  # what a method has to beat
@@ -27,11 +27,9 @@ RATES = ("Refusal rate Forget", "Refusal rate Retain", "Degenerate rate Forget",
 Line = dict[str, Any]
 
 
-def write_results(sweep: Sweep, base: Job, gold: Job, jobs: Sequence[Job], rows: Sequence[Mapping[str, Any]]) -> str:
-    """`<save_dir>/results.json`, `.md` and `.png` from the usable jobs of a tuned sweep; returns the Markdown.
-
-    `rows`: their rows of the leaderboard, for the picture.
-    """
+def write_results(sweep: Sweep, base: Job, gold: Job, jobs: Sequence[Job]) -> str:
+    """`<save_dir>/results.json`, `.md` and `.png` and `pareto.png` from the usable jobs of a tuned sweep; returns the
+    Markdown."""
     split = sweep.splits[0]
     models = {"gold": [gold], "base": [base]}
     for job in jobs:
@@ -53,8 +51,10 @@ def write_results(sweep: Sweep, base: Job, gold: Job, jobs: Sequence[Job], rows:
         "against": {label: {name: asdict(one) for name, one in found.items()} for label, found in paired.items()},
     }))  # fmt: skip
     write_text(file.with_suffix(".md"), text + "\n")
-    if rows:
-        trade_off_picture(rows, file.with_suffix(".png"), front=True)
+    headings = {FORGET.name: "Forget (gold's is the goal)", RETAIN.name: "Retain (higher is better)",
+                QUALITY.key(same.track): "Forget Quality, 1 − JSD"}  # fmt: skip
+    methods_picture(lines, list(headings.items()), file.with_suffix(".png"))
+    front_picture(lines, file.with_name("pareto.png"))
     return text
 
 

@@ -166,7 +166,8 @@ def test_two_methods_from_the_trials_to_the_table(tmp_path: Path, track: str) ->
     assert json.loads((tmp_path / "tuned.json").read_text()) == {
         row["method"]: row["setting"] for row in trials["rows"] if row["chosen"]
     }
-    assert (tmp_path / "results.png").is_file() and (tmp_path / "results.md").read_text().startswith("| Method")
+    assert (tmp_path / "results.png").is_file() and (tmp_path / "pareto.png").is_file()
+    assert (tmp_path / "results.md").read_text().startswith("| Method")
     assert (tmp_path / "curves.png").is_file()
     watched, reported = (tmp_path / f"npo_({kind})_seed1" / "adapter_model.safetensors" for kind in ("curve", "tuned"))
     assert watched.read_bytes() == reported.read_bytes() and (watched.parent / "watch.jsonl").is_file()

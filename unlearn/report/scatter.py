@@ -11,7 +11,6 @@ from unlearn.leaderboard.escape import one_line
 from unlearn.leaderboard.row import LOW_RETAIN
 from unlearn.metrics.columns import DIRECTIONS, FORGET, RETAIN, Column
 from unlearn.report.labels import label_points
-from unlearn.report.pareto import pareto_front
 
 # Okabe and Ito (2008), told apart by colour-blind readers; the marker changes too, so that grey print works.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#666666")
@@ -20,10 +19,9 @@ LEGEND_ROWS = 10  # more names than that stand beside their points
 _ANCHORS = {"gold": ("*", "#B8860B", 19), "base": ("d", "#000000", 12)}
 
 
-def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path, *, front: bool = False) -> Path:
+def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
     """Writes a PNG with one point per run (or per pooled seeds) and track; returns its path.
 
-    `front`: rings about the models that no other one beats in both.
     Bars are 95 % intervals, or one standard deviation over seeds. ValueError if no row has both metrics.
     """
     from matplotlib.figure import Figure
@@ -39,7 +37,7 @@ def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path, *, fr
     figure = Figure(figsize=(width, sum(heights)), layout="constrained", dpi=150)
     panels = figure.subplots(len(tracks), squeeze=False, height_ratios=heights)[:, 0]
     for axes, track, group in zip(panels, tracks, groups, strict=True):
-        _draw(axes, group, track, front)
+        _draw(axes, group, track)
     for axes, group in zip(panels, groups, strict=True):
         if _crowded(group):  # after all are drawn: the names need the axes' final places
             _name_points(axes, group)
@@ -51,7 +49,7 @@ def trade_off_picture(rows: Iterable[Mapping[str, Any]], path: str | Path, *, fr
     return path
 
 
-def _draw(axes: Any, points: list[Entry], track: str, front: bool = False) -> None:
+def _draw(axes: Any, points: list[Entry], track: str) -> None:
     for guide in (point for point in points if point.role == "gold"):
         axes.axhline(guide.numbers[FORGET.name], color="#B8860B", lw=1, ls=":", zorder=1)
         axes.axvline(guide.numbers[RETAIN.name], color="#B8860B", lw=1, ls=":", zorder=1)
@@ -84,8 +82,6 @@ def _draw(axes: Any, points: list[Entry], track: str, front: bool = False) -> No
             zorder=3 if point.role == "model" else 4,
             label=None if crowded and point.role == "model" else _label(point),
         )
-    if front:
-        _ring_front(axes, points)
     axes.set(
         xlim=_limits(points, RETAIN), ylim=_limits(points, FORGET), xlabel=_axis(RETAIN), ylabel=_axis(FORGET),
     )  # fmt: skip
@@ -102,16 +98,6 @@ def _draw(axes: Any, points: list[Entry], track: str, front: bool = False) -> No
         [handles[i] for i in order], [labels[i] for i in order], loc="center left", bbox_to_anchor=(1.01, 0.5),
         frameon=False, fontsize=9, labelspacing=0.9,
     )  # fmt: skip
-
-
-def _ring_front(axes: Any, points: list[Entry]) -> None:
-    """Nothing is marked without gold, whose Forget metric is the goal."""
-    gold = next((point.numbers[FORGET.name] for point in points if point.role == "gold"), None)
-    models = _places([point for point in points if point.role == "model"])
-    if gold is not None and models:
-        ringed = [models[place] for place in pareto_front(models, gold)]
-        axes.plot(*zip(*ringed, strict=True), "o", ms=15, mfc="none", mec="#000000", mew=1.2, zorder=2,
-                  label="Pareto front: no model keeps more and ends nearer to gold")  # fmt: skip
 
 
 def _limits(points: list[Entry], column: Column) -> tuple[float, float]:
