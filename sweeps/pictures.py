@@ -10,7 +10,7 @@ from unlearn.report.labels import label_points
 
 Line = Mapping[str, Any]  # of results.json
 TUNED, PLAIN, GOLD, FRONT = "#0072B2", "#999999", "#B8860B", "#D55E00"
-SHOWN, NAMED = 0.5, 12  # Retain from which the front is drawn, what keeps less being named above; names beside points
+SHOWN, NAMED = 0.5, 8  # Retain from which the front is drawn, what keeps less being named above; names beside points
 
 
 def methods_picture(lines: Sequence[Line], columns: Sequence[tuple[str, str]], path: Path) -> Path:
@@ -92,7 +92,8 @@ def _parts(lines: Sequence[Line]) -> tuple[dict[str, Line], dict[str, Line], dic
     """(gold and base, the tuned rows, those at their defaults) by name."""
     anchors = {line["label"]: line for line in lines if line["label"] in ("gold", "base")}
     rows = [line for line in lines if line["label"] not in anchors]
-    return anchors, *({line["method"]: line for line in rows if line["tuned"] == kind} for kind in (True, False))
+    tuned, plain = ({line["method"]: line for line in rows if line["tuned"] == kind} for kind in (True, False))
+    return anchors, tuned, plain
 
 
 def _value(line: Line, key: str) -> float:
