@@ -29,6 +29,7 @@ from unlearn.runs.record import settings_hash
 
 logger = logging.getLogger(__name__)
 TRACEBACK_LINES = 12
+COST = ("train_seconds", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,22 @@ class Work:
             return {}
 
     def note(self, status: str, **facts: Any) -> None:
-        """Writes the record. `stale` stays in it until the job is done: its folder holds results of other settings."""
+        """Writes the record. `stale` stays in it until the job is done: its folder holds results of other settings.
+        What training cost stays as well: the job may be done again for its evaluations alone."""
         stale = self.stale() and status != "finished"
         facts = {"stale": True, **facts} if stale else facts
+        facts = {**self.cost(), **facts}
         write_json(self.record_file, {"job": self.job.name, "status": status, "digest": self.digest(), **facts})
+
+    def cost(self) -> dict[str, float]:
+        """What training has cost, of a record that says so."""
+        record = self.record()
+        return {key: record[key] for key in COST if record.get(key) is not None}
+
+    def trained(self) -> bool:
+        """Whether a finished run of these settings is there."""
+        run = None if self.job.is_study else read_record(self.job.folder)
+        return run is not None and _is_whole(run) and run.get("settings_hash") == settings_hash(self.training)
 
     def stale(self) -> bool:
         """Whether the job was finished with other settings (of the evaluation, it may be, where the model is the
@@ -83,9 +96,7 @@ class Work:
         if self.job.is_study:
             runs = [read_record(file.parent) or {} for file in Path(self.training[0].root).glob("*/run.json")]
             return Path(self.training[0].leaderboard).is_file() and bool(runs) and all(map(_is_whole, runs))
-        run = read_record(self.job.folder) or {}
-        same = _is_whole(run) and run.get("settings_hash") == settings_hash(self.training)
-        return same and all(map(_is_evaluated, self.evaluations))
+        return self.trained() and all(map(_is_evaluated, self.evaluations))
 
     def lock(self) -> FileLock:
         """Who holds it works on the job: a lock of the operating system, which ends with its process."""
@@ -145,6 +156,7 @@ def _redoing(work: Work, call: Callable[[Any], Any], settings: Any, overwrite: s
 def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) -> None:
     """Runs the job and records how it ended. Only what stops the whole process (a signal, SystemExit) is raised."""
     started = time.monotonic()
+    cost = work.cost() if work.trained() else {}
     work.note("running")
     try:
         seconds = body(work)
@@ -157,7 +169,7 @@ def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) ->
         work.note("interrupted", seconds=time.monotonic() - started)
         raise
     else:
-        work.note("finished", seconds=time.monotonic() - started, **seconds)
+        work.note("finished", seconds=time.monotonic() - started, **{**seconds, **cost})
 
 
 def _is_whole(run: Mapping[str, Any]) -> bool:

@@ -104,6 +104,22 @@ def test_the_same_model_under_another_evaluation_is_not_taken_for_done(tmp_path:
     assert body.ran == ["a"]
 
 
+def test_evaluated_again_a_job_keeps_what_its_training_cost(tmp_path: Path) -> None:
+    """That a finished run was looked at in no time says nothing; a run that is made anew costs what it costs."""
+
+    def costs(seconds: float, **settings: Any) -> float | None:
+        def body(work: Work) -> dict[str, float]:
+            stub.leave_results(stub.redone(work) if work.overwrite else work)
+            return {"train_seconds": seconds, "eval_seconds": 1.0}
+
+        (outcome,) = run_jobs([stub.work(tmp_path, "a", **settings)], sweep(tmp_path), body)
+        return outcome.train_seconds
+
+    assert costs(60.0) == 60.0
+    assert costs(0.1, ds_size=3) == 60.0
+    assert costs(50.0, ds_size=3, lr=1.0, overwrite=True) == 50.0
+
+
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_overwrite_redoes_what_is_of_other_settings_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
