@@ -106,7 +106,8 @@ def _notes(sweep: Sweep, lines: Sequence[Line]) -> str:
         f"{sweep.tune_seed}: nearest to that split's gold in Forget among those that keep {sweep.keep_retain:g} of "
         "base's Retain there.",
         "Forget: gold's value is the goal. Retain, Real, Forget Quality (1 − JSD): higher is better.",
-        "[low, high]: 95 % interval over people, from three seeds on over seeds too; numbers are means over seeds.",
+        "[low, high]: 95 % interval over people, from three seeds on over seeds too; numbers are means over seeds. "
+        "That of a rate which one person or one seed makes reaches from 0 to 1.",
         "‡: on the Pareto front: no other row keeps more and ends nearer to gold in Forget.",
         f"\\*: Retain under {LOW_RETAIN}: the model lost what it should keep; its forgetting says little.",
         "Seconds: of training with loading; MiB: the most that training took (GPU memory, else the process with its "
