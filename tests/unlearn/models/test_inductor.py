@@ -21,7 +21,8 @@ def test_a_compiled_run_ends_at_the_adapter_of_a_plain_one(
     for compiled in ("true", "false"):
         run_script("mm/forget.py", f"model_path={weights}", f"forget_loss={method}", f"compile={compiled}",
                    f"save_dir=compile_{compiled}", "max_steps=3", "save_steps=0", "batch_size=2",
-                   "LoRA.init_noise=0.02", *(f"{side}_data_path={ROOT}/data/clear-mini" for side in ("forget", "retain")))  # fmt: skip
+                   "LoRA.init_noise=0.02",
+                   *(f"{side}_data_path={ROOT}/data/clear-mini" for side in ("forget", "retain")))  # fmt: skip
     assert not [text for text in caplog.messages if text.startswith("compile: off")]
     fast, plain = (
         load_file(tmp_path / name / "adapter_model.safetensors") for name in ("compile_true", "compile_false")
