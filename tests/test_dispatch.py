@@ -81,7 +81,7 @@ FORMS: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("key", ["tiny", "2b"])
+@pytest.mark.parametrize("key", ["tiny", pytest.param("2b", marks=pytest.mark.slow)])
 def test_the_memory_model_agrees_with_the_bytes_that_are_kept(dispatch: Any, key: str) -> None:
     """What one decoder block keeps of one token, at the thin LLaVA's and at Qwen2-VL-2B's widths; an answer a row, so
     no mask: with one, sdpa takes keys and values repeated for each head of a group."""

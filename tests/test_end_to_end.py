@@ -27,8 +27,10 @@ def made(
     return folder
 
 
-@pytest.mark.parametrize("family", ["llava-mini", "qwen2vl-mini"])
-@pytest.mark.parametrize("rank", [8, 0])
+@pytest.mark.parametrize(("rank", "family"), [
+    (8, "qwen2vl-mini"), (0, "llava-mini"),
+    *(pytest.param(*both, marks=pytest.mark.slow) for both in ((8, "llava-mini"), (0, "qwen2vl-mini"))),
+])  # fmt: skip
 def test_two_steps_of_everything(tmp_path, family, rank):
     words = (f"LoRA.r={rank}", "max_steps=2", "batch_size=4")
     base = made("finetune", tmp_path / "base", "split=full+tofu", *words, family=family)

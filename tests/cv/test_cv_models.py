@@ -148,7 +148,11 @@ def shares(root: Path, folder: Path, model: int) -> dict[str, float]:
     return {group: accuracy(correct, photos.rows(names), first) for group, names in people.items()}
 
 
-@pytest.mark.parametrize("method", NAMES)
+LONG = ("dpo", "twins", "rmu")
+METHODS = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in NAMES]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_each_method_forgets_and_keeps_better_than_it_forgets(study, tmp_path, method):
     """Mean over a model of each group: twenty photos, of which a network that never saw these people knows a fifth."""
     before = mean_shares(study, study / "original")

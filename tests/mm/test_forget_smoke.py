@@ -65,7 +65,7 @@ def test_three_steps_with_lora(tmp_path: Path, family: str, name: str, options: 
             assert torch.equal(p, frozen[n.replace(".base_layer", "")]), n
 
 
-@pytest.mark.parametrize("family", list(TINY))
+@pytest.mark.parametrize("family", ["llava", pytest.param("qwen2vl", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", TRAINED)
 def test_three_steps_of_full_finetuning(tmp_path: Path, family: str, name: str) -> None:
     trainer, start = run(tmp_path, build_method(name), tiny=TINY[family], lora=0)

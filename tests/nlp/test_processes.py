@@ -40,6 +40,7 @@ def two_processes(script: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # tests/test_processes.py has the same of mm
 def test_forgetting(start, tmp_path):
     """NPO's loss is a mean over sequences, so two batches of two are one batch of four. A second process that did not
     take part would leave a batch of two, and other weights."""
