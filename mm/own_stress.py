@@ -21,6 +21,9 @@ def own_plan(settings: StressSettings) -> Plan:
     assert own.path is not None
     data = OwnData(own.path, own.forget, own.holdout, own.seed)
     tasks = {task.name: _some(task, settings) for task in data.tasks(own.path, "forget")}
+    if "gradient" in (settings.tests or ()) and "own_holdout" not in tasks:
+        raise ValueError("tests has 'gradient', which needs people whom no model was trained on: set own_data.holdout, "
+                         "or leave it out.")  # fmt: skip
     facts, names = tasks["own_forget"], tasks.get("own_forget_names")
     asked: list[Any] = [(facts, SAID), *([(names, NAMED)] if names else [])]
     return Plan(

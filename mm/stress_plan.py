@@ -18,7 +18,7 @@ from unlearn.config.settings import EvalSettings, StressSettings
 from unlearn.data.items import TableItems
 from unlearn.data.samples import EvalItem, Sample, SampleSource
 from unlearn.data.texts import missing
-from unlearn.evaluation.stress.plan import ItemSource, Plan, evenly, few
+from unlearn.evaluation.stress.plan import ItemSource, Plan, evenly, few, holdout_of
 from unlearn.evaluation.suite import EvalTask
 from unlearn.metrics.choice import contains_name
 
@@ -123,7 +123,7 @@ def _eval_settings(settings: StressSettings) -> EvalSettings:
     if "gradient" in (settings.tests or ()):
         wanted += TWINS.values()
         if not excluded_of(settings.base_path):
-            asked["holdout"] = settings.split.replace("forget", "holdout").removesuffix("_perturbed")
+            asked["holdout"] = holdout_of(settings.split)
     specs, _ = task_specs(asked)
     return EvalSettings(
         tasks=[spec for spec in specs if spec["eval_task"] in wanted],

@@ -8,7 +8,7 @@ from nlp.tofu import TofuSource, load_rows, retain_split
 from unlearn.config.settings import StressSettings
 from unlearn.data.items import TableItems
 from unlearn.data.samples import Sample, SampleSource
-from unlearn.evaluation.stress.plan import Plan, evenly, few
+from unlearn.evaluation.stress.plan import Plan, evenly, few, holdout_of
 from unlearn.evaluation.suite import EvalTask
 from unlearn.evaluation.variants import Paraphrase
 
@@ -23,8 +23,7 @@ def load_plan(settings: StressSettings) -> Plan:
     keys = ("data_path", "split", "ds_size", "selection", "seed", "data_revision")
     asked: dict[str, Any] = {key: getattr(settings, key) for key in keys} | {"eval_task_ids": [0, 3]}
     if "gradient" in (settings.tests or ()):
-        people = settings.split.replace("forget", "holdout").removesuffix("_perturbed")
-        asked |= {"holdout": people, "eval_task_ids": [0, 3, 4]}
+        asked |= {"holdout": holdout_of(settings.split), "eval_task_ids": [0, 3, 4]}
     retain, forget, *twins = load_tasks(eval_settings(asked))
     retain = evenly(retain, len(forget.items))
     return Plan(

@@ -17,30 +17,35 @@ def methods_picture(lines: Sequence[Line], columns: Sequence[tuple[str, str]], p
     """A row for each method, the nearest to gold in Forget on top, and a panel for each (key, heading): its defaults
     hollow, tuned filled with its interval; gold and base as lines."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     anchors, tuned, plain = _parts(lines)
     goal = _value(anchors["gold"], FORGET.name)
-    names = sorted(tuned, key=lambda name: (abs(_value(tuned[name], FORGET.name) - goal), name), reverse=True)
+    best = {**plain, **tuned}  # where no tuned run succeeded, the defaults alone
+    names = sorted(best, key=lambda name: (abs(_value(best[name], FORGET.name) - goal), name), reverse=True)
     figure = Figure(figsize=(3.4 * len(columns) + 2.4, 1.3 + 0.25 * len(names)), layout="constrained", dpi=120)
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, (key, heading) in zip(panels, columns, strict=True):
         for anchor, colour, style in (("gold", GOLD, "-"), ("base", "#000000", ":")):
             axes.axvline(_value(anchors[anchor], key), color=colour, ls=style, lw=1.3, zorder=1, label=anchor)
         for place, name in enumerate(names):
-            one = tuned[name]["numbers"][key]
-            axes.plot(*_ends(one), [place, place], color=TUNED, lw=1.2, alpha=0.5, zorder=2) if one["ends"] else None
-            axes.plot(one["value"], place, "o", color=TUNED, ms=5.5, zorder=4, label="tuned" if not place else None)
+            if name in tuned:
+                one = tuned[name]["numbers"][key]
+                axes.plot(one["value"], place, "o", color=TUNED, ms=5.5, zorder=4)
+                if one["ends"]:
+                    axes.plot(one["ends"], [place, place], color=TUNED, lw=1.2, alpha=0.5, zorder=2)
             if name in plain:
-                axes.plot(_value(plain[name], key), place, "o", mfc="white", mec=PLAIN, ms=5.5, zorder=3,
-                          label="at its defaults" if not place else None)  # fmt: skip
+                axes.plot(_value(plain[name], key), place, "o", mfc="white", mec=PLAIN, ms=5.5, zorder=3)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.8, len(names) - 0.2))
         axes.set_title(heading, fontsize=10, loc="left")
         axes.grid(color="#E5E5E5", lw=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(labelsize=8)
     panels[0].set_yticks(range(len(names)), names)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    handles = [*panels[0].get_legend_handles_labels()[0],
+               Line2D([], [], marker="o", ls="", color=TUNED, ms=5.5, label="tuned"),
+               Line2D([], [], marker="o", ls="", mfc="white", mec=PLAIN, ms=5.5, label="at its defaults")]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return _save(figure, path)
 
 
@@ -98,10 +103,6 @@ def _parts(lines: Sequence[Line]) -> tuple[dict[str, Line], dict[str, Line], dic
 
 def _value(line: Line, key: str) -> float:
     return float(line["numbers"][key]["value"])
-
-
-def _ends(number: Mapping[str, Any]) -> tuple[list[float]]:
-    return ([number["ends"][0], number["ends"][1]],)
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

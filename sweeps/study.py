@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.curves import run_curves
-from sweeps.jobs import Job, base_job, forget_jobs, gold_jobs, study_job
+from sweeps.jobs import Job, base_job, edits, forget_jobs, gold_jobs, study_job
 from sweeps.runner import Outcome, estimate, plans, run_jobs, times_table
 from sweeps.settings import Sweep
 from sweeps.summary import write_results
@@ -50,7 +50,8 @@ def _models(sweep: Sweep, started: float) -> tuple[str, list[Outcome]]:
     tuning = tuning_of(sweep) if sweep.tune else None
     anchors = plans([base, *golds.values(), *([tuning.gold] if tuning else [])], sweep)
     works = plans(jobs, sweep)  # all are checked before one runs
-    later = len(tuning.methods) * (len(sweep.seeds) + 1) if tuning else 0  # the choices, and the curves of each
+    tuned = tuning.methods if tuning else []
+    later = len(tuned) * len(sweep.seeds) + sum(not edits(name) for name in tuned)  # the choices, and their curves
     logger.info("%s", estimate([*anchors, *works, *(tuning.works if tuning else ())], later, sweep))
     outcomes = run_anchors(anchors, sweep)
     outcomes += run_jobs(works, sweep)

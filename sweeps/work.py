@@ -68,8 +68,8 @@ class Work:
         write_json(self.record_file, {"job": self.job.name, "status": status, "digest": self.digest(), **facts})
 
     def cost(self) -> dict[str, float]:
-        """What training has cost, of a record that says so."""
-        record = self.record()
+        """What the training that is there has cost, of a record that says so."""
+        record = self.record() if self.trained() else {}
         return {key: record[key] for key in COST if record.get(key) is not None}
 
     def trained(self) -> bool:
@@ -126,6 +126,7 @@ def plan(job: Job, records: Path, overwrite: bool = False) -> Work:
 def carry_out(work: Work) -> dict[str, float]:
     """Trains and evaluates in this process; returns the seconds of each part, and the most MiB that training took."""
     _fresh_memory()
+    known = work.cost()  # of a training that is only looked at
     training, job, started = work.training, work.job, time.monotonic()
     other_model = work.overwrite and _other_run(work)
     again = other_model or (work.overwrite and work.stale())
@@ -133,11 +134,13 @@ def carry_out(work: Work) -> dict[str, float]:
         logger.info("%s: made with other settings before; it is redone", job.name)
         training = dataclasses.replace(training, overwrite_dir=True)
     redone = _redoing(work, lambda chosen: tracks.train(job.track, job.script, chosen), training, "overwrite_dir")
-    trained, memory = time.monotonic(), _peak_memory_mb()
+    cost = {"train_seconds": time.monotonic() - started, "memory_mb": _peak_memory_mb(), **known}
+    work.note("running", **cost)  # an evaluation that fails leaves it
+    trained = time.monotonic()
     for evaluation in work.evaluations:
         chosen = dataclasses.replace(evaluation, overwrite=True) if again or redone else evaluation
         _redoing(work, lambda chosen: tracks.evaluate(job.track, chosen), chosen, "overwrite")
-    return {"train_seconds": trained - started, "eval_seconds": time.monotonic() - trained, "memory_mb": memory}
+    return {**cost, "eval_seconds": time.monotonic() - trained}
 
 
 def _redoing(work: Work, call: Callable[[Any], Any], settings: Any, overwrite: str) -> bool:
@@ -156,7 +159,6 @@ def _redoing(work: Work, call: Callable[[Any], Any], settings: Any, overwrite: s
 def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) -> None:
     """Runs the job and records how it ended. Only what stops the whole process (a signal, SystemExit) is raised."""
     started = time.monotonic()
-    cost = work.cost() if work.trained() else {}
     work.note("running")
     try:
         seconds = body(work)
@@ -169,7 +171,7 @@ def attempt(work: Work, body: Callable[[Work], dict[str, float]] = carry_out) ->
         work.note("interrupted", seconds=time.monotonic() - started)
         raise
     else:
-        work.note("finished", seconds=time.monotonic() - started, **{**seconds, **cost})
+        work.note("finished", seconds=time.monotonic() - started, **seconds)
 
 
 def _is_whole(run: Mapping[str, Any]) -> bool:

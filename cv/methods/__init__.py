@@ -33,12 +33,16 @@ def face_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
         return build_method(CORE[name], options)
     if name in from_outside():
         return build_method(name, options)
-    near = get_close_matches(name, NAMES, n=1)
+    known = [*NAMES, *from_outside()]
+    near = get_close_matches(name, known, n=1)
     raise ValueError(
-        f"method={name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(NAMES)}."
+        f"method={name!r} is unknown{f'; did you mean {near[0]!r}?' if near else '.'} Known: {', '.join(known)}."
     )
 
 
 def from_outside() -> list[str]:
     """Methods that plugins brought. The core's others have no published settings for faces."""
-    return [name for name in method_names() if class_of(name).__module__.partition(".")[0] != "unlearn"]
+    found = [name for name in method_names() if class_of(name).__module__.partition(".")[0] != "unlearn"]
+    if taken := sorted({*found} & {*NAMES}):
+        raise ValueError(f"A plugin brings a method {taken[0]!r}, which is one of the face track's own; rename it.")
+    return found

@@ -16,7 +16,7 @@ from cv.data.batches import Batch, plan_batches, stack_plans
 from cv.data.noted import known_files
 from cv.data.photos import FILE, Photos, read_photos
 from cv.data.splits import Split, read_splits
-from cv.methods import face_method
+from cv.methods import face_method, from_outside
 from cv.network.stack import NetworkSpec, Stack, new_network
 from cv.network.weights import SINGLE, check_weights, load_weights, model_file, read_header, save_weights
 from cv.settings import FinetuneSettings, ForgetSettings, Optimisation
@@ -105,8 +105,8 @@ def note_start(run: Run, job: Job, splits: Sequence[Split], *, main: bool) -> No
         "data": {"photos": digests.of([Path(job.splits) / FILE]), "splits": digests.of(prepared_files)},
         "start": {"weights": digests.of({job.start_file(split.model) for split in splits})},
     }
-    if plugins := plugin_digests():
-        made_from["plugins"] = plugins
+    if job.method in from_outside():
+        made_from["plugins"] = plugin_digests()
     run.confirm(made_from, {"data": {}, "files": digests.seen}, main=main)
 
 

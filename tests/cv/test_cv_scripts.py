@@ -229,7 +229,7 @@ def test_the_real_command_runs_a_study_to_its_table(tmp_path):
     noted = {name: record(tmp_path / "study" / name)["made_from"] for name in ("splits", "pretrained", "neggrad")}
     assert {name: {group: set(parts) for group, parts in one.items()} for name, one in noted.items()} == {
         "splits": {"data": {"photos"}}, "pretrained": {"data": {"photos"}},
-        "neggrad": {"data": {"photos", "splits"}, "start": {"weights"}, "plugins": {"soft.py"}},
+        "neggrad": {"data": {"photos", "splits"}, "start": {"weights"}},
     }  # fmt: skip
 
 

@@ -104,20 +104,33 @@ def test_the_same_model_under_another_evaluation_is_not_taken_for_done(tmp_path:
     assert body.ran == ["a"]
 
 
-def test_evaluated_again_a_job_keeps_what_its_training_cost(tmp_path: Path) -> None:
-    """That a finished run was looked at in no time says nothing; a run that is made anew costs what it costs."""
+def test_evaluated_again_a_job_keeps_what_its_training_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a finished run was looked at in no time says nothing; a run that is made anew costs what it costs, and an
+    evaluation that fails leaves the number."""
+    clock = [0.0]
 
-    def costs(seconds: float, **settings: Any) -> float | None:
-        def body(work: Work) -> dict[str, float]:
-            stub.leave_results(stub.redone(work) if work.overwrite else work)
-            return {"train_seconds": seconds, "eval_seconds": 1.0}
+    def costs(seconds: float, fails: bool = False, **settings: Any) -> float | None:
+        one = stub.work(tmp_path, "a", **settings)
 
-        (outcome,) = run_jobs([stub.work(tmp_path, "a", **settings)], sweep(tmp_path), body)
+        def train(track: str, script: str, training: Any) -> None:
+            clock[0] += seconds
+            stub.leave_results(stub.redone(one) if one.overwrite else one)
+
+        def evaluate(track: str, evaluation: Any) -> None:
+            assert not fails, "no room on the disk"
+
+        monkeypatch.setattr(tracks, "train", train)
+        monkeypatch.setattr(tracks, "evaluate", evaluate)
+        (outcome,) = run_jobs([one], sweep(tmp_path), carry_out)
+        assert outcome.usable != fails
         return outcome.train_seconds
 
-    assert costs(60.0) == 60.0
+    monkeypatch.setattr("sweeps.work.time.monotonic", lambda: clock[0])
+    assert costs(60.0, fails=True) == 60.0
+    assert costs(0.1) == 60.0
     assert costs(0.1, ds_size=3) == 60.0
-    assert costs(50.0, ds_size=3, lr=1.0, overwrite=True) == 50.0
+    assert costs(50.0, fails=True, ds_size=3, lr=1.0, overwrite=True) == 50.0
+    assert costs(0.1, ds_size=3, lr=1.0) == 50.0
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

@@ -28,16 +28,26 @@ def run_script(main: Callable[[], object], config: str) -> None:
     check_overrides(config)
     if os.environ.get(FULL_ERROR):
         main()
+        leave_group()
         return
     os.environ[FULL_ERROR] = "1"  # leaves errors to us
     try:
         main()
+        leave_group()
     except Exception as error:
         if isinstance(error, ValueError) or type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
             raise SystemExit(f"error: {error}") from None
         raise
     finally:
         del os.environ[FULL_ERROR]
+
+
+def leave_group() -> None:
+    """Ends the connection to the other processes of a run, if there are any, before Python ends: a thread of torch's
+    that is still there then can abort a process that has finished its work."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def check_overrides(config: str, arguments: Sequence[str] | None = None, folder: Path = ROOT / "config") -> None:

@@ -41,7 +41,8 @@ class Recipe:
     Args:
         prompt: what the model is asked; {question} and {answer} are the row's.
         temperature: 0 is the likeliest answer.
-        answers: so many for each row (and for each of `questions`, asked in place of the row's).
+        answers: so many for each row (and for each of `questions`, asked in place of the row's, that is answered by
+            anything but the true answer).
         corrupted: whether the prompt's embeddings are disturbed (evaluation/corruption.py, its defaults).
     """
 

@@ -7,6 +7,7 @@ from typing import Any
 from unlearn.leaderboard.comparable import check_comparable
 from unlearn.leaderboard.identity import identity, relative
 from unlearn.leaderboard.pair import SEEDS, Pair, compared, numbers_of
+from unlearn.leaderboard.privacy import UNMEASURED
 from unlearn.leaderboard.privacy_pair import compare_privacy, privacy_lines
 from unlearn.leaderboard.scores import known_rows, score_log, units_of
 from unlearn.leaderboard.table import plain_text
@@ -116,12 +117,12 @@ def comparison_table(found: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     models = [f"{name}: {one['method']} ({one['log'] or one['model']})" for name, one in found["models"].items()]
     text = "\n".join([*models, "", plain_text(header, body, _notes(found, leaks))])
+    missing = [f"Not compared: {why}" for why in found["membership"].get(UNMEASURED, ())]
     if attacks := privacy_lines(found["membership"]):
         head = ["Membership AUC", "Attack", "A", "B", "A - B", "95 %"]
-        text += "\n\n" + plain_text(
-            head, attacks, ["Gold's AUC is the goal, not 0 or 1; under it people stand out too."]
-        )
-    return text
+        notes = ["Gold's AUC is the goal, not 0 or 1; under it people stand out too.", *missing]
+        return text + "\n\n" + plain_text(head, attacks, notes)
+    return "\n".join([text, *missing])
 
 
 def _notes(found: Mapping[str, Any], leaks: bool) -> Sequence[str]:

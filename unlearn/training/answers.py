@@ -46,7 +46,8 @@ def write_answers(
     new ones. Nothing is written to the folder yet (`keep_answers`).
 
     Raises:
-        ValueError: a row whose answer is the true one, or empty, however often it is drawn; it is named.
+        ValueError: a row whose answers, to each of its questions, are the true one or empty, however often they are
+            drawn; it is named.
     """
     views = {name: view for name, view in dataset.views.items() if name in WRITTEN}
     ids = row_ids(dataset) if views else []

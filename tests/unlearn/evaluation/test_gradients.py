@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from unlearn.evaluation.suite import EvalTask
 from unlearn.leaderboard.auc import aucs_without
 from unlearn.leaderboard.stress import summarise
 from unlearn.metrics.membership import attack_auc
+from unlearn.models.families import decoder
 from unlearn.models.lora import lora_targets
 from unlearn.stress_log import Number, write_index, write_unit
 
@@ -56,15 +58,30 @@ def test_one_row_against_its_slow_form_and_the_model_stays(llava: tuple[Any, Col
 
 
 def test_a_model_in_half_precision_is_measured_in_full_and_goes_back(llava: tuple[Any, Collator]) -> None:
+    """Loaded as the scripts do it: rotary frequencies stay in fp32 then, and must afterwards."""
     model, collator = llava
     (item,) = task("t", range(1)).items
-    half = copy.deepcopy(model).bfloat16()
+    half = copy.deepcopy(model)
+    for parameter in half.parameters():
+        parameter.data = parameter.data.bfloat16()
     whole = copy.deepcopy(half).float()
-    weights = copy.deepcopy(half.state_dict())
+    before = {name: one.clone() for name, one in (*half.named_parameters(), *half.named_buffers())}
+    assert {one.dtype for one in before.values()} >= {torch.bfloat16, torch.float32}
     with pulled(half), pulled(whole):
         assert gradient_norm(half, collator, item) == gradient_norm(whole, collator, item)
-    assert half.dtype == torch.bfloat16
-    assert all(torch.equal(weight, half.state_dict()[name]) for name, weight in weights.items())
+    after = dict((*half.named_parameters(), *half.named_buffers()))
+    assert all(one.dtype == after[name].dtype and torch.equal(one, after[name]) for name, one in before.items())
+
+
+def test_a_linear_that_a_row_does_not_reach_pulls_with_nothing(llava: tuple[Any, Collator]) -> None:
+    model, collator = llava
+    (item,) = task("t", range(1)).items
+    with pulled(model):
+        total, tensors = gradient_norm(model, collator, item)
+    count = len(lora_targets(model))
+    decoder(model).lost = torch.nn.Linear(3, 3)
+    with pulled(model):
+        assert gradient_norm(model, collator, item) == pytest.approx((total, tensors * count / (count + 1)))
 
 
 def test_rows_that_were_trained_on_pull_less(llava: tuple[Any, Collator], tmp_path: Path) -> None:
@@ -100,5 +117,5 @@ def test_the_auc_beside_golds_by_hand(tmp_path: Path) -> None:
     # npo: 4 + 4 pairs of the first two, 0.5 of the third (6 against 6), 0 of the fourth; gold: .5 each way
     assert [entry["models"][name]["mean"] for name in known] == [1.0, 0.5, 8.5 / 16]
     assert entry["models"]["npo"]["difference"][0] == pytest.approx(0.5 / 16)
-    without, _ = aucs_without(*map(torch.tensor, (known["npo"], unseen)), list("abcd"), list("wxyz"))  # type: ignore[arg-type]
+    without, _ = aucs_without(np.array(known["npo"]), np.array(unseen), list("abcd"), list("wxyz"))
     assert without.tolist() == pytest.approx([4.5 / 12, 4.5 / 12, 8 / 12, 8.5 / 12])

@@ -99,6 +99,9 @@ def test_two_models_beside_each_other(tmp_path):
     assert same["membership"]["Forget"]["Min-K"] is None, "no scores of tokens"
     assert "Membership AUC  Attack" in comparison_table(same) and "Min-K" not in comparison_table(same)
     bare = read_log(save_log(tmp_path / "bare", make_log(seed=1, rows=12)))
+    other = read_log(model(tmp_path / "other", FORGET, [*HOLDOUT, 1.0], seed=1, authors=7))
+    beside = compare_logs(logs["a"], other)
+    assert list(beside["membership"]) == ["unmeasured"] and "Not compared: Forget: " in comparison_table(beside)
     assert compare_logs(bare, bare)["membership"] == {} and "Membership" not in comparison_table(
         compare_logs(bare, bare)
     )

@@ -1,7 +1,7 @@
 """GradNorm, a membership attack: a model pulls less on what it was trained on."""
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from unlearn.data.samples import EvalItem
 from unlearn.evaluation.prefix import to_model
 from unlearn.evaluation.stress.rows import measure_rows
 from unlearn.evaluation.suite import EvalTask
+from unlearn.models.compat import with_mask
 from unlearn.models.families import inner_model
 from unlearn.models.lora import lora_targets
 from unlearn.models.vision import positions
@@ -35,7 +36,9 @@ def gradient_norm(model: Any, collator: Collator, item: EvalItem) -> tuple[float
     logits = model(**inputs, position_ids=places, use_cache=False, logits_to_keep=keep + 1).logits[0, :-1].float()
     loss = F.cross_entropy(logits, batch["labels"][0, -keep:].to(logits.device), ignore_index=IGNORE_INDEX)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    norms = torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)])
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    # a linear that this row does not reach (cross-attention without a picture, an expert) pulls with 0
+    norms = torch.stack([loss.new_zeros(()) if one is None else one.norm() for one in gradients])
     return float(norms.norm()), float(norms.mean())
 
 
@@ -56,18 +59,29 @@ def gradient_norms(
     return numbers
 
 
-@contextmanager
+@contextlib.contextmanager
 def pulled(model: Any) -> Iterator[None]:
-    """Meanwhile the model is in fp32 and the weights of its language model's linears take gradients, no others."""
+    """Meanwhile the model is in fp32 (FlashAttention, which takes none, gives way to sdpa) and the weights of its
+    language model's linears take gradients, no others. Afterwards it is as it was, tensor by tensor: some are in fp32
+    in a model of bf16."""
     inner = inner_model(model)
-    before, dtype = {name: p.requires_grad for name, p in inner.named_parameters()}, inner.dtype
+    asked = {name: p.requires_grad for name, p in inner.named_parameters()}
+    tensors = [one for one in (*inner.parameters(), *inner.buffers()) if one.is_floating_point()]
+    before = [one.data for one in tensors]
     modules = dict(inner.named_modules())
-    inner.requires_grad_(False).float()
-    for name in lora_targets(inner):
-        modules[name].weight.requires_grad_(True)
-    try:
-        yield
-    finally:
-        inner.to(dtype)
-        for name, parameter in inner.named_parameters():
-            parameter.requires_grad_(before[name])
+    parts = [getattr(inner.config, name, None) for name in ("text_config", "vision_config")]
+    with contextlib.ExitStack() as stack:
+        for config in (inner.config, *(part for part in parts if part is not None)):
+            stack.enter_context(with_mask(config))
+        try:
+            inner.requires_grad_(False)
+            for one in tensors:
+                one.data = one.data.float()
+            for name in lora_targets(inner):
+                modules[name].weight.requires_grad_(True)
+            yield
+        finally:
+            for one, data in zip(tensors, before, strict=True):
+                one.data = data
+            for name, parameter in inner.named_parameters():
+                parameter.requires_grad_(asked[name])

@@ -85,6 +85,18 @@ def part(task: EvalTask, places: Sequence[int], what: str) -> EvalTask:
     return EvalTask(task.name, Chosen(task.items, places), lengths, f"{task.identity} {what}")
 
 
+def holdout_of(split: str) -> str:
+    """The split of people whom nobody was trained on, beside `forget10` or `forget10_perturbed`. ValueError for a split
+    of another name."""
+    name = split.removesuffix("_perturbed")
+    if not name.startswith("forget"):
+        raise ValueError(
+            f"tests has 'gradient', which compares split={split} with people whom nobody was trained on, and no "
+            "holdout goes with a split of that name; leave it out."
+        )
+    return name.replace("forget", "holdout", 1)
+
+
 def evenly(task: EvalTask, count: int) -> EvalTask:
     """`count` rows spread over the task, all of a smaller one: of what is asked for comparison, as many as of the
     rest."""
