@@ -1,8 +1,8 @@
 """The micro-batches of an optimiser step in as few forwards as hold them.
 
 Each micro-batch keeps its own loss, token means included, and the step's is their mean: that is accumulation, whatever
-the method. Only the forward is shared: views of all micro-batches are laid out together under the names (micro-batch,
-view), and read back one micro-batch at a time.
+the method. Only the forward is shared: views of all micro-batches are laid out together under the names
+"<micro-batch>/<view>" (text, since ZeRO-3 reads the names of what a module returns), and read back one at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,19 +20,20 @@ T = TypeVar("T")
 Batch = Mapping[str, Any]  # a micro-batch: the views by name, epoch, pass_name
 
 
-def together(batches: Sequence[Batch], views: Sequence[View]) -> dict[tuple[int, str], Any]:
+def together(batches: Sequence[Batch], views: Sequence[View]) -> dict[str, Any]:
     """The declared views of each micro-batch, as far as it has them."""
     return {
-        (place, view.name): batch["views"][view.name]
+        f"{place}/{view.name}": batch["views"][view.name]
         for place, batch in enumerate(batches)
         for view in views
         if view.name in batch["views"]
     }
 
 
-def one(found: Mapping[tuple[int, str], T], place: int) -> dict[str, T]:
+def one(found: Mapping[str, T], place: int) -> dict[str, T]:
     """What was found for one micro-batch, by view."""
-    return {name: value for (owner, name), value in found.items() if owner == place}
+    own = f"{place}/"
+    return {name.removeprefix(own): value for name, value in found.items() if name.startswith(own)}
 
 
 def relabelled(views: Mapping[str, Scored], batch: Batch) -> dict[str, Scored]:

@@ -115,8 +115,8 @@ class UnlearnTrainer(Trainer):
     def losses_of(
         self, model: Any, batches: Sequence[Batch], *, quiet: bool = False
     ) -> tuple[list[Tensor], dict[Any, Scored], list[dict[str, Tensor]]]:
-        """(sum of the method's parts, the student's views by (micro-batch, name), the parts) of micro-batches that go
-        through the model together; logged and watched unless `quiet`."""
+        """(sum of the method's parts, the student's views by "<micro-batch>/<name>", the parts) of micro-batches that
+        go through the model together; logged and watched unless `quiet`."""
         student = score_views(outputs := model(together(batches, self.method.student_views)))
         ddp = isinstance(model, DistributedDataParallel)  # whose inside is whole, without a broadcast
         taught: dict[Any, Scored] = {}

@@ -36,7 +36,7 @@ def test_views_of_micro_batches_and_back() -> None:
     views = build_method("KL").student_views
     batches: list[Any] = [{"views": {"forget": 1, "retain": 2, "idk": 3}}, {"views": {"retain": 4}}]
     found = together(batches, views)
-    assert found == {(0, "forget"): 1, (0, "retain"): 2, (1, "retain"): 4}
+    assert found == {"0/forget": 1, "0/retain": 2, "1/retain": 4}
     assert one(found, 0) == {"forget": 1, "retain": 2} and one(found, 1) == {"retain": 4}
 
 
