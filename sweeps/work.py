@@ -134,7 +134,7 @@ def carry_out(work: Work) -> dict[str, float]:
         logger.info("%s: made with other settings before; it is redone", job.name)
         training = dataclasses.replace(training, overwrite_dir=True)
     redone = _redoing(work, lambda chosen: tracks.train(job.track, job.script, chosen), training, "overwrite_dir")
-    cost = {"train_seconds": time.monotonic() - started, "memory_mb": _peak_memory_mb(), **known}
+    cost = {"train_seconds": time.monotonic() - started, "memory_mb": _peak_memory_mb(), **({} if redone else known)}
     work.note("running", **cost)  # an evaluation that fails leaves it
     trained = time.monotonic()
     for evaluation in work.evaluations:

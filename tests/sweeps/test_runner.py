@@ -12,6 +12,7 @@ from sweeps.runner import Outcome, run_jobs, times_table
 from sweeps.settings import Sweep
 from sweeps.work import Work, attempt, carry_out
 from tests.sweeps import stub
+from unlearn.runs.made_from import Changed
 
 
 class Body:
@@ -109,10 +110,12 @@ def test_evaluated_again_a_job_keeps_what_its_training_cost(tmp_path: Path, monk
     evaluation that fails leaves the number."""
     clock = [0.0]
 
-    def costs(seconds: float, fails: bool = False, **settings: Any) -> float | None:
+    def costs(seconds: float, fails: bool = False, other_data: bool = False, **settings: Any) -> float | None:
         one = stub.work(tmp_path, "a", **settings)
 
         def train(track: str, script: str, training: Any) -> None:
+            if other_data and not training.overwrite_dir:
+                raise Changed("made from other data")
             clock[0] += seconds
             stub.leave_results(stub.redone(one) if one.overwrite else one)
 
@@ -131,6 +134,9 @@ def test_evaluated_again_a_job_keeps_what_its_training_cost(tmp_path: Path, monk
     assert costs(0.1, ds_size=3) == 60.0
     assert costs(50.0, fails=True, ds_size=3, lr=1.0, overwrite=True) == 50.0
     assert costs(0.1, ds_size=3, lr=1.0) == 50.0
+    assert costs(40.0, other_data=True, ds_size=4, lr=1.0, overwrite=True) == pytest.approx(40.0), (
+        "the same settings, trained anew"
+    )
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from sweeps.curves import curve_jobs
 from sweeps.jobs import Variant, base_job, forget_job, variants
+from sweeps.pictures import _stairs
 from sweeps.runner import estimate, plans
 from sweeps.settings import Sweep
 from sweeps.study import run_sweep
@@ -130,6 +131,12 @@ def test_the_estimate_counts_what_is_left(tmp_path: Path) -> None:
     )
     work.note("finished", seconds=60.0)  # its files are not there: it is to be done again
     assert "4 jobs to do (0 finished before), 60 s each (measured here)" in estimate([work], 3, sweep)
+
+
+def test_the_front_is_drawn_as_what_is_lost_by_keeping_more() -> None:
+    """Between two points of it, who must keep more than the first has to take the second."""
+    assert _stairs([(0.5, 0.1), (0.7, 0.3), (0.8, 0.6)]) == ([0.5, 0.5, 0.7, 0.7, 0.8], [0.1, 0.3, 0.3, 0.6, 0.6])
+    assert _stairs([]) == ([], [])
 
 
 @pytest.mark.parametrize(
